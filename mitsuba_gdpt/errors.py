@@ -1,0 +1,40 @@
+"""Exceptions of the package: every message says what was got, what was expected and what to do.
+
+All derive from :class:`GDPTError`, and also from the built-in exception that a caller would
+expect (``ValueError`` for bad input, ``RuntimeError`` for a bad environment), so that neither
+``except mitsuba_gdpt.GDPTError`` nor plain Python habits are disappointed.
+"""
+
+from __future__ import annotations
+
+
+class GDPTError(Exception):
+    """Base class of all errors raised by mitsuba_gdpt."""
+
+
+class ConfigError(GDPTError, ValueError):
+    """A parameter has a value that makes no sense (``spp=0``, an unknown method, ...)."""
+
+
+class LayoutError(GDPTError, ValueError):
+    """A buffer tensor has the wrong rank, channel count or channel names."""
+
+
+class NonFiniteError(GDPTError, ValueError):
+    """A buffer contains NaN or infinity; the message counts them per channel."""
+
+
+class FormatError(GDPTError, ValueError):
+    """A file is missing, unreadable or lacks layers that were asked for."""
+
+
+class VariantError(GDPTError, RuntimeError):
+    """The active Mitsuba variant (or none at all) cannot run this code."""
+
+
+class LLVMError(GDPTError, RuntimeError):
+    """No LLVM library that Dr.Jit can use safely was found or selected."""
+
+
+class MissingDependencyError(GDPTError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""

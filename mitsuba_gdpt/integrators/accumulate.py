@@ -1,0 +1,114 @@
+"""From path samples to pixels: block reductions, no atomics, so the same seed gives the same bits.
+
+Lanes are pixel-major (all samples of a pixel are neighbours), hence a per-pixel sum is a sum over
+a block of consecutive lanes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import drjit as dr
+import mitsuba as mi
+
+
+@dataclass
+class PixelMean:
+    """Mean over the samples of each pixel, and the variance of that mean.
+
+    Attributes:
+        mean: One Float array over pixels per component.
+        variance: Float array over pixels, averaged over components; ``None`` if not asked for.
+    """
+
+    mean: list[Any]
+    variance: Any = None
+
+
+def pixel_mean(components: list[Any], spp: int, variance: bool, selected: Any = None) -> PixelMean:
+    """Reduce lanes to pixels.
+
+    The variance is computed in two passes around the pixel's own mean: E[x^2] - E[x]^2 would
+    cancel catastrophically in float32 (depth, position).
+
+    Args:
+        components: Float arrays over lanes (evaluated).
+        spp: Lanes per pixel.
+        variance: Also compute the variance of the mean.
+        selected: Optional Bool over lanes: the samples that count, the same number in each pixel.
+    """
+    n = spp
+    if selected is not None:
+        n = dr.count(dr.gather(mi.Bool, selected, dr.arange(mi.UInt32, spp)))[0]
+        components = [dr.select(selected, c, 0) for c in components]
+    means = [_block_sum(c, spp) / n for c in components]
+    if not variance:
+        return PixelMean(means)
+    pixel = dr.arange(mi.UInt32, dr.width(components[0])) // dr.opaque(mi.UInt32, spp)
+    total = mi.Float(0)
+    for c, mean in zip(components, means, strict=True):
+        deviation = c - dr.gather(mi.Float, mean, pixel)
+        if selected is not None:
+            deviation = dr.select(selected, deviation, 0)
+        total += _block_sum(dr.square(deviation), spp)
+    return PixelMean(means, total / (len(components) * n * (n - 1)))
+
+
+def _block_sum(x: Any, size: int) -> Any:
+    return x if size == 1 else dr.block_sum(x, size)
+
+
+class Frame:
+    """Per-pixel results of the whole crop window, filled tile by tile."""
+
+    def __init__(self, width: int, height: int):
+        self.width, self.height = width, height
+        self._planes: dict[str, Any] = {}
+
+    def put(self, tile: Any, name: str, plane: Any) -> None:
+        """Store the pixels of a tile (row-major Float array) in the plane ``name``."""
+        if tile.area == self.width * self.height:
+            self._planes[name] = plane
+            return
+        index = dr.arange(mi.UInt32, tile.area)
+        row = index // dr.opaque(mi.UInt32, tile.width)
+        column = index - row * dr.opaque(mi.UInt32, tile.width)
+        target = (row + tile.y) * self.width + column + tile.x
+        if name not in self._planes:
+            self._planes[name] = dr.zeros(mi.Float, self.width * self.height)
+        dr.scatter(self._planes[name], plane, target)
+
+    def get(self, name: str) -> Any:
+        """Return a whole plane: Float array over pixels, row-major."""
+        return self._planes[name]
+
+    def eval(self) -> None:
+        """Compute all planes, so that the lanes they come from can be freed."""
+        dr.eval(self._planes)
+
+    def forward_difference(self, ahead: str, behind: str, axis: str, variance: bool) -> Any:
+        """Combine the two one-sided estimates of a forward difference.
+
+        The value at pixel i is ``ahead[i] - behind[i + 1]`` (the sum for variances), 0 in the
+        last column (``axis="x"``) or row (``axis="y"``), where the neighbour is off the film.
+        """
+        index = dr.arange(mi.UInt32, self.width * self.height)
+        row = index // dr.opaque(mi.UInt32, self.width)
+        column = index - row * dr.opaque(mi.UInt32, self.width)
+        if axis == "x":
+            inside, step = column + 1 < self.width, 1
+        else:
+            inside, step = row + 1 < self.height, self.width
+        other = dr.gather(mi.Float, self.get(behind), index + step, inside)
+        return dr.select(inside, self.get(ahead) + (other if variance else -other), 0)
+
+    def interleave(self, planes: list[Any]) -> Any:
+        """Return an evaluated (H, W, C) TensorXf with the planes as channels."""
+        count = len(planes)
+        flat = dr.zeros(mi.Float, self.width * self.height * count)
+        index = dr.arange(mi.UInt32, self.width * self.height) * count
+        for i, plane in enumerate(planes):
+            dr.scatter(flat, plane, index + i)
+        dr.eval(flat)
+        return mi.TensorXf(flat, (self.height, self.width, count))

@@ -1,0 +1,211 @@
+"""Pixels to lanes, camera rays, and primary hits shared between neighbouring pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import drjit as dr
+import mitsuba as mi
+import numpy as np
+
+from mitsuba_gdpt.integrators.path import PrimaryHit
+
+
+def _constant(dx: int, dy: int) -> Callable[[Any], tuple[Any, Any]]:
+    return lambda sample: (mi.Int32(dx), mi.Int32(dy))
+
+
+def _alternating(dx: int, dy: int) -> Callable[[Any], tuple[Any, Any]]:
+    def shift(sample: Any) -> tuple[Any, Any]:
+        forward = (sample & 1) == 0
+        return dr.select(forward, mi.Int32(dx), -dx), dr.select(forward, mi.Int32(dy), -dy)
+
+    return shift
+
+
+#: Pixel shift (dx, dy; +y down) of each offset path as a function of the sample index, by the
+#: integrator's ``shifts`` parameter.
+SHIFTS: dict[int, list[Callable[[Any], tuple[Any, Any]]]] = {
+    0: [],
+    2: [_alternating(1, 0), _alternating(0, 1)],
+    4: [_constant(1, 0), _constant(-1, 0), _constant(0, 1), _constant(0, -1)],
+}
+
+#: Which offset path estimates which one-sided gradient: direction -> (offset path, parity of the
+#: sample indices that count; None for all).
+DIRECTIONS: dict[int, dict[str, tuple[int, int | None]]] = {
+    0: {},
+    2: {"right": (0, 0), "left": (0, 1), "down": (1, 0), "up": (1, 1)},
+    4: {"right": (0, None), "left": (1, None), "down": (2, None), "up": (3, None)},
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of pixels, relative to the crop window, that is rendered in one pass."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return self.width * self.height
+
+    def grown(self, width: int, height: int) -> Tile:
+        """Return the tile and the pixels around it that exist in a ``width`` x ``height`` crop."""
+        x0, y0 = max(self.x - 1, 0), max(self.y - 1, 0)
+        x1, y1 = min(self.x + self.width + 1, width), min(self.y + self.height + 1, height)
+        return Tile(x0, y0, x1 - x0, y1 - y0)
+
+
+def split_into_tiles(width: int, height: int, spp: int, max_lanes: int) -> list[Tile]:
+    """Cover a crop with tiles whose pixels times ``spp`` stay below ``max_lanes``.
+
+    Whole rows where possible: a band has the smallest number of border pixels that are traced
+    twice. A single pixel is never split, so ``spp > max_lanes`` exceeds the limit.
+    """
+    rows = max_lanes // (width * spp)
+    if rows >= 1:
+        columns, rows = width, min(rows, height)
+    else:
+        columns, rows = max(1, min(width, max_lanes // spp)), 1
+    return [
+        Tile(x, y, min(columns, width - x), min(rows, height - y))
+        for y in range(0, height, rows)
+        for x in range(0, width, columns)
+    ]
+
+
+def subpixel_sequence(spp: int, seed: int) -> np.ndarray:
+    """Sub-pixel positions by sample index: a randomly shifted Hammersley set.
+
+    Returns:
+        (spp, 2) float32 in [0, 1). Each point alone is uniform over the pixel (random toroidal
+        shift), together they are stratified.
+    """
+    index = np.arange(spp)
+    radical_inverse, scale, digits = np.zeros(spp), 0.5, index.copy()
+    while digits.any():
+        radical_inverse += scale * (digits & 1)
+        digits >>= 1
+        scale *= 0.5
+    shift = np.random.default_rng(seed).random(2)
+    points = np.stack([index / spp, radical_inverse], axis=-1) + shift
+    return np.minimum(points % 1.0, np.float32(1) - np.finfo(np.float32).epsneg).astype(np.float32)
+
+
+def primary_hit(integrator: mi.Integrator, scene: mi.Scene, ray: Any, active: Any) -> Any:
+    """Find the primary vertex; with hidden emitters, what lies behind them (as in ``path``)."""
+    hit = scene.ray_intersect_preliminary(ray, coherent=True, active=active)
+    if not integrator.hide_emitters:
+        return hit
+    skip = active & hit.is_valid() & (hit.shape.emitter() != None)  # noqa: E711
+    si = hit.compute_surface_interaction(ray, mi.RayFlags.Minimal, skip)
+    behind = integrator.skip_area_emitters(scene, si.spawn_ray(ray.d), True, skip)
+    return dr.select(skip, behind, hit)
+
+
+class Camera:
+    """Draws the camera samples of a tile and finds the primary hits of all its paths.
+
+    Pinhole cameras with an instantaneous shutter use one sub-pixel position per sample index, the
+    same in all pixels. Then the primary ray of an offset path *is* the base ray of the
+    neighbouring pixel, and each primary hit is traced once instead of five times. With a lens or
+    an open shutter that sharing would ghost, so every pixel draws its own.
+    """
+
+    def __init__(
+        self, integrator: mi.Integrator, scene: mi.Scene, sensor: mi.Sensor, spp: int, seed: int
+    ):
+        self.integrator, self.scene, self.sensor, self.spp = integrator, scene, sensor, spp
+        self.width, self.height = (int(v) for v in sensor.film().crop_size())
+        self.shared = (
+            integrator.shared_subpixel
+            and not sensor.needs_aperture_sample()
+            and sensor.shutter_open_time() == 0
+        )
+        if self.shared:
+            points = subpixel_sequence(spp, seed)
+            self._subpixel = mi.Float(points[:, 0]), mi.Float(points[:, 1])
+
+    def primary_hits(
+        self, tile: Tile, sampler: mi.Sampler, shifts: Sequence[Callable[[Any], tuple[Any, Any]]]
+    ) -> tuple[PrimaryHit, list[PrimaryHit], Any, Any]:
+        """Return the primary hits of a tile's base paths and of their offset paths.
+
+        Args:
+            tile: Pixels to render; lanes are pixel-major.
+            sampler: Seeded for ``tile.area * spp`` lanes.
+            shifts: Entry of :data:`SHIFTS`.
+
+        Returns:
+            Base hit, offset hits, sensor weight (Spectrum) and sample index (UInt32).
+        """
+        x, y, sample = self._lanes(tile)
+        # Same order of dimensions as in Mitsuba's own integrators.
+        jitter = sampler.next_2d()
+        lens = sampler.next_2d() if self.sensor.needs_aperture_sample() else mi.Point2f(0.5)
+        time = mi.Float(self.sensor.shutter_open())
+        if self.sensor.shutter_open_time() > 0:
+            time += sampler.next_1d() * self.sensor.shutter_open_time()
+        wavelength = sampler.next_1d() if mi.is_spectral else mi.Float(0)
+        if self.shared:
+            jitter = self._shared_jitter(sample)
+            find = self._shared_finder(tile)
+        else:
+
+            def find(ray: Any, x: Any, y: Any, sample: Any, active: Any) -> Any:
+                return primary_hit(self.integrator, self.scene, ray, active)
+
+        def hit(dx: Any, dy: Any) -> tuple[PrimaryHit, Any]:
+            nx, ny = x + dx, y + dy
+            inside = (nx >= 0) & (nx < self.width) & (ny >= 0) & (ny < self.height)
+            position = mi.Point2f(mi.Float(nx), mi.Float(ny)) + jitter
+            ray, weight = self._ray(position, lens, time, wavelength)
+            return PrimaryHit(ray, find(ray, nx, ny, sample, inside), inside), weight
+
+        base, weight = hit(mi.Int32(0), mi.Int32(0))
+        return base, [hit(*shift(sample))[0] for shift in shifts], weight, sample
+
+    def _lanes(self, tile: Tile) -> tuple[Any, Any, Any]:
+        """Return column and row (relative to the crop) and sample index of every lane."""
+        # Sizes and offsets are opaque, so that one kernel serves all tiles, crops and spps.
+        index = dr.arange(mi.UInt32, tile.area * self.spp)
+        pixel = index // dr.opaque(mi.UInt32, self.spp)
+        row = pixel // dr.opaque(mi.UInt32, tile.width)
+        column = pixel - row * dr.opaque(mi.UInt32, tile.width)
+        x = mi.Int32(column) + dr.opaque(mi.Int32, tile.x)
+        y = mi.Int32(row) + dr.opaque(mi.Int32, tile.y)
+        return x, y, index - pixel * dr.opaque(mi.UInt32, self.spp)
+
+    def _shared_jitter(self, sample: Any) -> Any:
+        return mi.Point2f(*(dr.gather(mi.Float, c, sample) for c in self._subpixel))
+
+    def _shared_finder(self, tile: Tile) -> Callable[..., Any]:
+        """Trace the primary rays of a tile and of the pixels around it; return a look-up."""
+        halo = tile.grown(self.width, self.height)
+        x, y, sample = self._lanes(halo)
+        position = mi.Point2f(mi.Float(x), mi.Float(y)) + self._shared_jitter(sample)
+        ray, _ = self._ray(position, mi.Point2f(0.5), mi.Float(0), mi.Float(0))
+        hits = primary_hit(self.integrator, self.scene, ray, mi.Bool(True))
+        dr.eval(hits)
+        x0, y0, width = (dr.opaque(mi.Int32, v) for v in (halo.x, halo.y, halo.width))
+        spp = dr.opaque(mi.UInt32, self.spp)
+
+        def find(ray: Any, x: Any, y: Any, sample: Any, active: Any) -> Any:
+            lane = mi.UInt32((y - y0) * width + (x - x0)) * spp + sample
+            return dr.gather(type(hits), hits, lane, active)
+
+        return find
+
+    def _ray(self, position: Any, lens: Any, time: Any, wavelength: Any) -> tuple[Any, Any]:
+        """Sample camera rays at film positions given in pixels relative to the crop."""
+        scale = mi.Point2f(
+            dr.opaque(mi.Float, 1 / self.width), dr.opaque(mi.Float, 1 / self.height)
+        )
+        return self.sensor.sample_ray(time, wavelength, position * scale, lens)

@@ -1,0 +1,36 @@
+"""From the variant's spectrum type to the R, G, B channels of the buffers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import mitsuba as mi
+
+
+def radiance_rgb(value: Any, wavelengths: Any) -> list[Any]:
+    """Return the linear sRGB components of a radiance (sensor weight applied)."""
+    if mi.is_spectral:
+        return [*mi.spectrum_to_srgb(value, wavelengths)]
+    if mi.is_monochromatic:
+        return [value.x] * 3
+    return [*value]
+
+
+def reflectance_rgb(value: Any, weight: Any, wavelengths: Any) -> list[Any]:
+    """Return the linear sRGB components of a reflectance.
+
+    Spectral variants look at it under D65, the white of sRGB, for which Mitsuba upsamples RGB
+    reflectances; so a reflectance of one has the expected value (1, 1, 1). The wavelength
+    samples make it noisy, and single samples may leave [0, 1].
+    """
+    if mi.is_spectral:
+        si = mi.SurfaceInteraction3f()
+        si.wavelengths = wavelengths
+        value = value * weight * _d65(mi.variant()).eval(si)
+    return radiance_rgb(value, wavelengths)
+
+
+@lru_cache
+def _d65(variant: str) -> Any:
+    return mi.load_dict({"type": "d65"})

@@ -1,0 +1,55 @@
+"""Pieces of the path-tracing estimator that base and offset paths must share exactly.
+
+A gradient is a difference of two estimators, so any difference between the two implementations
+would be a bias: both call these functions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import drjit as dr
+import mitsuba as mi
+
+
+def mis_weight(pdf_a: Any, pdf_b: Any) -> Any:
+    """Power heuristic (beta = 2) for a sample drawn with ``pdf_a``; 0 where undefined."""
+    a2 = dr.square(pdf_a)
+    w = a2 / dr.fma(pdf_b, pdf_b, a2)
+    return dr.select(dr.isfinite(w), w, 0)
+
+
+def survival_probability(throughput: Any, eta: Any) -> Any:
+    """Russian roulette survival probability, as in Mitsuba's ``path``."""
+    return dr.minimum(dr.max(throughput) * dr.square(eta), 0.95)
+
+
+def is_rough(bsdf: Any) -> Any:
+    """Whether a BSDF has smooth (non-delta) lobes, whichever lobe a sample may pick."""
+    return mi.has_flag(bsdf.flags(), mi.BSDFFlags.Smooth)
+
+
+def is_connectable(hit: Any) -> Any:
+    """Whether a path may be reconnected to this hit: rough, an emitter, or escaped."""
+    return ~hit.is_valid() | is_rough(hit.shape.bsdf()) | (hit.shape.emitter() != None)  # noqa: E711
+
+
+def emission(scene: mi.Scene, si: Any, ref: Any, delta: Any, active: Any) -> tuple[Any, Any]:
+    """Return the radiance that ``si`` emits towards ``ref``, and its light-sampling density.
+
+    Args:
+        scene: The scene.
+        si: Vertex on an emitter, or an escaped ray (then the environment answers).
+        ref: Previous vertex of the path.
+        delta: The direction was sampled from a delta lobe, which light sampling cannot do.
+        active: Lanes of interest.
+
+    Returns:
+        ``Le`` (Spectrum, radiance, not MIS-weighted) and ``q`` (Float, 1/sr), 0 where inactive.
+    """
+    emitter = si.emitter(scene, active)
+    # Not `&=`: it would write into the caller's mask. Dr.Jit compares pointers lane by lane.
+    active = active & (emitter != None)  # noqa: E711
+    ds = mi.DirectionSample3f(scene, si, ref)
+    q = scene.pdf_emitter_direction(ref, ds, active & ~delta)
+    return emitter.eval(si, active), dr.select(delta, 0, q)

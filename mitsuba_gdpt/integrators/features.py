@@ -1,0 +1,242 @@
+"""Feature buffers, gathered from the hits that the base path has anyway.
+
+The *feature vertex* is the first vertex with smooth lobes, following mirrors, glass and the
+transparent parts of masks along the sampled path. A chain that ends before it finds one (it
+escapes, or runs into the depth limit) keeps the features of its last specular vertex. Where the
+camera ray itself escapes: albedo 0, normal = minus the ray direction, depth 0 (NGPT's rule).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import drjit as dr
+import mitsuba as mi
+
+from mitsuba_gdpt import channels
+
+
+#: Names of the optional buffers.
+OPTIONAL = frozenset(buffer.name for buffer in channels.OPTIONAL)
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """What to record.
+
+    Attributes:
+        names: Names of optional buffers (``channels.OPTIONAL``).
+        to_camera: World-to-camera transform.
+        roughness: Roughness per BSDF, indexed by registry id; ``None`` if not recorded.
+    """
+
+    names: frozenset[str]
+    to_camera: Any
+    roughness: Any = None
+
+    @property
+    def split(self) -> bool:
+        """Whether radiance is split into its diffuse and specular parts."""
+        return bool(self.names & {"diffuse", "specular"})
+
+
+@dataclass
+class Features:
+    """Features of one path sample; a PyTree of Dr.Jit arrays that travels through the loop."""
+
+    albedo: Any  # Spectrum
+    normal: Any  # camera space
+    depth: Any
+    walked: Any  # path length so far
+    done: Any  # the feature vertex has been found
+    extra: dict[str, Any] = field(default_factory=dict)  # state of optional buffers
+
+
+@dataclass
+class Event:
+    """What happened at vertex x_k of the base path."""
+
+    si: Any
+    bsdf: Any
+    rough: Any  # x_k has smooth lobes
+    null: Any  # an index-matched lobe was sampled: the path passed straight through
+    delta: Any  # any delta lobe was sampled
+    u_lobe: Any
+    u_direction: Any
+    ds: Any  # emitter sample
+    lit: Any  # it counted
+    bs: Any  # BSDF sample
+    nee: Any  # contribution of the emitter sample
+    found: Any  # contribution of the emission at x_{k+1}
+    next_si: Any
+
+
+def start(si: Any, ray: Any, config: FeatureConfig) -> Features:
+    """Return the features before the first bounce: those of a camera ray that escapes."""
+    extra: dict[str, Any] = {}
+    if "position" in config.names:
+        extra["position"] = mi.Vector3f(0)
+    if "roughness" in config.names:
+        extra["roughness"] = mi.Float(0)
+    if "visibility" in config.names:
+        extra["shadow_rays"], extra["lit"] = mi.Float(0), mi.Float(0)
+    if config.split:
+        extra["diffuse"], extra["share"] = mi.Spectrum(0), mi.Spectrum(0)
+    return Features(
+        albedo=mi.Spectrum(0),
+        normal=mi.Vector3f(dr.normalize(config.to_camera @ -ray.d)),
+        depth=mi.Float(0),
+        walked=dr.select(si.is_valid(), dr.norm(si.p - ray.o), 0),
+        done=mi.Bool(False),
+        extra=extra,
+    )
+
+
+def follow(f: Features, config: FeatureConfig, e: Event) -> Features:
+    """Record vertex x_k unless the feature vertex has been found before."""
+    extra = dict(f.extra)
+    if "visibility" in config.names:
+        extra["shadow_rays"] = f.extra["shadow_rays"] + dr.select(e.rough, 1.0, 0.0)
+        extra["lit"] = f.extra["lit"] + dr.select(e.lit, 1.0, 0.0)
+    if config.split:
+        extra["diffuse"], extra["share"] = _split(f, e)
+    f = Features(f.albedo, f.normal, f.depth, f.walked, f.done, extra)
+    f = dr.if_stmt(
+        (f,),
+        ~f.done,
+        lambda f: _record(f, config, e.si, e.bsdf, ~e.null, e.rough, e.u_lobe, e.u_direction),
+        lambda f: f,
+        label="features",
+    )
+    f.walked = f.walked + dr.select(e.next_si.is_valid(), dr.norm(e.next_si.p - e.si.p), 0)
+    return f
+
+
+def finish(f: Features, config: FeatureConfig, si: Any) -> Features:
+    """Record the vertex at which the depth limit stopped a path before a feature vertex."""
+    half = mi.Float(0.5)
+    return dr.if_stmt(
+        (f,),
+        ~f.done & si.is_valid(),
+        lambda f: _record(f, config, si, si.bsdf(), True, True, half, mi.Point2f(half, half)),
+        lambda f: f,
+        label="last_features",
+    )
+
+
+def _record(
+    f: Features,
+    config: FeatureConfig,
+    si: Any,
+    bsdf: Any,
+    write: Any,
+    rough: Any,
+    u_lobe: Any,
+    u_direction: Any,
+) -> Features:
+    """Overwrite the features with those of ``si`` where ``write``; done where also ``rough``."""
+    n = dr.select(si.wi.z < 0, -si.sh_frame.n, si.sh_frame.n)
+    extra = dict(f.extra)
+    if "position" in extra:
+        extra["position"] = dr.select(write, mi.Vector3f(config.to_camera @ si.p), extra["position"])
+    if "roughness" in extra:
+        index = dr.reinterpret_array(mi.UInt32, bsdf)
+        extra["roughness"] = dr.select(
+            write, dr.gather(mi.Float, config.roughness, index), extra["roughness"]
+        )
+    return Features(
+        albedo=dr.select(write, albedo(bsdf, si, u_lobe, u_direction), f.albedo),
+        normal=dr.select(write, dr.normalize(mi.Vector3f(config.to_camera @ mi.Vector3f(n))), f.normal),
+        depth=dr.select(write, f.walked, f.depth),
+        walked=mi.Float(f.walked),
+        done=f.done | (rough & write),
+        extra=extra,
+    )
+
+
+def albedo(bsdf: Any, si: Any, u_lobe: Any, u_direction: Any) -> Any:
+    """Return a reflectance in [0, 1] that means the same for every BSDF.
+
+    Diffuse reflectance where the plugin defines one. Mitsuba's fallback for the others evaluates
+    the BSDF along the normal, which returns the height of the highlight (23 to 290 on rough
+    conductors) or 0 (glass). There, one sample at normal incidence is weighted instead: f cos/p
+    is the specular reflectance of a conductor, the tint of a glass, and the colour of what a
+    mask carries.
+
+    Args:
+        bsdf: BSDFPtr.
+        si: Surface interaction.
+        u_lobe: Random number that chose the lobe of the path itself. Replayed, it chooses the
+            same part of a mask.
+        u_direction: Random numbers for the direction.
+
+    Returns:
+        Spectrum in [0, 1].
+    """
+    flags = bsdf.flags()
+    plain = mi.has_flag(flags, mi.BSDFFlags.Diffuse) & ~mi.has_flag(flags, mi.BSDFFlags.Null)
+    diffuse = bsdf.eval_diffuse_reflectance(si, plain)
+    plain &= dr.max(diffuse) <= 1
+    upright = mi.SurfaceInteraction3f(si)
+    upright.wi = mi.Vector3f(0, 0, dr.copysign(mi.Float(1), si.wi.z))
+    _, weight = bsdf.sample(mi.BSDFContext(), upright, u_lobe, u_direction, ~plain)
+    return dr.clip(dr.select(plain, diffuse, weight), 0, 1)
+
+
+def _split(f: Features, e: Event) -> tuple[Any, Any]:
+    """Return the diffuse radiance gathered so far, and the diffuse share of what is to come."""
+    ctx = mi.BSDFContext()
+    ctx.type_mask = mi.BSDFFlags.Diffuse
+    first = ~f.done & e.rough & ~e.null
+    em_diffuse = e.bsdf.eval(ctx, e.si, e.si.to_local(e.ds.d), ~f.done & e.lit)
+    em_all = e.bsdf.eval(mi.BSDFContext(), e.si, e.si.to_local(e.ds.d), ~f.done & e.lit)
+    bounce = first & ~e.delta
+    f_diffuse = e.bsdf.eval(ctx, e.si, e.bs.wo, bounce)
+    f_all = e.bsdf.eval(mi.BSDFContext(), e.si, e.bs.wo, bounce)
+    nee_share = dr.select(f.done, f.extra["share"], _ratio(em_diffuse, em_all))
+    share = dr.select(first, _ratio(f_diffuse, f_all), f.extra["share"])
+    return f.extra["diffuse"] + nee_share * e.nee + share * e.found, share
+
+
+def _ratio(part: Any, whole: Any) -> Any:
+    return dr.select(whole > 0, dr.clip(part / whole, 0, 1), 0)
+
+
+def roughness_table(scene: mi.Scene) -> Any:
+    """Return the roughness of every BSDF of a scene, indexed by Dr.Jit registry id.
+
+    Mitsuba has no roughness query, and wrappers (``twosided``, ``mask``, ``bumpmap``, ...) do not
+    forward attributes, so the parameters are read on the host: the microfacet alpha of the
+    sharpest lobe (``principled``: roughness squared), the mean for textures, 1 for diffuse, 0 for
+    mirrors and glass, and 0.5 for glossy BSDFs that expose none (``hair``, ``measured``).
+    """
+    found: dict[int, float] = {}
+    for shape in scene.shapes():
+        bsdf = shape.bsdf()
+        if bsdf is None:  # an instance: its shape group carries the BSDFs
+            continue
+        index = dr.reinterpret_array(mi.UInt32, mi.BSDFPtr(bsdf))[0]
+        if index not in found:
+            found[index] = _roughness(bsdf)
+    table = [0.5] * (max(found, default=0) + 1)
+    for index, value in found.items():
+        table[index] = value
+    return mi.Float(table)
+
+
+def _roughness(bsdf: mi.BSDF) -> float:
+    params = mi.traverse(bsdf)
+    alphas = []
+    for key in params.keys():
+        parts = key.split(".")
+        if any(p.startswith("alpha") for p in parts):
+            alphas.append(float(dr.mean(params[key], axis=None)[0]))
+        elif "roughness" in parts:
+            alphas.append(float(dr.mean(dr.square(params[key]), axis=None)[0]))
+    if alphas:
+        return min(alphas)
+    flags = bsdf.flags()
+    if mi.has_flag(flags, mi.BSDFFlags.Glossy):
+        return 0.5
+    return 1.0 if mi.has_flag(flags, mi.BSDFFlags.Diffuse) else 0.0

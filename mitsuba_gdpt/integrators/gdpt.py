@@ -1,0 +1,355 @@
+"""The ``gdpt`` plugin: parameters, passes, film."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import drjit as dr
+import mitsuba as mi
+
+from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.integrators import camera as cam
+from mitsuba_gdpt.integrators import features as feat
+from mitsuba_gdpt.integrators.accumulate import Frame, pixel_mean
+from mitsuba_gdpt.integrators.color import radiance_rgb, reflectance_rgb
+from mitsuba_gdpt.integrators.path import PathConfig, PathSample, PrimaryHit, trace
+
+_INFINITE = 2**32 - 1
+_RGB = ("R", "G", "B")
+
+
+def make_plugin() -> type:
+    """Return the integrator class for the variant that is active now.
+
+    A class body binds the types of one variant, so every variant needs a class of its own.
+    """
+
+    class GDPTIntegrator(mi.SamplingIntegrator):
+        r"""Gradient-domain path tracer (:monosp:`gdpt`).
+
+        .. pluginparameters::
+
+         * - max_depth
+           - |int|
+           - Longest path depth, as in ``path``; -1 is infinite. 1 shows directly visible
+             emitters only. (Default: -1)
+         * - rr_depth
+           - |int|
+           - Path depth at which Russian roulette begins. (Default: 5)
+         * - hide_emitters
+           - |bool|
+           - Hide directly visible emitters. (Default: false)
+         * - shifts
+           - |int|
+           - Offset paths per base path. 4: right, left, down and up. 2: right and down or left
+             and up on alternating samples; needs spp >= 2. 0: none, gradients are not estimated
+             and stay 0. (Default: 4)
+         * - features
+           - |string|
+           - Comma-separated optional buffers: position, visibility, diffuse, specular,
+             roughness. (Default: none)
+         * - variances
+           - |bool|
+           - Append the variance of the pixel mean of each core buffer; needs enough samples that
+             every estimate has at least two. (Default: false)
+         * - shared_subpixel
+           - |bool|
+           - Pinhole cameras: use one sub-pixel position per sample index in all pixels, so that
+             the primary hits of neighbours can be shared. (Default: true)
+         * - max_lanes
+           - |int|
+           - Largest number of paths per pass; larger jobs are split into tiles. Bounds the
+             memory, about 0.3 kB per lane. (Default: 4194304)
+
+        The primal image has the expected value of Mitsuba's ``path`` with the same parameters.
+        ``dx`` and ``dy`` are unbiased estimates of its forward differences, from hybrid shift
+        mapping (random replay, then reconnection) with the film treated as box-filtered.
+
+        Limits: rgb, mono and spectral variants of LLVM and CUDA only. Participating media are
+        ignored, as in ``path``. Sensors whose response differs between pixels are treated as if
+        it did not. Not differentiable.
+
+        See Kettunen et al., "Gradient-Domain Path Tracing", SIGGRAPH 2015.
+
+        .. code-block:: python
+
+            'type': 'gdpt',
+            'max_depth': 12
+        """
+
+        def __init__(self, props: mi.Properties):
+            super().__init__(props)
+            max_depth = props.get("max_depth", -1)
+            if max_depth < -1:
+                raise ConfigError(
+                    f'"max_depth" is {max_depth}; expected -1 (infinite) or a value >= 0'
+                )
+            self.max_depth = max_depth
+            self.rr_depth = props.get("rr_depth", 5)
+            if self.rr_depth < 1:
+                raise ConfigError(f'"rr_depth" is {self.rr_depth}; expected a value >= 1')
+            self.shifts = props.get("shifts", 4)
+            if self.shifts not in (0, 2, 4):
+                raise ConfigError(f'"shifts" is {self.shifts}; expected 0, 2 or 4')
+            names = (name.strip() for name in str(props.get("features", "")).split(","))
+            self.variances = props.get("variances", False)
+            #: Meaning of the channels of a render (``channels.Layout``).
+            self.layout = Layout.make(filter(None, names), self.variances)
+            self.shared_subpixel = props.get("shared_subpixel", True)
+            self.max_lanes = props.get("max_lanes", 1 << 22)
+            if self.max_lanes < 1:
+                raise ConfigError(f'"max_lanes" is {self.max_lanes}; expected a value >= 1')
+            #: Samples of the last render that were NaN or infinite and counted as black.
+            self.nonfinite_samples = 0
+
+        def aov_names(self) -> list[str]:
+            """Names of all channels after the film's own colour."""
+            return list(self.layout.channels[len(_RGB) :])
+
+        def to_string(self) -> str:
+            """Return a description with all parameters."""
+            features = ",".join(n for n in self.layout.names if n in feat.OPTIONAL)
+            return (
+                "GDPTIntegrator[\n"
+                f"  max_depth = {self.max_depth},\n"
+                f"  rr_depth = {self.rr_depth},\n"
+                f"  hide_emitters = {self.hide_emitters},\n"
+                f"  shifts = {self.shifts},\n"
+                f'  features = "{features}",\n'
+                f"  variances = {self.variances},\n"
+                f"  shared_subpixel = {self.shared_subpixel},\n"
+                f"  max_lanes = {self.max_lanes}\n"
+                "]"
+            )
+
+        __repr__ = __str__ = to_string
+
+        # ------------------------------------------------------------------ rendering
+
+        def render(
+            self,
+            scene: mi.Scene,
+            sensor: int | mi.Sensor = 0,
+            seed: int | mi.UInt32 = 0,
+            spp: int = 0,
+            develop: bool = True,
+            evaluate: bool = True,
+        ) -> mi.TensorXf:
+            """Render primal, gradient and feature buffers.
+
+            Returns:
+                (H, W, C) float32 tensor, channels as in :attr:`layout`, evaluated. The film holds
+                the same channels (and alpha, if it has any) under their names.
+            """
+            sensor = _sensor(scene, sensor)
+            film = sensor.film()
+            with dr.suspend_grad():
+                sampler = sensor.sampler().clone()
+                spp = self._sample_count(sampler, spp)
+                frame = self._render_frame(scene, sensor, sampler, _seed(seed), spp)
+                planes = self._planes(frame)
+                tensor = frame.interleave(planes)
+                _fill_film(film, self.aov_names(), frame, planes)
+            return tensor if develop else mi.TensorXf()
+
+        def sample(
+            self,
+            scene: mi.Scene,
+            sampler: mi.Sampler,
+            ray: mi.RayDifferential3f,
+            medium: mi.Medium | None = None,
+            active: bool | mi.Bool = True,
+        ) -> tuple[Any, Any, list[Any]]:
+            """Return the plain path estimate along a ray, for use inside another integrator.
+
+            A single ray has no neighbours, so the gradients among the AOVs are 0. The features
+            are in the ray's world frame, since no camera is known.
+            """
+            ray = mi.Ray3f(ray)
+            hit = cam.primary_hit(self, scene, ray, mi.Bool(active))
+            config = self._path_config(scene, mi.Transform4f())
+            result = trace(scene, sampler, PrimaryHit(ray, hit, mi.Bool(active)), [], config)
+            lanes = self._feature_lanes(result, mi.Spectrum(1), ray.wavelengths)
+            zero = mi.Float(0)
+            aovs = [
+                component
+                for buffer in self.layout.buffers[1:]
+                for component in lanes.get(buffer.name, [zero] * len(buffer))
+            ]
+            return dr.select(result.valid, result.L, 0), result.valid, aovs
+
+        # ------------------------------------------------------------------ helpers
+
+        def _sample_count(self, sampler: mi.Sampler, spp: int) -> int:
+            if spp < 0:
+                raise ConfigError(f"spp is {spp}; expected at least 1")
+            if spp:
+                sampler.set_sample_count(spp)
+            spp = sampler.sample_count()
+            needed = {0: 1, 2: 2, 4: 1}[self.shifts] * (2 if self.variances else 1)
+            if spp < needed:
+                raise ConfigError(
+                    f"spp is {spp}; shifts={self.shifts}, variances={self.variances} "
+                    f"need at least {needed}"
+                )
+            sampler.set_samples_per_wavefront(spp)
+            return spp
+
+        def _path_config(self, scene: mi.Scene, to_camera: Any) -> PathConfig:
+            names = frozenset(self.layout.names) & feat.OPTIONAL
+            table = feat.roughness_table(scene) if "roughness" in names else None
+            return PathConfig(
+                max_depth=_INFINITE if self.max_depth < 0 else self.max_depth,
+                rr_depth=self.rr_depth,
+                hide_emitters=self.hide_emitters,
+                features=feat.FeatureConfig(names, to_camera, table),
+            )
+
+        def _render_frame(
+            self, scene: mi.Scene, sensor: mi.Sensor, sampler: mi.Sampler, seed: int, spp: int
+        ) -> Frame:
+            width, height = (int(v) for v in sensor.film().crop_size())
+            config = self._path_config(scene, sensor.world_transform().inverse())
+            camera = cam.Camera(self, scene, sensor, spp, seed)
+            frame = Frame(width, height)
+            tiles = cam.split_into_tiles(width, height, spp, self.max_lanes)
+            self.nonfinite_samples = 0
+            for i, tile in enumerate(tiles):
+                tile_sampler = sampler.clone()
+                tile_sampler.seed((seed + i * 0x9E3779B9) % 2**32, tile.area * spp)
+                self._render_tile(scene, camera, tile_sampler, tile, config, frame)
+            if self.nonfinite_samples:
+                mi.Log(
+                    mi.LogLevel.Warn,
+                    f"gdpt: {self.nonfinite_samples} of {width * height * spp} samples were NaN "
+                    "or infinite and were counted as black. Look for broken BSDF parameters, "
+                    "textures or emitters in the scene.",
+                )
+            return frame
+
+        def _render_tile(
+            self,
+            scene: mi.Scene,
+            camera: cam.Camera,
+            sampler: mi.Sampler,
+            tile: cam.Tile,
+            config: PathConfig,
+            frame: Frame,
+        ) -> None:
+            base, neighbours, weight, index = camera.primary_hits(
+                tile, sampler, cam.SHIFTS[self.shifts]
+            )
+            result = trace(scene, sampler, base, neighbours, config)
+            wavelengths = base.ray.wavelengths
+
+            # A broken sample must not reach the pixel, nor its neighbours through a gradient.
+            L = dr.select(result.valid, result.L, 0) * weight
+            finite = dr.all(dr.isfinite(L))
+            lanes = {"primal": radiance_rgb(dr.select(finite, L, 0), wavelengths)}
+            lanes |= self._feature_lanes(result, weight, wavelengths)
+            lanes["alpha"] = [dr.select(result.valid, mi.Float(1), 0)]
+            gradients = []
+            for D in result.D:
+                D = D * weight
+                ok = dr.all(dr.isfinite(D))
+                finite &= ok
+                gradients.append(radiance_rgb(dr.select(ok, D, 0), wavelengths))
+            dr.eval(lanes, gradients, finite)
+
+            spp = camera.spp
+            count = dr.width(finite) - dr.count(finite)[0]
+            self.nonfinite_samples += count
+            for name, components in lanes.items():
+                variance = self.variances and f"{name}.var" in self.layout
+                self._store(frame, tile, name, pixel_mean(components, spp, variance))
+            for direction, (slot, parity) in cam.DIRECTIONS[self.shifts].items():
+                selected = None if parity is None else (index & 1) == parity
+                mean = pixel_mean(gradients[slot], spp, self.variances, selected)
+                self._store(frame, tile, direction, mean)
+            frame.eval()
+
+        def _store(self, frame: Frame, tile: cam.Tile, name: str, result: Any) -> None:
+            for i, plane in enumerate(result.mean):
+                frame.put(tile, f"{name}.{i}", plane)
+            if result.variance is not None:
+                frame.put(tile, f"{name}.var", result.variance)
+
+        def _feature_lanes(
+            self, result: PathSample, weight: Any, wavelengths: Any
+        ) -> dict[str, list[Any]]:
+            """Return the components of each feature buffer, by buffer name, over lanes."""
+            f = result.features
+            lanes: dict[str, list[Any]] = {
+                "albedo": reflectance_rgb(f.albedo, weight, wavelengths),
+                "normal": [*f.normal],
+                "depth": [f.depth],
+            }
+            names = self.layout.names
+            if "position" in names:
+                lanes["position"] = [*f.extra["position"]]
+            if "visibility" in names:
+                rays = f.extra["shadow_rays"]
+                lanes["visibility"] = [dr.select(rays > 0, f.extra["lit"] / rays, 1)]
+            if "roughness" in names:
+                lanes["roughness"] = [f.extra["roughness"]]
+            if "diffuse" in names or "specular" in names:
+                finite = dr.all(dr.isfinite(result.L))
+                diffuse = dr.select(result.valid & finite, f.extra["diffuse"], 0)
+                specular = dr.select(result.valid & finite, result.L, 0) - diffuse
+                if "diffuse" in names:
+                    lanes["diffuse"] = radiance_rgb(diffuse * weight, wavelengths)
+                if "specular" in names:
+                    lanes["specular"] = radiance_rgb(specular * weight, wavelengths)
+            return lanes
+
+        def _planes(self, frame: Frame) -> list[Any]:
+            """Return one Float array per channel of the layout."""
+            planes = []
+            pairs = {"dx": ("right", "left", "x"), "dy": ("down", "up", "y")}
+            for buffer in self.layout.buffers:
+                name, is_variance = buffer.name, buffer.name.endswith(".var")
+                base = name.removesuffix(".var")
+                suffixes = ["var"] if is_variance else range(len(buffer))
+                for suffix in suffixes:
+                    if base not in pairs:
+                        planes.append(frame.get(f"{base}.{suffix}"))
+                    elif self.shifts == 0:
+                        planes.append(dr.zeros(mi.Float, frame.width * frame.height))
+                    else:
+                        ahead, behind, axis = pairs[base]
+                        planes.append(
+                            frame.forward_difference(
+                                f"{ahead}.{suffix}", f"{behind}.{suffix}", axis, is_variance
+                            )
+                        )
+            return planes
+
+    return GDPTIntegrator
+
+
+def _sensor(scene: mi.Scene, sensor: int | mi.Sensor) -> mi.Sensor:
+    if not isinstance(sensor, int):
+        return sensor
+    sensors = scene.sensors()
+    if not 0 <= sensor < len(sensors):
+        raise ConfigError(
+            f"sensor {sensor} was asked for, but the scene has {len(sensors)}; "
+            "add a <sensor> to the scene or pick another index"
+        )
+    return sensors[sensor]
+
+
+def _seed(seed: int | mi.UInt32) -> int:
+    return int(seed if isinstance(seed, int) else seed[0]) % 2**32
+
+
+def _fill_film(film: mi.Film, aovs: list[str], frame: Frame, planes: list[Any]) -> None:
+    """Hand the pixels to the film, so that ``film.bitmap()`` and ``film.write()`` have them."""
+    film.prepare(aovs)
+    planes = [*planes]
+    extra = [mi.Float(1)]  # the weight that the film divides by
+    if mi.has_flag(film.flags(), mi.FilmFlags.Alpha):
+        extra.insert(0, frame.get("alpha.0"))
+    planes[len(_RGB) : len(_RGB)] = [e + dr.zeros(mi.Float, frame.width * frame.height) for e in extra]
+    film.put_block(mi.ImageBlock(frame.interleave(planes), film.crop_offset()))

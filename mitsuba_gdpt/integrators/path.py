@@ -1,0 +1,250 @@
+"""The base path: Mitsuba's ``path``, with hooks for offset paths and features.
+
+One symbolic loop advances the base path by a bounce and then lets every offset path follow. Once
+the last offset path of a SIMD packet (or warp) is connected or dead, its branch is skipped and
+only base-path work remains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import drjit as dr
+import mitsuba as mi
+
+from mitsuba_gdpt.integrators import features as feat
+from mitsuba_gdpt.integrators import shift
+from mitsuba_gdpt.integrators.estimators import (
+    emission,
+    is_connectable,
+    is_rough,
+    mis_weight,
+    survival_probability,
+)
+
+
+@dataclass(frozen=True)
+class PathConfig:
+    """Parameters of the estimator; constants of the compiled kernel.
+
+    Attributes:
+        max_depth: Longest path depth as in ``path``; 2**32 - 1 for infinite.
+        rr_depth: Depth at which Russian roulette begins.
+        hide_emitters: Hide directly visible emitters.
+        features: What to record beside the radiance.
+    """
+
+    max_depth: int
+    rr_depth: int
+    hide_emitters: bool
+    features: feat.FeatureConfig
+
+
+@dataclass
+class PrimaryHit:
+    """Where the camera rays of one pixel (shifted by whole pixels) hit the scene."""
+
+    ray: Any
+    hit: Any
+    enabled: Any  # False where the neighbour lies outside the film
+
+
+@dataclass
+class _State:
+    """Loop state: the base path at x_k, its offset paths and what has been gathered."""
+
+    si: Any
+    beta: Any
+    L: Any
+    eta: Any
+    depth: Any
+    active: Any
+    met_surface: Any  # scattered at something that is not index-matched
+    offsets: list[shift.Offset]
+    D: list[Any]
+    features: feat.Features
+
+
+@dataclass
+class PathSample:
+    """Result of tracing one base path per lane.
+
+    Attributes:
+        L: Radiance (Spectrum).
+        valid: Whether the path met a surface or a visible environment (alpha channel).
+        D: One gradient (Spectrum) per offset path.
+        features: Recorded features.
+    """
+
+    L: Any
+    valid: Any
+    D: list[Any]
+    features: feat.Features
+
+
+def trace(
+    scene: mi.Scene,
+    sampler: mi.Sampler,
+    base: PrimaryHit,
+    neighbours: list[PrimaryHit],
+    config: PathConfig,
+) -> PathSample:
+    """Trace base paths and their offset paths.
+
+    Args:
+        scene: The scene.
+        sampler: Source of random numbers, positioned after the camera dimensions.
+        base: Primary hits of the base paths.
+        neighbours: Primary hits of the offset paths, one per shift.
+        config: Parameters of the estimator.
+    """
+    ctx = mi.BSDFContext()
+    hide = config.hide_emitters
+    lit = config.max_depth > 0
+
+    # ---- Primary vertex: directly visible light and features
+    si = base.hit.compute_surface_interaction(base.ray, mi.RayFlags.All, base.enabled)
+    seen = si.is_valid() if hide else mi.Bool(True)
+    Le = si.emitter(scene).eval(si, base.enabled & seen & lit)
+    offsets, D = [], []
+    for n in neighbours:
+        offset, gradient = shift.start(scene, n.ray, n.hit, Le, n.enabled & lit, hide)
+        offsets.append(offset)
+        D.append(gradient)
+    state = _State(
+        si=si,
+        beta=mi.Spectrum(1),
+        L=Le,
+        eta=mi.Float(1),
+        depth=mi.UInt32(0),
+        active=base.enabled & si.is_valid() & (config.max_depth > 1),
+        met_surface=base.enabled & si.is_valid() & (config.max_depth == 1),
+        offsets=offsets,
+        D=D,
+        features=feat.start(si, base.ray, config.features),
+    )
+
+    state, _ = dr.while_loop(
+        (state, sampler),
+        lambda s, _: s.active,
+        lambda s, sampler: (_bounce(scene, ctx, sampler, s, config), sampler),
+        label="gdpt" if neighbours else "gdpt_primal",
+    )
+
+    valid = state.met_surface
+    if not hide and scene.environment() is not None:
+        valid = mi.Bool(True)
+    last = feat.finish(state.features, config.features, state.si)
+    return PathSample(state.L, valid, state.D, last)
+
+
+def _bounce(
+    scene: mi.Scene, ctx: mi.BSDFContext, sampler: mi.Sampler, s: _State, config: PathConfig
+) -> _State:
+    """Advance the base path from x_k to x_{k+1}, then its offset paths."""
+    si = s.si
+    bsdf = si.bsdf()
+    rough = is_rough(bsdf)
+
+    # ---- Light sampling
+    u_emitter = sampler.next_2d()
+    ds, em_weight = scene.sample_emitter_direction(si, u_emitter, True, rough)
+    lit = rough & (ds.pdf != 0)
+    wo = si.to_local(ds.d)
+    u_lobe, u_direction = sampler.next_1d(), sampler.next_2d()
+    f, pdf, bs, bsdf_weight = bsdf.eval_pdf_sample(ctx, si, wo, u_lobe, u_direction)
+    mis = dr.select(ds.delta, 1, mis_weight(ds.pdf, pdf))
+    nee_factor = dr.select(lit, f * em_weight * mis, 0)
+    nee = s.beta * nee_factor
+
+    # ---- BSDF sampling and Russian roulette
+    beta = s.beta * bsdf_weight
+    eta = s.eta * bs.eta
+    depth = s.depth + 1
+    delta = mi.has_flag(bs.sampled_type, mi.BSDFFlags.Delta)
+    null = mi.has_flag(bs.sampled_type, mi.BSDFFlags.Null)
+    met_surface = s.met_surface | ~null
+    u_survive = sampler.next_1d()
+    rr_active = depth >= config.rr_depth
+    q = dr.select(rr_active, survival_probability(beta, eta), 1)
+    alive = (dr.max(beta) > 0) & (u_survive < q)
+    beta = dr.select(alive, beta / q, 0)
+
+    # ---- Next vertex and the emission found there
+    ray = si.spawn_ray(si.to_world(bs.wo))
+    hit = scene.ray_intersect_preliminary(ray, coherent=False, active=alive)
+    next_si = hit.compute_surface_interaction(ray, mi.RayFlags.All, alive)
+    glows = alive
+    if config.hide_emitters:
+        glows = alive & (next_si.is_valid() | met_surface)
+    next_Le, next_q = emission(scene, next_si, si, delta, glows)
+    emission_factor = next_Le * mis_weight(bs.pdf, next_q)
+    found = beta * emission_factor
+
+    # ---- Offset paths
+    offsets, D = s.offsets, s.D
+    if offsets:
+        b = shift.Bounce(
+            si=si,
+            rough=rough,
+            u_emitter=u_emitter,
+            u_lobe=u_lobe,
+            u_direction=u_direction,
+            ds=ds,
+            em_weight=em_weight,
+            lit=lit,
+            nee_factor=nee_factor,
+            nee=nee,
+            bs=bs,
+            bsdf_weight=bsdf_weight,
+            delta=delta,
+            q=q,
+            alive=alive,
+            ray=ray,
+            next_si=next_si,
+            next_connectable=is_connectable(hit),
+            next_Le=next_Le,
+            next_q=next_q,
+            emission_factor=emission_factor,
+            emission=found,
+            rr_active=rr_active,
+        )
+        moved = [
+            shift.advance(scene, ctx, o, d, b, config.hide_emitters)
+            for o, d in zip(offsets, D, strict=True)
+        ]
+        offsets, D = [o for o, _ in moved], [d for _, d in moved]
+
+    features = feat.follow(
+        s.features,
+        config.features,
+        feat.Event(
+            si=si,
+            bsdf=bsdf,
+            rough=rough,
+            null=null,
+            delta=delta,
+            u_lobe=u_lobe,
+            u_direction=u_direction,
+            ds=ds,
+            lit=lit,
+            bs=bs,
+            nee=nee,
+            found=found,
+            next_si=next_si,
+        ),
+    )
+    goes_on = depth + 1 < config.max_depth
+    return _State(
+        si=next_si,
+        beta=beta,
+        L=s.L + nee + found,
+        eta=eta,
+        depth=depth,
+        active=alive & next_si.is_valid() & goes_on,
+        met_surface=met_surface | (next_si.is_valid() & ~goes_on),
+        offsets=offsets,
+        D=D,
+        features=features,
+    )
