@@ -31,7 +31,17 @@ def is_rough(bsdf: Any) -> Any:
 
 def is_connectable(hit: Any) -> Any:
     """Whether a path may be reconnected to this hit: rough, an emitter, or escaped."""
-    return ~hit.is_valid() | is_rough(hit.shape.bsdf()) | (hit.shape.emitter() != None)  # noqa: E711
+    return glows(hit) | is_rough(hit.shape.bsdf())
+
+
+def glows(hit: Any) -> Any:
+    """Whether there may be emission to find at a hit: an emitter, or an escaped ray."""
+    return ~hit.is_valid() | (hit.shape.emitter() != None)  # noqa: E711 - lane by lane
+
+
+def directly_visible(scene: mi.Scene, si: Any, active: Any) -> Any:
+    """Return the radiance (Spectrum) that a camera ray sees at its first vertex."""
+    return si.emitter(scene, active).eval(si, active)
 
 
 def emission(scene: mi.Scene, si: Any, ref: Any, delta: Any, active: Any) -> tuple[Any, Any]:
@@ -42,14 +52,19 @@ def emission(scene: mi.Scene, si: Any, ref: Any, delta: Any, active: Any) -> tup
         si: Vertex on an emitter, or an escaped ray (then the environment answers).
         ref: Previous vertex of the path.
         delta: The direction was sampled from a delta lobe, which light sampling cannot do.
-        active: Lanes of interest.
+        active: Lanes of interest. Emitters are rare, so the code is skipped where none is hit.
 
     Returns:
         ``Le`` (Spectrum, radiance, not MIS-weighted) and ``q`` (Float, 1/sr), 0 where inactive.
     """
-    emitter = si.emitter(scene, active)
-    # Not `&=`: it would write into the caller's mask. Dr.Jit compares pointers lane by lane.
-    active = active & (emitter != None)  # noqa: E711
-    ds = mi.DirectionSample3f(scene, si, ref)
-    q = scene.pdf_emitter_direction(ref, ds, active & ~delta)
-    return emitter.eval(si, active), dr.select(delta, 0, q)
+
+    def evaluate(Le: Any, q: Any) -> tuple[Any, Any]:
+        emitter = si.emitter(scene)
+        found = emitter != None  # noqa: E711
+        ds = mi.DirectionSample3f(scene, si, ref)
+        q = scene.pdf_emitter_direction(ref, ds, found & ~delta)
+        return emitter.eval(si, found), dr.select(delta, 0, q)
+
+    return dr.if_stmt(
+        (mi.Spectrum(0), mi.Float(0)), active, evaluate, lambda Le, q: (Le, q), label="emission"
+    )

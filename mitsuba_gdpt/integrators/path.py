@@ -16,7 +16,9 @@ import mitsuba as mi
 from mitsuba_gdpt.integrators import features as feat
 from mitsuba_gdpt.integrators import shift
 from mitsuba_gdpt.integrators.estimators import (
+    directly_visible,
     emission,
+    glows,
     is_connectable,
     is_rough,
     mis_weight,
@@ -106,7 +108,7 @@ def trace(
     # ---- Primary vertex: directly visible light and features
     si = base.hit.compute_surface_interaction(base.ray, mi.RayFlags.All, base.enabled)
     seen = si.is_valid() if hide else mi.Bool(True)
-    Le = si.emitter(scene).eval(si, base.enabled & seen & lit)
+    Le = directly_visible(scene, si, base.enabled & seen & lit)
     offsets, D = [], []
     for n in neighbours:
         offset, gradient = shift.start(scene, n.ray, n.hit, Le, n.enabled & lit, hide)
@@ -175,10 +177,10 @@ def _bounce(
     ray = si.spawn_ray(si.to_world(bs.wo))
     hit = scene.ray_intersect_preliminary(ray, coherent=False, active=alive)
     next_si = hit.compute_surface_interaction(ray, mi.RayFlags.All, alive)
-    glows = alive
+    next_glows = alive & glows(hit)
     if config.hide_emitters:
-        glows = alive & (next_si.is_valid() | met_surface)
-    next_Le, next_q = emission(scene, next_si, si, delta, glows)
+        next_glows &= next_si.is_valid() | met_surface
+    next_Le, next_q = emission(scene, next_si, si, delta, next_glows)
     emission_factor = next_Le * mis_weight(bs.pdf, next_q)
     found = beta * emission_factor
 
@@ -204,6 +206,7 @@ def _bounce(
             ray=ray,
             next_si=next_si,
             next_connectable=is_connectable(hit),
+            next_glows=next_glows,
             next_Le=next_Le,
             next_q=next_q,
             emission_factor=emission_factor,

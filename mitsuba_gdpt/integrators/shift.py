@@ -27,7 +27,9 @@ import drjit as dr
 import mitsuba as mi
 
 from mitsuba_gdpt.integrators.estimators import (
+    directly_visible,
     emission,
+    glows,
     is_connectable,
     is_rough,
     mis_weight,
@@ -60,6 +62,7 @@ class Bounce:
     ray: Any  # x_k -> x_{k+1}
     next_si: Any  # x_{k+1}; invalid where the ray escaped
     next_connectable: Any
+    next_glows: Any  # there may be emission at x_{k+1}
     next_Le: Any  # emission at x_{k+1}, not MIS-weighted
     next_q: Any  # density with which light sampling at x_k would have found it, 1/sr
     emission_factor: Any  # BSDF-sampling term without throughput: mis * Le
@@ -106,9 +109,10 @@ def start(scene: mi.Scene, ray: Any, hit: Any, base_Le: Any, enabled: Any, hide:
     Returns:
         The :class:`Offset` and the gradient of the directly visible light.
     """
-    si = hit.compute_surface_interaction(ray, mi.RayFlags.All, enabled)
-    visible = enabled & si.is_valid()
-    Le = si.emitter(scene).eval(si, visible if hide else enabled)
+    visible = enabled & hit.is_valid()
+    lamp = glows(hit) & (visible if hide else enabled)
+    si = hit.compute_surface_interaction(ray, mi.RayFlags.All, lamp)
+    Le = directly_visible(scene, si, lamp)
     # An escaped path is gone before the terms of its first vertex are added.
     offset = Offset(
         mode=dr.select(visible, mi.UInt32(REPLAY), mi.UInt32(DEAD)),
@@ -206,7 +210,8 @@ def _reconnect(
     scale = dr.select(active, J / b.bs.pdf, 0)
 
     # Emission at x_{k+1}: seen from y_k, or as the base saw it but with y's own BSDF density
-    Le, q = emission(scene, _seen_along(b.next_si, direction), si, mi.Bool(False), active & connect)
+    seen = _seen_along(b.next_si, direction)
+    Le, q = emission(scene, seen, si, mi.Bool(False), active & connect & b.next_glows)
     Le, q = dr.select(connect, Le, b.next_Le), dr.select(connect, q, b.next_q)
 
     ray = mi.Ray3f(o.ray)
@@ -252,11 +257,11 @@ def _replay(
     active &= delta | ~both_rough | ~is_connectable(hit)
 
     met_surface = o.met_surface | ~mi.has_flag(bs.sampled_type, mi.BSDFFlags.Null)
-    glows = active & (~hit.is_valid() | (hit.shape.emitter() != None))  # noqa: E711
+    lit = active & glows(hit)
     if hide:
-        glows &= hit.is_valid() | met_surface
-    next_si = hit.compute_surface_interaction(ray, mi.RayFlags.All, glows)
-    Le, q = emission(scene, next_si, si, delta, glows)
+        lit &= hit.is_valid() | met_surface
+    next_si = hit.compute_surface_interaction(ray, mi.RayFlags.All, lit)
+    Le, q = emission(scene, next_si, si, delta, lit)
     offset = Offset(
         mode=dr.select(active, mi.UInt32(REPLAY), mi.UInt32(DEAD)),
         ray=ray,
