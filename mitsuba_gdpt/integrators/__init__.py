@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mitsuba as mi
+
+from mitsuba_gdpt import _llvm
+from mitsuba_gdpt.errors import VariantError
+
+PLUGIN_ID = "gdpt"
 
 
 def install() -> None:
@@ -13,7 +20,28 @@ def install() -> None:
 
 
 def _register(_old: str | None, new: str) -> None:
-    from mitsuba_gdpt.integrators.gdpt import make_plugin
+    if is_supported(new):
+        # A class body binds the types of one variant, so every variant gets a class of its own.
+        from mitsuba_gdpt.integrators.gdpt import make_plugin
 
-    # A class body binds the types of one variant, so every variant gets a class of its own.
-    mi.register_integrator("gdpt", make_plugin())
+        plugin = make_plugin()
+    else:
+        plugin = _refuse
+
+    def create(props: Any) -> Any:
+        _llvm.require(new)
+        return plugin(props)
+
+    mi.register_integrator(PLUGIN_ID, create)
+
+
+def is_supported(variant: str) -> bool:
+    """Whether ``gdpt`` runs in a variant: rgb, mono and spectral ones of LLVM and CUDA."""
+    return variant.startswith(("llvm_", "cuda_")) and "polarized" not in variant
+
+
+def _refuse(_props: Any) -> Any:
+    raise VariantError(
+        f"the gdpt integrator does not run in the variant {mi.variant()!r}; expected an "
+        "unpolarized llvm_* or cuda_* variant, for example mi.set_variant('llvm_ad_rgb')"
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import drjit as dr
 import mitsuba as mi
 
+from mitsuba_gdpt import progress
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.integrators import camera as cam
@@ -16,6 +17,7 @@ from mitsuba_gdpt.integrators.color import radiance_rgb, reflectance_rgb
 from mitsuba_gdpt.integrators.path import PathConfig, PathSample, PrimaryHit, trace
 
 _INFINITE = 2**32 - 1
+_GOLDEN_RATIO = 0x9E3779B9  # spreads the seeds of the tiles; the first keeps the user's
 _RGB = ("R", "G", "B")
 
 
@@ -215,10 +217,12 @@ def make_plugin() -> type:
             frame = Frame(width, height)
             tiles = cam.split_into_tiles(width, height, spp, self.max_lanes)
             self.nonfinite_samples = 0
-            for i, tile in enumerate(tiles):
-                tile_sampler = sampler.clone()
-                tile_sampler.seed((seed + i * 0x9E3779B9) % 2**32, tile.area * spp)
-                self._render_tile(scene, camera, tile_sampler, tile, config, frame)
+            with progress.task("rendering", total=width * height) as task:
+                for i, tile in enumerate(tiles):
+                    tile_sampler = sampler.clone()
+                    tile_sampler.seed((seed + i * _GOLDEN_RATIO) % 2**32, tile.area * spp)
+                    self._render_tile(scene, camera, tile_sampler, tile, config, frame)
+                    task.advance(tile.area)
             if self.nonfinite_samples:
                 mi.Log(
                     mi.LogLevel.Warn,

@@ -133,92 +133,116 @@ def advance(
 
     Both terms of the estimator (light sampling at x_k, emission found at x_{k+1}) are added to
     the gradient. Returns the new state and the new ``D``.
+
+    Each mode has a branch of its own, because a branch that no lane of a SIMD packet (or warp)
+    takes costs nothing, and neighbouring lanes are samples of one pixel.
     """
-    return dr.if_stmt(
-        (offset, D),
+
+    def own(o: Offset, C: Any, step: _Step) -> tuple[Any, _Step]:
+        return dr.if_stmt(
+            (o, C, step),
+            o.mode == REPLAY,
+            lambda o, C, step: (o, *_at_own_vertex(scene, ctx, o, b, hide)),
+            lambda o, C, step: (o, *_at_shared_vertex(ctx, o, b)),
+            label="unconnected",
+        )[1:]
+
+    # Connected offset path: everything is the base's, scaled by T. Dead one: T = r = 0.
+    step = _Step(
+        Offset(
+            mode=mi.UInt32(offset.mode),
+            ray=mi.Ray3f(offset.ray),
+            hit=mi.PreliminaryIntersection3f(offset.hit),
+            T=offset.T * b.bsdf_weight,
+            r=mi.Float(offset.r),
+            eta=offset.eta * b.bs.eta,
+            met_surface=mi.Bool(offset.met_surface),
+        ),
+        mi.Spectrum(b.emission_factor),
+    )
+    _, C, step = dr.if_stmt(
+        (offset, offset.T * b.nee_factor, step),
         offset.mode <= RECENT,
-        lambda o, D: _shift(scene, ctx, o, D, b, hide),
-        lambda o, D: _follow(o, D, b),
+        lambda o, C, step: (o, *own(o, C, step)),
+        lambda o, C, step: (o, C, step),
         label="shift",
     )
-
-
-def _follow(o: Offset, D: Any, b: Bounce) -> tuple[Offset, Any]:
-    """Connected offset path (everything is the base's, scaled by T) or dead one (T = r = 0)."""
-    D = D + dr.rcp(1 + o.r) * (o.T * b.nee_factor - b.nee)
-    step = _Step(
-        Offset(o.mode, o.ray, o.hit, o.T * b.bsdf_weight, o.r, o.eta * b.bs.eta, o.met_surface),
-        b.emission_factor,
-    )
+    D = D + dr.rcp(1 + offset.r) * (C - b.nee)
     return _finish(step, D, b)
 
 
-def _shift(
-    scene: mi.Scene, ctx: mi.BSDFContext, o: Offset, D: Any, b: Bounce, hide: bool
-) -> tuple[Offset, Any]:
-    """Offset path that is replaying, or that has just been reconnected to x_k."""
-    replay = o.mode == REPLAY
+def _at_own_vertex(
+    scene: mi.Scene, ctx: mi.BSDFContext, o: Offset, b: Bounce, hide: bool
+) -> tuple[Any, _Step]:
+    """Offset path at a vertex y_k of its own: light sampling, then reconnect or replay.
 
-    # The vertex: y_k of its own, or x_k seen from y_{k-1}
-    own = o.hit.compute_surface_interaction(o.ray, mi.RayFlags.All, replay)
-    si = dr.select(replay, own, _seen_along(b.si, o.ray.d))
+    Returns its light-sampling contribution (Spectrum) and the step to the next vertex.
+    """
+    si = o.hit.compute_surface_interaction(o.ray, mi.RayFlags.All)
     bsdf = si.bsdf()
     rough = is_rough(bsdf)
 
-    # Light sampling: replayed with the base's random numbers, or the base's own sample.
-    # No Jacobian: the emitter sample of y is a function of the same random numbers.
-    ds, em_weight = scene.sample_emitter_direction(si, b.u_emitter, True, replay & rough)
-    lit = dr.select(replay, rough & (ds.pdf != 0), b.lit)
-    em_weight = dr.select(replay, em_weight, b.em_weight)
-    f, pdf = bsdf.eval_pdf(ctx, si, si.to_local(dr.select(replay, ds.d, b.ds.d)), lit)
-    mis = dr.select(
-        dr.select(replay, ds.delta, b.ds.delta),
-        1,
-        mis_weight(dr.select(replay, ds.pdf, b.ds.pdf), pdf),
-    )
-    D = D + dr.rcp(1 + o.r) * (dr.select(lit, o.T * f * em_weight * mis, 0) - b.nee)
+    def light_sampling(C: Any) -> Any:
+        # Replayed with the base's random numbers: no Jacobian, because the emitter sample is the
+        # same function of the same numbers for both paths.
+        ds, em_weight = scene.sample_emitter_direction(si, b.u_emitter, True)
+        lit = ds.pdf != 0
+        f, pdf = bsdf.eval_pdf(ctx, si, si.to_local(ds.d), lit)
+        mis = dr.select(ds.delta, 1, mis_weight(ds.pdf, pdf))
+        return dr.select(lit, o.T * f * em_weight * mis, 0)
 
-    # The next segment
+    C = dr.if_stmt((mi.Spectrum(0),), rough, light_sampling, lambda C: C, label="replay_nee")
+
     both_rough = b.rough & rough
-    connect = replay & b.alive & ~b.delta & both_rough & b.next_connectable
-    step = _reconnect(scene, ctx, o, si, bsdf, connect, b)
-    step = dr.if_stmt(
-        (step,),
-        replay & b.alive & ~connect,
-        lambda s: _replay(scene, ctx, o, si, bsdf, both_rough, b, hide),
-        lambda s: s,
-        label="replay",
+    connect = b.alive & ~b.delta & both_rough & b.next_connectable
+    _, step = dr.if_stmt(
+        (o, _dead(o)),
+        connect,
+        lambda o, step: (o, _reconnect(scene, ctx, o, si, bsdf, b)),
+        lambda o, step: (o, _replay(scene, ctx, o, si, bsdf, both_rough, b, hide)),
+        label="reconnect",
     )
-    return _finish(step, D, b)
+    return C, step
+
+
+def _dead(o: Offset) -> _Step:
+    return _Step(
+        Offset(
+            mode=mi.UInt32(DEAD),
+            ray=mi.Ray3f(o.ray),
+            hit=mi.PreliminaryIntersection3f(o.hit),
+            T=mi.Spectrum(0),
+            r=mi.Float(0),
+            eta=mi.Float(1),
+            met_surface=mi.Bool(o.met_surface),
+        ),
+        mi.Spectrum(0),
+    )
 
 
 def _reconnect(
-    scene: mi.Scene, ctx: mi.BSDFContext, o: Offset, si: Any, bsdf: Any, connect: Any, b: Bounce
+    scene: mi.Scene, ctx: mi.BSDFContext, o: Offset, si: Any, bsdf: Any, b: Bounce
 ) -> _Step:
-    """Connect y_k to x_{k+1} (``connect``), or pass on from x_k after a connection (the rest)."""
+    """Connect y_k to x_{k+1}."""
     surface = b.next_si.is_valid()
     to_next = b.next_si.p - si.p
     # An escaped ray is reconnected by its direction: the environment is at infinity.
-    direction = dr.select(connect & surface, dr.normalize(to_next), b.ray.d)
+    direction = dr.select(surface, dr.normalize(to_next), b.ray.d)
     shadow_ray = dr.select(surface, si.spawn_ray_to(b.next_si.p), si.spawn_ray(direction))
-    occluded = scene.ray_test(shadow_ray, connect)
+    visible = ~scene.ray_test(shadow_ray)
 
-    active = b.alive & ~b.delta & dr.select(connect, ~occluded, o.mode == RECENT)
-    f, pdf = bsdf.eval_pdf(ctx, si, dr.select(connect, si.to_local(direction), b.bs.wo), active)
-    J = dr.select(connect & surface, jacobian(b, direction, to_next), 1)
-    active &= (pdf > 0) & dr.isfinite(J)
+    f, pdf = bsdf.eval_pdf(ctx, si, si.to_local(direction), visible)
+    J = dr.select(surface, jacobian(b, direction, to_next), 1)
+    active = visible & (pdf > 0) & dr.isfinite(J)
     scale = dr.select(active, J / b.bs.pdf, 0)
 
-    # Emission at x_{k+1}: seen from y_k, or as the base saw it but with y's own BSDF density
     seen = _seen_along(b.next_si, direction)
-    Le, q = emission(scene, seen, si, mi.Bool(False), active & connect & b.next_glows)
-    Le, q = dr.select(connect, Le, b.next_Le), dr.select(connect, q, b.next_q)
+    Le, q = emission(scene, seen, si, mi.Bool(False), active & b.next_glows)
 
     ray = mi.Ray3f(o.ray)
     ray.d = direction
-    mode = dr.select(connect, mi.UInt32(RECENT), mi.UInt32(CONNECTED))
     offset = Offset(
-        mode=dr.select(active, mode, mi.UInt32(DEAD)),
+        mode=dr.select(active, mi.UInt32(RECENT), mi.UInt32(DEAD)),
         ray=ray,
         hit=o.hit,
         T=o.T * f * scale,
@@ -227,6 +251,33 @@ def _reconnect(
         met_surface=o.met_surface,
     )
     return _Step(offset, Le * mis_weight(pdf, q))
+
+
+def _at_shared_vertex(ctx: mi.BSDFContext, o: Offset, b: Bounce) -> tuple[Any, _Step]:
+    """Offset path at x_k, to which it has just been connected, arriving from y_{k-1}.
+
+    Both directions of x_k are the base's, but its BSDF is seen from another side.
+    """
+    si = _seen_along(b.si, o.ray.d)
+    bsdf = si.bsdf()
+    f, pdf = bsdf.eval_pdf(ctx, si, si.to_local(b.ds.d), b.lit)
+    mis = dr.select(b.ds.delta, 1, mis_weight(b.ds.pdf, pdf))
+    C = dr.select(b.lit, o.T * f * b.em_weight * mis, 0)
+
+    active = b.alive & ~b.delta
+    f, pdf = bsdf.eval_pdf(ctx, si, b.bs.wo, active)
+    active &= pdf > 0
+    scale = dr.select(active, dr.rcp(b.bs.pdf), 0)
+    offset = Offset(
+        mode=dr.select(active, mi.UInt32(CONNECTED), mi.UInt32(DEAD)),
+        ray=o.ray,
+        hit=o.hit,
+        T=o.T * f * scale,
+        r=o.r * pdf * scale,
+        eta=o.eta * b.bs.eta,
+        met_surface=o.met_surface,
+    )
+    return C, _Step(offset, b.next_Le * mis_weight(pdf, b.next_q))
 
 
 def jacobian(b: Bounce, direction: Any, to_next: Any) -> Any:
@@ -250,7 +301,7 @@ def _replay(
     """Sample y_{k+1} with the base's random numbers: T takes y's own weight, r is unchanged."""
     bs, weight = bsdf.sample(ctx, si, b.u_lobe, b.u_direction)
     delta = mi.has_flag(bs.sampled_type, mi.BSDFFlags.Delta)
-    active = (delta == b.delta) & (dr.max(weight) > 0)
+    active = b.alive & (delta == b.delta) & (dr.max(weight) > 0)
     ray = si.spawn_ray(si.to_world(bs.wo))
     hit = scene.ray_intersect_preliminary(ray, coherent=False, active=active)
     # Not invertible: seen as a base path, y would connect this segment instead of replaying it.

@@ -1,0 +1,455 @@
+"""``FrameBuffers``: the output of the ``gdpt`` integrator as named torch tensors.
+
+The one place where tensors, bitmaps and files of any origin become named buffers. Imports torch,
+but Mitsuba only inside :meth:`FrameBuffers.to_bitmap`; no variant is needed or changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils.dlpack
+
+from mitsuba_gdpt import exr
+from mitsuba_gdpt.channels import CORE, OPTIONAL, PRIMAL, VARIANCE_SUFFIX, VARIANCES, Layout
+from mitsuba_gdpt.errors import (
+    ConfigError,
+    FormatError,
+    LayoutError,
+    MissingDependencyError,
+    NonFiniteError,
+)
+
+_TABLE = (*CORE, *OPTIONAL, *VARIANCES)
+_NAME_OF_ATTRIBUTE = {buffer.attribute: buffer.name for buffer in _TABLE}
+_ALPHA = "A"  # a film with alpha stores it; nothing here uses it
+_ROOT = "<root>."  # what mi.Bitmap.split() calls the layer without a name
+_DLPACK_CUDA = 2  # kDLCUDA of the DLPack standard
+_HALF_BUFFERS = (PRIMAL, "albedo")  # signed differences and variances lose too much in float16
+
+
+class FrameBuffers:
+    """Named views of one (H, W, C) float32 tensor.
+
+    Buffers are attributes (``buffers.dx``, ``buffers.dx_var``) or items (``buffers["dx.var"]``):
+    (H, W, c) views that share the memory of ``data``, and with it, after :meth:`from_render`, the
+    memory of the Dr.Jit tensor. Writing to them changes the render output.
+
+    Attributes:
+        data: (H, W, C) float32; meaning of C as in ``layout``.
+        layout: Which buffers there are, in which order.
+        metadata: Strings from the header of the file that the buffers were read from; written
+            again by :meth:`to_exr`.
+
+    Example:
+        >>> buffers = FrameBuffers.from_tensor(torch.zeros(4, 6, Layout.make().count))
+        >>> buffers.dx.shape
+        torch.Size([4, 6, 3])
+    """
+
+    def __init__(
+        self, data: torch.Tensor, layout: Layout, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Wrap a tensor without copying it; see the ``from_...`` methods for other sources.
+
+        Raises:
+            LayoutError: Rank, size or channel count do not fit, or the type is not float32.
+        """
+        if data.ndim != 3 or 0 in data.shape:
+            raise LayoutError(
+                f"got a tensor of shape {tuple(data.shape)}; expected (H, W, C) with H, W >= 1"
+            )
+        if data.shape[-1] != layout.count:
+            raise LayoutError(
+                f"got a tensor with {data.shape[-1]} channels; the layout has {layout.count} "
+                f"({', '.join(layout.channels)}). Pass the layout that it was rendered with"
+            )
+        if data.dtype != torch.float32:
+            raise LayoutError(f"got a {data.dtype} tensor; expected float32 (use from_tensor)")
+        self.data = data
+        self.layout = layout
+        self.metadata = dict(metadata or {})
+        self._slices = layout.slices
+
+    # ------------------------------------------------------------------------------ sources
+
+    @classmethod
+    def from_render(cls, tensor: Any, layout: Any = None) -> FrameBuffers:
+        """View the output of ``mi.render`` without copying it.
+
+        Evaluates the tensor if it is not yet. Its memory stays alive as long as any view of it.
+        Gradients (of automatic differentiation) are not tracked across this boundary.
+
+        Args:
+            tensor: Mitsuba ``TensorXf`` of shape (H, W, C), on CPU or GPU.
+            layout: A :class:`Layout`, channel names, or the integrator that rendered (anything
+                with a ``layout`` attribute). Without it, only the default layouts are understood.
+
+        Raises:
+            LayoutError: Shape and layout do not fit.
+            MissingDependencyError: The tensor lives on a GPU and torch was built without CUDA.
+        """
+        if tensor.__dlpack_device__()[0] == _DLPACK_CUDA and not torch.cuda.is_available():
+            raise MissingDependencyError(
+                "the render output is in GPU memory, but this torch has no CUDA support; install "
+                "a CUDA build of torch, or render with an llvm_* variant"
+            )
+        return cls.from_tensor(torch.utils.dlpack.from_dlpack(tensor), layout)
+
+    @classmethod
+    def from_tensor(cls, tensor: torch.Tensor, layout: Any = None) -> FrameBuffers:
+        """View a torch tensor.
+
+        Args:
+            tensor: (H, W, C), any device; copied only if it is not float32 or if its channels are
+                named in another order than buffers can be sliced from.
+            layout: As for :meth:`from_render`. Given as names, an alpha channel ``A`` is dropped.
+
+        Raises:
+            LayoutError: Shape and layout do not fit, or a name is unknown.
+        """
+        if not tensor.is_floating_point():
+            raise LayoutError(f"got a {tensor.dtype} tensor; expected linear floating point values")
+        tensor = tensor.to(torch.float32)
+        if tensor.ndim != 3:
+            raise LayoutError(f"got a tensor of shape {tuple(tensor.shape)}; expected (H, W, C)")
+        while layout is not None and hasattr(layout, "layout"):
+            layout = layout.layout
+        if layout is None:
+            layout = Layout.from_count(tensor.shape[-1])
+        if isinstance(layout, Layout):
+            return cls(tensor, layout)
+        return cls._from_named(tensor, layout, strict=True)
+
+    @classmethod
+    def from_bitmap(cls, bitmap: Any) -> FrameBuffers:
+        """Take the named channels of a Mitsuba bitmap, as ``film.bitmap()`` returns them.
+
+        Channels may come in any order; alpha and channels of other integrators are left out.
+
+        Args:
+            bitmap: ``mi.Bitmap`` with linear floating point components.
+
+        Raises:
+            LayoutError: Components are integers, or no known buffer is complete.
+        """
+        array = np.array(bitmap, copy=False)
+        if array.dtype.kind != "f" or bitmap.srgb_gamma():
+            raise LayoutError(
+                f"got a bitmap of {array.dtype} components (sRGB-encoded: {bitmap.srgb_gamma()}); "
+                f"expected linear floating point values"
+            )
+        if array.ndim == 2:
+            array = array[..., None]
+        names = [field.name for field in bitmap.struct_()]
+        return cls._from_named(_from_numpy(array).to(torch.float32), names, strict=False)
+
+    @classmethod
+    def from_exr(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        require: Iterable[str] = (),
+        device: torch.device | str = "cpu",
+    ) -> FrameBuffers:
+        """Read buffers from a multi-layer EXR file, written by this package or by a film.
+
+        Other layers are left out.
+
+        Args:
+            path: EXR file with channels named as in :mod:`mitsuba_gdpt.channels`.
+            require: Names of buffers that must be there.
+            device: Where the tensor shall live.
+
+        Raises:
+            FormatError: The file is missing, damaged or not an EXR, or it lacks a layer.
+        """
+        image = exr.read(path)
+        present = exr.summarise(image.channels)
+        try:
+            layout, order = _arrange(list(image.channels), strict=False)
+        except LayoutError as error:
+            raise FormatError(f"{path}: {error}") from error
+        if missing := [name for name in require if name not in layout]:
+            raise FormatError(f"{path}: no layer {', '.join(missing)}; the file has: {present}")
+        planes = list(image.channels.values())
+        data = torch.empty((*planes[0].shape, layout.count), dtype=torch.float32)
+        for target, source in enumerate(order):
+            data[..., target] = torch.from_numpy(planes[source].astype(np.float32, copy=False))
+        return cls(data.to(device), layout, image.metadata)
+
+    @classmethod
+    def _from_named(cls, data: torch.Tensor, names: Sequence[str], strict: bool) -> FrameBuffers:
+        """Wrap a tensor whose channels have names; a view if their order allows one."""
+        if isinstance(names, str) or len(names) != data.shape[-1]:
+            raise LayoutError(
+                f"got the channel names {names!r} for a tensor with {data.shape[-1]} channels; "
+                f"expected one name per channel"
+            )
+        layout, order = _arrange(names, strict)
+        first = order[0]
+        if order == list(range(first, first + len(order))):
+            return cls(data[..., first : first + len(order)], layout)
+        return cls(data[..., order], layout)
+
+    # ------------------------------------------------------------------------------- access
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return int(self.data.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return int(self.data.shape[1])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Buffer names in tensor order."""
+        return self.layout.names
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor lives."""
+        return self.data.device
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._slices
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """Return a buffer as an (H, W, c) view.
+
+        Raises:
+            LayoutError: There is no such buffer.
+        """
+        try:
+            return self.data[..., self._slices[name]]
+        except KeyError:
+            raise LayoutError(f"no buffer {name!r}; there are: {', '.join(self.names)}") from None
+
+    def __getattr__(self, attribute: str) -> torch.Tensor:
+        # Only called for what is not an ordinary attribute. Private names are asked for by
+        # copy and pickle before there is any state to look into.
+        if not attribute.startswith("_"):
+            name = _NAME_OF_ATTRIBUTE.get(attribute)
+            if name in self._slices:
+                return self[name]
+            if name is not None:
+                raise AttributeError(f"no buffer {name!r}; there are: {', '.join(self.names)}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(buffer.attribute for buffer in self.layout.buffers)})
+
+    def __repr__(self) -> str:
+        return (
+            f"FrameBuffers({self.height} x {self.width}, {', '.join(self.names)}, "
+            f"device={str(self.device)!r})"
+        )
+
+    # --------------------------------------------------------------------------- operations
+
+    def validate(self, names: Iterable[str] | None = None) -> None:
+        """Check that values are finite.
+
+        Args:
+            names: Buffers to look at; by default all.
+
+        Raises:
+            NonFiniteError: A channel contains NaN or infinity; names channels and pixel counts.
+        """
+        faults = []
+        for buffer in self.layout.buffers:
+            if names is not None and buffer.name not in names:
+                continue
+            finite = torch.isfinite(self[buffer.name])
+            if bool(finite.all()):
+                continue
+            counts = (~finite).sum((0, 1)).tolist()
+            faults += [
+                f"{channel}: {count}"
+                for channel, count in zip(buffer.channels, counts, strict=True)
+                if count
+            ]
+        if faults:
+            raise NonFiniteError(
+                f"NaN or infinity in pixels of {', '.join(faults)} (of {self.height * self.width} "
+                f"each); expected finite values. Find the material or emitter that produces them, "
+                f"or replace those pixels before reconstruction"
+            )
+
+    def crop(self, x: int, y: int, width: int, height: int) -> FrameBuffers:
+        """Copy a rectangle, as if only that rectangle had been rendered.
+
+        The copy obeys the border rule: differences across the new right and bottom border, and
+        their variances, are 0.
+
+        Args:
+            x: First column.
+            y: First row.
+            width: Number of columns.
+            height: Number of rows.
+
+        Raises:
+            ConfigError: The rectangle is empty or leaves the frame.
+        """
+        columns, rows = range(self.width + 1), range(self.height + 1)
+        inside = x in columns and x + width in columns and y in rows and y + height in rows
+        if not inside or width < 1 or height < 1:
+            raise ConfigError(
+                f"got the rectangle x={x}, y={y}, width={width}, height={height}; expected one "
+                f"inside the {self.width} x {self.height} frame, with width, height >= 1"
+            )
+        cropped = FrameBuffers(
+            self.data[y : y + height, x : x + width].clone(), self.layout, self.metadata
+        )
+        for name in ("dx", "dx" + VARIANCE_SUFFIX):
+            if name in cropped:
+                cropped[name][:, -1] = 0
+        for name in ("dy", "dy" + VARIANCE_SUFFIX):
+            if name in cropped:
+                cropped[name][-1] = 0
+        return cropped
+
+    def to(self, device: torch.device | str) -> FrameBuffers:
+        """Return the buffers on another device (the same memory if they are there already)."""
+        return FrameBuffers(self.data.to(device), self.layout, self.metadata)
+
+    # -------------------------------------------------------------------------------- sinks
+
+    def to_exr(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        image: Any = None,
+        metadata: Mapping[str, object] | None = None,
+        half: bool = False,
+    ) -> None:
+        """Write all buffers to a multi-layer EXR file, atomically.
+
+        Args:
+            path: Replaced if it exists.
+            image: (H, W, 3) reconstruction to store beside them, as layer ``denoised``.
+            metadata: Added to (and taking precedence over) ``self.metadata``.
+            half: Store primal and albedo as float16; everything else is always float32.
+
+        Raises:
+            FormatError: The file cannot be written, or a value does not fit float16.
+            LayoutError: ``image`` has another size.
+        """
+        array = self.data.detach().cpu().numpy()
+        channels = {name: array[..., i] for i, name in enumerate(self.layout.channels)}
+        if image is not None:
+            channels.update(exr.image_channels(image, exr.DENOISED))
+        small = [
+            channel
+            for buffer in self.layout.buffers
+            if half and buffer.name in _HALF_BUFFERS
+            for channel in buffer.channels
+        ]
+        exr.write(path, channels, metadata={**self.metadata, **(metadata or {})}, half=small)
+
+    def to_bitmap(self) -> Any:
+        """Copy all buffers into a multi-channel ``mi.Bitmap`` with named channels."""
+        import mitsuba as mi
+
+        return mi.Bitmap(
+            self.data.detach().cpu().contiguous().numpy(),
+            pixel_format=mi.Bitmap.PixelFormat.MultiChannel,
+            channel_names=list(self.layout.channels),
+        )
+
+
+def as_frame_buffers(source: Any, layout: Any = None) -> FrameBuffers:
+    """View any kind of render output as :class:`FrameBuffers`, without copying where possible.
+
+    Args:
+        source: ``FrameBuffers``, Mitsuba ``TensorXf``, torch tensor, NumPy array ((H, W, C) each)
+            or ``mi.Bitmap`` with named channels.
+        layout: As for :meth:`FrameBuffers.from_render`; bitmaps and ``FrameBuffers`` know theirs.
+
+    Raises:
+        LayoutError: The source is of another kind, or does not fit the layout.
+    """
+    if isinstance(source, FrameBuffers):
+        return source
+    if isinstance(source, torch.Tensor):
+        return FrameBuffers.from_tensor(source, layout)
+    if isinstance(source, np.ndarray):
+        return FrameBuffers.from_tensor(_from_numpy(source), layout)
+    if is_bitmap(source):
+        return FrameBuffers.from_bitmap(source)
+    if is_drjit_tensor(source):
+        return FrameBuffers.from_render(source, layout)
+    raise LayoutError(
+        f"got an object of type {type(source).__module__}.{type(source).__qualname__}; expected a "
+        f"Mitsuba TensorXf, FrameBuffers, a torch tensor, a NumPy array or an mi.Bitmap"
+    )
+
+
+def is_bitmap(source: object) -> bool:
+    """Tell whether an object is an ``mi.Bitmap``, without importing Mitsuba."""
+    return type(source).__name__ == "Bitmap" and hasattr(source, "struct_")
+
+
+def is_drjit_tensor(source: object) -> bool:
+    """Tell whether an object is a tensor of any Dr.Jit backend, without importing Dr.Jit."""
+    return type(source).__module__.startswith("drjit") and hasattr(source, "__dlpack__")
+
+
+def _from_numpy(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Share memory with an array where torch can: writable, native order, no negative strides."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    return torch.from_numpy(array)
+
+
+def _arrange(names: Sequence[str], strict: bool) -> tuple[Layout, list[int]]:
+    """Find complete buffers among channel names.
+
+    Args:
+        names: Channel names in tensor order, possibly with alpha and ``<root>.`` prefixes.
+        strict: Refuse names that belong to no buffer instead of leaving them out, and keep the
+            order of the buffers if the names spell whole ones, so that a tensor can be viewed.
+
+    Returns:
+        The layout (in the order of the buffer table unless ``strict`` says otherwise) and the
+        index into ``names`` of each of its channels.
+
+    Raises:
+        LayoutError: A name occurs twice or is unknown, a buffer is incomplete, or there is none.
+    """
+    position: dict[str, int] = {}
+    for index, name in enumerate(names):
+        plain = name.removeprefix(_ROOT)
+        if plain in position:
+            raise LayoutError(f"the channel name {plain!r} occurs twice; expected unique names")
+        position[plain] = index
+    position.pop(_ALPHA, None)
+    known = {channel: buffer for buffer in _TABLE for channel in buffer.channels}
+    if strict and (unknown := [name for name in position if name not in known]):
+        raise LayoutError(
+            f"unknown channel(s) {', '.join(map(repr, unknown))}; expected names as listed by "
+            f"mitsuba_gdpt.channels (R, G, B, dx.R, dx.G, ...)"
+        )
+    touched = {known[name].name for name in position if name in known}
+    buffers = tuple(buffer for buffer in _TABLE if buffer.name in touched)
+    missing = [name for buffer in buffers for name in buffer.channels if name not in position]
+    if missing or not buffers:
+        raise LayoutError(
+            f"no channel {', '.join(missing) if missing else 'of a known buffer'}; there are: "
+            f"{exr.summarise(names)}"
+        )
+    layout = Layout(buffers)
+    if strict:
+        with contextlib.suppress(LayoutError):  # all known, but sorted or interleaved
+            layout = Layout.from_channels(list(position))
+    return layout, [position[name] for name in layout.channels]

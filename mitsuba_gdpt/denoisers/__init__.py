@@ -1,0 +1,80 @@
+"""Reconstruction of a clean image from the buffers of one render."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils.dlpack
+
+from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, is_bitmap
+from mitsuba_gdpt.denoisers import poisson as poisson  # registers its methods
+from mitsuba_gdpt.denoisers.registry import Method, find, methods, register, requires_package
+
+__all__ = ["DEFAULT_METHOD", "Method", "denoise", "find", "methods", "register", "requires_package"]
+
+#: The method that ``denoise(buffers)`` uses.
+DEFAULT_METHOD = "poisson-l1"
+
+
+def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **options: Any) -> Any:
+    """Reconstruct a clean image from noisy buffers.
+
+    Works where the buffers are: on a GPU nothing is copied to the host.
+
+    Args:
+        buffers: Output of ``mi.render`` with the ``gdpt`` integrator ((H, W, C) ``TensorXf``),
+            ``film.bitmap()`` of such a render (``mi.Bitmap`` with named channels),
+            :class:`FrameBuffers`, a torch tensor or a NumPy array, (H, W, C) each.
+        method: One of :func:`methods`; default :data:`DEFAULT_METHOD`.
+        layout: What the channels are, where that is not obvious from their number (optional
+            features) or from names: the integrator, a :class:`~mitsuba_gdpt.Layout`, or a list of
+            channel names.
+        **options: Options of the method; see :func:`methods`.
+
+    Returns:
+        (H, W, 3) scene-linear radiance, of the same kind as ``buffers`` and on the same device;
+        a torch tensor for :class:`FrameBuffers`. Negative values are possible.
+
+    Raises:
+        ConfigError: The method or an option is unknown, or an option has a bad value.
+        LayoutError: Shape or names do not fit, or the method needs a buffer that is missing.
+        NonFiniteError: A buffer that the method reads contains NaN or infinity.
+        MissingDependencyError: The method needs a package that is not installed.
+
+    Example:
+        >>> image = denoise(torch.zeros(4, 6, 16), method="poisson-l2", alpha=0.1)
+        >>> image.shape
+        torch.Size([4, 6, 3])
+    """
+    chosen = find(DEFAULT_METHOD if method is None else method)
+    frame = as_frame_buffers(buffers, layout)
+    with torch.no_grad():
+        image = chosen(frame, options)
+    return _same_kind(image, buffers)
+
+
+@register("none", needs=("primal",), doc="the noisy primal itself")
+def _primal(buffers: FrameBuffers) -> torch.Tensor:
+    """Return a copy of the primal, (H, W, 3)."""
+    return buffers["primal"].clone(memory_format=torch.contiguous_format)
+
+
+def _same_kind(image: torch.Tensor, source: Any) -> Any:
+    """Convert an (H, W, 3) float32 tensor to the type of ``source``, without copying if possible.
+
+    The types are taken from ``source`` itself: no Mitsuba variant has to be known.
+    """
+    if isinstance(source, FrameBuffers):
+        return image
+    if isinstance(source, torch.Tensor):
+        return image.to(source.dtype)
+    if isinstance(source, np.ndarray):
+        return image.numpy().astype(source.dtype, copy=False)
+    if is_bitmap(source):
+        kind = type(source)
+        return kind(image.numpy(), kind.PixelFormat.RGB)
+    if image.is_cuda:  # Dr.Jit does not wait for torch's stream
+        torch.cuda.current_stream(image.device).synchronize()
+    return type(source)(image.to(torch.utils.dlpack.from_dlpack(source).dtype))

@@ -1,0 +1,182 @@
+"""Registry of reconstruction methods: what they are called, need, and can be told.
+
+A method is a function from :class:`~mitsuba_gdpt.buffers.FrameBuffers` and keyword options to an
+image, or a class that is constructed with the options and called with the buffers:
+
+    @register("poisson-l2", needs=("primal", "dx", "dy"), doc="screened Poisson, L2")
+    def poisson_l2(buffers: FrameBuffers, *, alpha: float = 0.2) -> torch.Tensor: ...
+
+The signature is the documentation of the options: their names and defaults are read from it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import buffer as table_row
+from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError, MissingDependencyError
+
+Target = TypeVar("Target", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Method:
+    """One entry of the registry.
+
+    Attributes:
+        name: As given to ``denoise(method=...)``.
+        needs: Names of the buffers without which the method cannot run.
+        uses: Names of further buffers that it reads when they are there.
+        doc: One line.
+        target: The registered function or class.
+        check: Raises if the method cannot run here (a package or weights are missing).
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    uses: tuple[str, ...]
+    doc: str
+    target: Callable[..., Any]
+    check: Callable[[], None] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword options and their defaults."""
+        return {
+            name: parameter.default
+            for name, parameter in inspect.signature(self.target).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+
+    @property
+    def obstacle(self) -> GDPTError | None:
+        """Why the method cannot run here, or None if it can."""
+        try:
+            if self.check is not None:
+                self.check()
+        except GDPTError as error:
+            return error
+        return None
+
+    @property
+    def available(self) -> bool:
+        """Whether the method can run here."""
+        return self.obstacle is None
+
+    def __call__(self, buffers: FrameBuffers, options: Mapping[str, Any]) -> torch.Tensor:
+        """Check options, requirements and input, then reconstruct.
+
+        Returns:
+            (H, W, 3) float32 on the buffers' device.
+
+        Raises:
+            ConfigError: An option is unknown or has a bad value.
+            LayoutError: A buffer is missing.
+            NonFiniteError: A buffer that the method reads contains NaN or infinity.
+            GDPTError: Whatever ``check`` raises.
+        """
+        known = self.options
+        if unknown := [name for name in options if name not in known]:
+            choice = ", ".join(f"{name} ({default!r})" for name, default in known.items())
+            raise ConfigError(
+                f"method {self.name!r} has no option {', '.join(map(repr, unknown))}; "
+                f"its options and defaults: {choice or 'none'}"
+            )
+        if missing := [name for name in self.needs if name not in buffers]:
+            raise LayoutError(
+                f"method {self.name!r} needs the buffer(s) {', '.join(missing)}; "
+                f"there are: {', '.join(buffers.names)}"
+            )
+        if (obstacle := self.obstacle) is not None:
+            raise obstacle
+        buffers.validate((*self.needs, *self.uses))
+        target: Any = self.target
+        if inspect.isclass(self.target):
+            target = target(**options)
+            options = {}
+        image: torch.Tensor = target(buffers, **options)
+        return image
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register(
+    name: str,
+    *,
+    needs: tuple[str, ...],
+    uses: tuple[str, ...] = (),
+    doc: str,
+    check: Callable[[], None] | None = None,
+) -> Callable[[Target], Target]:
+    """Enter a function or class under a method name; see the module's docstring.
+
+    Args:
+        name: Method name; must be new.
+        needs: Names of required buffers.
+        uses: Names of buffers that are read when present.
+        doc: One line for ``mitsuba-gdpt info``.
+        check: Called before every run; raises a :class:`GDPTError` if the method cannot run here.
+            Packages that only this method needs are imported when it runs, not before.
+
+    Raises:
+        ConfigError: The name is taken, or the options are not spelt out in the signature.
+        LayoutError: A buffer name is not in the table.
+    """
+    for buffer_name in (*needs, *uses):
+        table_row(buffer_name)
+    if name in _METHODS:
+        raise ConfigError(f"a method named {name!r} is registered already; choose another name")
+
+    def enter(target: Target) -> Target:
+        parameters = inspect.signature(target).parameters.values()
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            raise ConfigError(f"method {name!r} takes **options; expected named keyword options")
+        _METHODS[name] = Method(name, needs, uses, doc, target, check)
+        return target
+
+    return enter
+
+
+def requires_package(package: str, extra: str) -> Callable[[], None]:
+    """Make a ``check`` for :func:`register` that looks for an optional package.
+
+    Args:
+        package: Import name, for example ``"mitsuba_oidn"``.
+        extra: The extra of this package that installs it, for example ``"oidn"``.
+    """
+
+    def check() -> None:
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(
+                f"the package {package!r} is not installed; "
+                f"run: pip install 'mitsuba-gdpt[{extra}]'"
+            )
+
+    return check
+
+
+def methods() -> tuple[Method, ...]:
+    """Return all registered methods, available or not."""
+    return tuple(_METHODS.values())
+
+
+def find(name: str) -> Method:
+    """Return a method by name.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    try:
+        return _METHODS[name]
+    except KeyError:
+        raise ConfigError(
+            f"unknown reconstruction method {name!r}; known: {', '.join(_METHODS)}"
+        ) from None

@@ -1,0 +1,280 @@
+"""Image files: multi-layer OpenEXR in and out, PNG out.
+
+Works on NumPy arrays and channel names only; :class:`mitsuba_gdpt.buffers.FrameBuffers` puts the
+layout on top. Imports neither torch nor mitsuba.
+
+Files are single-part scanline EXRs. Channels are stored under the names of
+:mod:`mitsuba_gdpt.channels`, float32 unless asked otherwise; OpenEXR sorts them alphabetically, so
+readers must go by name. A file appears under its final name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import OpenEXR
+from numpy.typing import NDArray
+from PIL import Image
+
+from mitsuba_gdpt.errors import FormatError, LayoutError, NonFiniteError
+
+#: Layer that holds a reconstructed image beside the buffers that it was made from.
+DENOISED = "denoised"
+#: Namespace of our own header attributes.
+METADATA_PREFIX = "mitsuba_gdpt."
+
+_RGB = ("R", "G", "B")
+_HALF_MAX = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class ExrImage:
+    """Contents of an EXR file.
+
+    Attributes:
+        channels: Full channel name (``R``, ``dx.R``) to an (H, W) array, float32 or float16.
+        metadata: Header attributes written by this package, without their prefix.
+    """
+
+    channels: dict[str, NDArray[Any]]
+    metadata: dict[str, str]
+
+
+def read(path: str | os.PathLike[str]) -> ExrImage:
+    """Read all channels of a single-part EXR file, ours or another program's.
+
+    Raises:
+        FormatError: The file is missing, damaged, not an EXR, or deep, multi-part or subsampled.
+    """
+    file = _open(path)
+    if len(file.parts) != 1:
+        raise FormatError(
+            f"{path}: got {len(file.parts)} readable parts; expected one. The file is damaged or "
+            f"multi-part (split it, for example with 'exrmultipart -separate')"
+        )
+    arrays = {}
+    for name, channel in file.channels().items():
+        pixels = channel.pixels
+        if channel.xSampling != 1 or channel.ySampling != 1 or getattr(pixels, "ndim", 0) != 2:
+            raise FormatError(
+                f"{path}: channel {name!r} is deep or subsampled; expected one value per pixel"
+            )
+        arrays[name] = pixels
+    return ExrImage(arrays, _metadata(file.header()))
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read what :func:`write` was given as ``metadata``, without reading pixels.
+
+    Raises:
+        FormatError: The file is missing or not an EXR.
+    """
+    return _metadata(_open(path, header_only=True).header())
+
+
+def write(
+    path: str | os.PathLike[str],
+    channels: Mapping[str, NDArray[Any]],
+    *,
+    metadata: Mapping[str, object] | None = None,
+    half: Collection[str] = (),
+) -> None:
+    """Write channels to an EXR file, atomically.
+
+    Args:
+        path: Replaced if it exists.
+        channels: Channel name to an (H, W) array; all of one shape.
+        metadata: Stored as strings in the header (``spp``, ``seed``, ``scene``, ...).
+        half: Names of channels to store as float16; all others are float32.
+
+    Raises:
+        FormatError: The folder does not exist, the disk is full, or a value does not fit float16.
+        LayoutError: The arrays differ in shape or are not two-dimensional.
+    """
+    shapes = {np.shape(array) for array in channels.values()}
+    if len(shapes) != 1 or len(shape := shapes.pop()) != 2 or 0 in shape:
+        raise LayoutError(
+            f"{path}: expected channels of one shape (H, W) with H, W >= 1; got "
+            + (", ".join(f"{name} {np.shape(array)}" for name, array in channels.items()) or "none")
+        )
+    pixels = {}
+    for name, array in channels.items():
+        if name in half:
+            pixels[name] = _to_half(path, name, array)
+        else:
+            pixels[name] = np.ascontiguousarray(array, dtype=np.float32)
+    header: dict[str, object] = {
+        "compression": OpenEXR.ZIP_COMPRESSION,
+        "type": OpenEXR.scanlineimage,
+    }
+    header.update({METADATA_PREFIX + key: str(value) for key, value in (metadata or {}).items()})
+    _atomically(path, lambda temporary: OpenEXR.File(header, pixels).write(str(temporary)))
+
+
+def read_image(path: str | os.PathLike[str], layer: str = "") -> NDArray[np.float32]:
+    """Read one RGB layer, by default the file's own colour.
+
+    Args:
+        path: An EXR file.
+        layer: Layer name, for example :data:`DENOISED`.
+
+    Returns:
+        (H, W, 3) float32, scene-linear.
+
+    Raises:
+        FormatError: As for :func:`read`, or the layer is missing.
+    """
+    names = _layer_channels(layer)
+    channels = read(path).channels
+    if missing := [name for name in names if name not in channels]:
+        raise FormatError(
+            f"{path}: no channel {', '.join(missing)}; the file has: {summarise(channels)}"
+        )
+    return np.stack([channels[name].astype(np.float32) for name in names], axis=-1)
+
+
+def write_image(
+    path: str | os.PathLike[str],
+    image: Any,
+    *,
+    metadata: Mapping[str, object] | None = None,
+    half: bool = False,
+) -> None:
+    """Write an RGB image to an EXR file, atomically.
+
+    Args:
+        path: Replaced if it exists.
+        image: (H, W, 3) scene-linear; NumPy array, torch tensor or Mitsuba ``TensorXf``.
+        metadata: Stored as strings in the header.
+        half: Store float16 instead of float32.
+
+    Raises:
+        FormatError: As for :func:`write`.
+        LayoutError: ``image`` has another shape.
+    """
+    channels = image_channels(image)
+    write(path, channels, metadata=metadata, half=tuple(channels) if half else ())
+
+
+def write_png(path: str | os.PathLike[str], image: Any, *, exposure: float = 0.0) -> None:
+    """Write an 8-bit sRGB PNG of a scene-linear image, atomically.
+
+    Args:
+        path: Replaced if it exists.
+        image: (H, W, 3) scene-linear with Rec. 709 primaries; values outside [0, 1] after the
+            exposure are clipped.
+        exposure: Stops; +1 doubles the brightness.
+
+    Raises:
+        FormatError: The folder does not exist or the disk is full.
+        LayoutError: ``image`` has another shape.
+        NonFiniteError: ``image`` contains NaN or infinity, which no 8-bit value could show.
+    """
+    array = _as_rgb(image)
+    if bad := int(np.count_nonzero(~np.isfinite(array).all(axis=-1))):
+        raise NonFiniteError(
+            f"{path}: {bad} of {array.shape[0] * array.shape[1]} pixels are NaN or infinite; "
+            f"a PNG needs finite values. Write an EXR to look at them"
+        )
+    encoded = linear_to_srgb(array * np.float32(2.0**exposure))
+    picture = Image.fromarray((encoded * 255 + 0.5).astype(np.uint8))
+    _atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
+
+
+def linear_to_srgb(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Encode linear values with the sRGB curve (IEC 61966-2-1), clipped to [0, 1] before."""
+    linear = np.clip(values, 0, 1)
+    curve = 1.055 * linear ** (1 / 2.4) - 0.055
+    return np.where(linear <= 0.0031308, 12.92 * linear, curve).astype(np.float32)
+
+
+def image_channels(image: Any, layer: str = "") -> dict[str, NDArray[np.float32]]:
+    """Split an (H, W, 3) image into named channels for :func:`write`.
+
+    Raises:
+        LayoutError: ``image`` has another shape.
+    """
+    array = _as_rgb(image)
+    return {name: array[..., i] for i, name in enumerate(_layer_channels(layer))}
+
+
+def summarise(names: Iterable[str]) -> str:
+    """List channel names layer by layer for a message: ``B, G, R, dx.(B, G, R)``."""
+    layers: dict[str, list[str]] = {}
+    for name in names:
+        layer, _, channel = name.rpartition(".")
+        layers.setdefault(layer, []).append(channel)
+    parts = [
+        ", ".join(channels) if not layer else f"{layer}.({', '.join(channels)})"
+        for layer, channels in layers.items()
+    ]
+    return ", ".join(parts) or "nothing"
+
+
+def _layer_channels(layer: str) -> tuple[str, ...]:
+    return tuple(f"{layer}.{channel}" if layer else channel for channel in _RGB)
+
+
+def _as_rgb(image: Any) -> NDArray[np.float32]:
+    """Bring an image of any array type to host memory as (H, W, 3) float32."""
+    if hasattr(image, "detach"):  # a torch tensor, perhaps on a GPU
+        image = image.detach().cpu()
+    array = np.asarray(image, dtype=np.float32)
+    if array.ndim != 3 or array.shape[-1] != len(_RGB):
+        raise LayoutError(f"got an image of shape {array.shape}; expected (H, W, 3)")
+    return array
+
+
+def _to_half(path: str | os.PathLike[str], name: str, array: NDArray[Any]) -> NDArray[np.float16]:
+    finite = np.abs(array[np.isfinite(array)])
+    if finite.size and (largest := float(finite.max())) > _HALF_MAX:
+        raise FormatError(
+            f"{path}: channel {name!r} reaches {largest:g}, float16 ends at {_HALF_MAX:g}; "
+            f"write float32 (half=False)"
+        )
+    return np.ascontiguousarray(array, dtype=np.float16)
+
+
+def _metadata(header: Mapping[str, object]) -> dict[str, str]:
+    return {
+        key.removeprefix(METADATA_PREFIX): str(value)
+        for key, value in header.items()
+        if key.startswith(METADATA_PREFIX)
+    }
+
+
+def _open(path: str | os.PathLike[str], header_only: bool = False) -> Any:
+    """Open an EXR file; the library's own messages do not tell these cases apart."""
+    path = Path(path)
+    if not path.exists():
+        raise FormatError(f"{path}: no such file; expected an EXR image")
+    if not path.is_file() or not OpenEXR.isOpenExrFile(str(path)):
+        raise FormatError(f"{path}: not an OpenEXR file")
+    try:
+        return OpenEXR.File(str(path), separate_channels=True, header_only=header_only)
+    except (RuntimeError, ValueError) as error:
+        raise FormatError(f"{path}: cannot read this EXR file: {error}") from error
+
+
+def _atomically(path: str | os.PathLike[str], write_to: Callable[[Path], object]) -> None:
+    """Let ``write_to`` fill a temporary file beside ``path``, then rename it.
+
+    Not made by ``tempfile``, whose files only the owner may read.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FormatError(f"{path}: the folder {path.parent} does not exist; create it first")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        write_to(temporary)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        raise FormatError(f"{path}: cannot write this file: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,269 @@
+"""denoise(): kinds in and out, options, requirements; the registry behind it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mitsuba_gdpt import denoisers
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers import denoise, registry
+from mitsuba_gdpt.errors import (
+    ConfigError,
+    LayoutError,
+    MissingDependencyError,
+    NonFiniteError,
+)
+
+LAYOUT = Layout.make(features=("roughness",))
+METHODS = ["none", "poisson-l1", "poisson-l2"]
+
+
+def render(height: int = 6, width: int = 7, layout: Layout = LAYOUT) -> torch.Tensor:
+    return torch.rand(height, width, layout.count, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registrations made by a test are forgotten after it."""
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+
+
+class TestKinds:
+    """The result is of the input's kind, on its device, and the same whatever the kind."""
+
+    @pytest.fixture(params=METHODS)
+    def method(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    @pytest.fixture
+    def expected(self, method: str) -> torch.Tensor:
+        return denoisers.find(method)(FrameBuffers(render(), LAYOUT), {})
+
+    def test_torch(self, method: str, expected: torch.Tensor) -> None:
+        image = denoise(render(), method, layout=LAYOUT)
+        assert isinstance(image, torch.Tensor)
+        assert image.shape == (6, 7, 3)
+        assert image.device.type == "cpu"
+        assert image.is_contiguous()
+        assert torch.equal(image, expected)
+
+    def test_frame_buffers(self, method: str, expected: torch.Tensor) -> None:
+        image = denoise(FrameBuffers(render(), LAYOUT), method)
+        assert torch.equal(image, expected)
+
+    def test_numpy(self, method: str, expected: torch.Tensor) -> None:
+        image = denoise(render().numpy(), method, layout=LAYOUT.channels)
+        assert isinstance(image, np.ndarray)
+        assert image.dtype == np.float32
+        np.testing.assert_array_equal(image, expected)
+
+    def test_bitmap(self, method: str, expected: torch.Tensor) -> None:
+        import mitsuba as mi
+
+        image = denoise(FrameBuffers(render(), LAYOUT).to_bitmap(), method)
+        assert isinstance(image, mi.Bitmap)
+        assert image.pixel_format() == mi.Bitmap.PixelFormat.RGB
+        assert not image.srgb_gamma()
+        np.testing.assert_array_equal(np.array(image), expected)
+
+    def test_drjit(self, method: str, expected: torch.Tensor, variant_llvm_rgb: str) -> None:
+        import mitsuba as mi
+
+        image = denoise(mi.TensorXf(render().numpy()), method, layout=LAYOUT)
+        assert type(image) is mi.TensorXf
+        assert image.shape == (6, 7, 3)
+        np.testing.assert_array_equal(image.numpy(), expected)
+        assert mi.variant() == variant_llvm_rgb
+
+    @pytest.mark.cuda
+    def test_drjit_on_gpu(
+        self, method: str, expected: torch.Tensor, variant_cuda_rgb: str, monkeypatch: Any
+    ) -> None:
+        import mitsuba as mi
+
+        if not torch.cuda.is_available():
+            pytest.skip("this torch has no CUDA support")
+        tensor = mi.TensorXf(render().numpy())
+        with monkeypatch.context() as forbidden:  # copying to the host
+
+            def copied(*_: Any, **__: Any) -> None:
+                raise AssertionError("copied to the host")
+
+            forbidden.setattr(torch.Tensor, "cpu", copied)
+            forbidden.setattr(torch.Tensor, "numpy", copied)
+            image = denoise(tensor, method, layout=LAYOUT)
+        assert type(image) is mi.TensorXf
+        np.testing.assert_allclose(image.numpy(), expected, atol=1e-3)
+
+    def test_double_precision(self, method: str, expected: torch.Tensor) -> None:
+        image = denoise(render().double(), method, layout=LAYOUT)
+        assert image.dtype == torch.float64
+        assert torch.equal(image, expected.double())
+
+    def test_input_is_left_alone(self, method: str, expected: torch.Tensor) -> None:
+        tensor = render()
+        denoise(tensor, method, layout=LAYOUT).fill_(-1)
+        assert torch.equal(tensor, render())
+
+
+def test_drjit_result_is_not_copied(variant_llvm_rgb: str, own_registry: None) -> None:
+    import mitsuba as mi
+
+    made = []
+
+    @registry.register("made", needs=("primal",), doc="remembers its result")
+    def make(buffers: FrameBuffers) -> torch.Tensor:
+        made.append(buffers.primal.contiguous())
+        return made[0]
+
+    image = denoise(mi.TensorXf(render().numpy()), "made", layout=LAYOUT)
+    assert image.numpy().ctypes.data == made[0].data_ptr()
+
+
+def test_double_precision_variant(variant_llvm_rgb: str) -> None:
+    import drjit as dr
+
+    tensor = dr.llvm.ad.TensorXf64(render().numpy())
+    image = denoise(tensor, "none", layout=LAYOUT)
+    assert type(image) is dr.llvm.ad.TensorXf64
+    np.testing.assert_array_equal(image.numpy(), render()[..., :3])
+
+
+def test_default_method() -> None:
+    image = denoise(render(), layout=LAYOUT)
+    assert torch.equal(image, denoise(render(), denoisers.DEFAULT_METHOD, layout=LAYOUT))
+    assert denoisers.DEFAULT_METHOD == "poisson-l1"
+
+
+def test_none_is_the_primal() -> None:
+    assert torch.equal(denoise(render(), "none", layout=LAYOUT), render()[..., :3])
+
+
+def test_layout_of_an_integrator() -> None:
+    integrator = SimpleNamespace(layout=LAYOUT)
+    image = denoise(render(), "poisson-l2", layout=integrator)
+    assert torch.equal(image, denoise(render(), "poisson-l2", layout=LAYOUT))
+
+
+def test_options_reach_the_method() -> None:
+    images = [denoise(render(), "poisson-l2", layout=LAYOUT, alpha=a) for a in (0.2, 0.4)]
+    assert not torch.equal(*images)
+    assert torch.equal(images[0], denoise(render(), "poisson-l2", layout=LAYOUT))
+
+
+def test_results_carry_no_autograd_history() -> None:
+    tensor = render().requires_grad_()
+    for method in METHODS:
+        assert not denoise(tensor, method, layout=LAYOUT).requires_grad
+
+
+class TestRefusals:
+    def test_unknown_method(self) -> None:
+        message = "unknown reconstruction method 'oidm'; known: .*poisson-l1"
+        with pytest.raises(ConfigError, match=message):
+            denoise(render(), "oidm", layout=LAYOUT)
+
+    def test_unknown_option(self) -> None:
+        message = r"'poisson-l2' has no option 'beta'; .*alpha \(0.2\), preset \('L2D'\)"
+        with pytest.raises(ConfigError, match=message):
+            denoise(render(), "poisson-l2", layout=LAYOUT, beta=1)
+        with pytest.raises(ConfigError, match=r"'none' has no option 'alpha'; .*: none"):
+            denoise(render(), "none", layout=LAYOUT, alpha=1)
+
+    def test_positional_parameter_is_no_option(self) -> None:
+        with pytest.raises(TypeError, match="multiple values for argument 'buffers'"):
+            denoise(render(), "none", layout=LAYOUT, **{"buffers": 1})
+
+    def test_missing_buffers(self) -> None:
+        message = "'poisson-l1' needs the buffer.* dx, dy; there are: primal, albedo"
+        names = ["R", "G", "B", "albedo.R", "albedo.G", "albedo.B"]
+        with pytest.raises(LayoutError, match=message):
+            denoise(torch.zeros(2, 2, 6), "poisson-l1", layout=names)
+
+    def test_wrong_channel_count(self) -> None:
+        with pytest.raises(LayoutError, match="17 channels"):
+            denoise(render(), "poisson-l1")
+
+    def test_non_finite_input(self) -> None:
+        tensor = render()
+        tensor[2, 3, 4] = float("nan")
+        with pytest.raises(NonFiniteError, match=r"dx\.G: 1 \(of 42 each\)"):
+            denoise(tensor, "poisson-l1", layout=LAYOUT)
+        denoise(tensor, "none", layout=LAYOUT)  # does not look at dx
+
+    def test_foreign_object(self) -> None:
+        with pytest.raises(LayoutError, match=r"type builtins.str; expected a Mitsuba TensorXf"):
+            denoise("scene.xml")
+
+
+class TestRegistry:
+    def test_lists_requirements(self) -> None:
+        listed = {method.name: method for method in denoisers.methods()}
+        assert set(METHODS) <= set(listed)
+        method = listed["poisson-l1"]
+        assert method.needs == ("primal", "dx", "dy")
+        assert method.options["alpha"] == 0.2
+        assert method.options["preset"] == "L1D"
+        assert method.available
+        assert method.obstacle is None
+        assert method.doc
+
+    def test_class_as_method(self, own_registry: None) -> None:
+        @registry.register("gain", needs=("primal",), uses=("roughness",), doc="a class")
+        class Gain:
+            def __init__(self, *, gain: float = 2.0) -> None:
+                self.gain = gain
+
+            def __call__(self, buffers: FrameBuffers) -> torch.Tensor:
+                return buffers.primal * self.gain
+
+        assert denoisers.find("gain").options == {"gain": 2.0}
+        image = denoise(render(), "gain", layout=LAYOUT, gain=3.0)
+        assert torch.equal(image, render()[..., :3] * 3)
+        with pytest.raises(ConfigError, match="no option 'loss'"):
+            denoise(render(), "gain", layout=LAYOUT, loss=3.0)
+
+    def test_optional_buffers_are_validated_but_not_required(self, own_registry: None) -> None:
+        @registry.register("rough", needs=("primal",), uses=("roughness",), doc="")
+        def rough(buffers: FrameBuffers) -> torch.Tensor:
+            return buffers.primal
+
+        denoise(render(layout=Layout.make()), "rough")
+        tensor = render()
+        tensor[0, 0, LAYOUT.slices["roughness"]] = float("inf")
+        with pytest.raises(NonFiniteError, match=r"roughness\.I: 1"):
+            denoise(tensor, "rough", layout=LAYOUT)
+
+    def test_missing_package(self, own_registry: None) -> None:
+        check = registry.requires_package("no_such_package", "oidn")
+
+        @registry.register("oidn", needs=("primal",), doc="", check=check)
+        def oidn(buffers: FrameBuffers) -> torch.Tensor:
+            raise AssertionError("must not run")
+
+        method = denoisers.find("oidn")
+        assert not method.available
+        message = r"'no_such_package' is not installed; run: pip install 'mitsuba-gdpt\[oidn\]'"
+        with pytest.raises(MissingDependencyError, match=message):
+            denoise(render(), "oidn", layout=LAYOUT)
+
+    def test_present_package(self) -> None:
+        registry.requires_package("numpy", "oidn")()
+
+    def test_refuses_bad_registrations(self, own_registry: None) -> None:
+        with pytest.raises(ConfigError, match="'none' is registered already"):
+            registry.register("none", needs=("primal",), doc="")
+        with pytest.raises(LayoutError, match="unknown buffer 'primel'"):
+            registry.register("new", needs=("primel",), doc="")
+
+        def greedy(buffers: FrameBuffers, **options: Any) -> torch.Tensor:
+            return buffers.primal
+
+        with pytest.raises(ConfigError, match=r"takes \*\*options; expected named keyword"):
+            registry.register("greedy", needs=("primal",), doc="")(greedy)
