@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import drjit as dr
 import mitsuba as mi
 
 
@@ -22,8 +23,11 @@ def reflectance_rgb(value: Any, weight: Any, wavelengths: Any) -> list[Any]:
 
     Spectral variants look at it under D65, the white of sRGB, for which Mitsuba upsamples RGB
     reflectances; so a reflectance of one has the expected value (1, 1, 1). The wavelength
-    samples make it noisy, and single samples may leave [0, 1].
+    samples make it noisy, and single samples may leave [0, 1]. Without a ``weight``, that of the
+    sensor's wavelength samples (``None``), the colour is unknown and the mean is returned.
     """
+    if mi.is_spectral and weight is None:
+        return [dr.mean(value)] * 3
     if mi.is_spectral:
         si = mi.SurfaceInteraction3f()
         si.wavelengths = wavelengths

@@ -180,7 +180,9 @@ def albedo(bsdf: Any, si: Any, u_lobe: Any, u_direction: Any) -> Any:
     plain &= dr.max(diffuse) <= 1
     upright = mi.SurfaceInteraction3f(si)
     upright.wi = mi.Vector3f(0, 0, dr.copysign(mi.Float(1), si.wi.z))
-    _, weight = bsdf.sample(mi.BSDFContext(), upright, u_lobe, u_direction, ~plain)
+    # Importance transport: radiance shrinks by 1 / eta^2 inside glass, reflectance does not.
+    ctx = mi.BSDFContext(mi.TransportMode.Importance)
+    _, weight = bsdf.sample(ctx, upright, u_lobe, u_direction, ~plain)
     return dr.clip(dr.select(plain, diffuse, weight), 0, 1)
 
 

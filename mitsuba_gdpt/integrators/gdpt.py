@@ -172,7 +172,7 @@ def make_plugin() -> type:
             hit = cam.primary_hit(self, scene, ray, mi.Bool(active))
             config = self._path_config(scene, mi.Transform4f())
             result = trace(scene, sampler, PrimaryHit(ray, hit, mi.Bool(active)), [], config)
-            lanes = self._feature_lanes(result, mi.Spectrum(1), ray.wavelengths)
+            lanes = self._feature_lanes(result, None, ray.wavelengths)
             zero = mi.Float(0)
             aovs = [
                 component
@@ -250,8 +250,10 @@ def make_plugin() -> type:
             # A broken sample must not reach the pixel, nor its neighbours through a gradient.
             L = dr.select(result.valid, result.L, 0) * weight
             finite = dr.all(dr.isfinite(L))
-            lanes = {"primal": radiance_rgb(dr.select(finite, L, 0), wavelengths)}
-            lanes |= self._feature_lanes(result, weight, wavelengths)
+            lanes = self._feature_lanes(result, weight, wavelengths)
+            for name, components in lanes.items():
+                lanes[name] = [dr.select(dr.isfinite(c), c, 0) for c in components]
+            lanes["primal"] = radiance_rgb(dr.select(finite, L, 0), wavelengths)
             lanes["alpha"] = [dr.select(result.valid, mi.Float(1), 0)]
             gradients = []
             for D in result.D:
@@ -301,10 +303,10 @@ def make_plugin() -> type:
                 finite = dr.all(dr.isfinite(result.L))
                 diffuse = dr.select(result.valid & finite, f.extra["diffuse"], 0)
                 specular = dr.select(result.valid & finite, result.L, 0) - diffuse
-                if "diffuse" in names:
-                    lanes["diffuse"] = radiance_rgb(diffuse * weight, wavelengths)
-                if "specular" in names:
-                    lanes["specular"] = radiance_rgb(specular * weight, wavelengths)
+                for name, part in (("diffuse", diffuse), ("specular", specular)):
+                    if name in names:
+                        part = part if weight is None else part * weight
+                        lanes[name] = radiance_rgb(part, wavelengths)
             return lanes
 
         def _planes(self, frame: Frame) -> list[Any]:

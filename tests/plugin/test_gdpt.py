@@ -1,0 +1,431 @@
+"""The plugin as a citizen of Mitsuba: parameters, film, passes, features, bad input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mitsuba_gdpt.channels import Layout
+from tests.statistical.cases import bitmap, camera, checker, lamp, quad, rgb, stage
+
+DIFFUSE = {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.4, 0.6, 0.3]}}
+
+
+def render(scene: Any, spp: int = 4, seed: int = 0, **options: Any) -> tuple[dict[str, np.ndarray], Any]:
+    """Render; returns the buffers by name and the integrator."""
+    import mitsuba as mi
+
+    scene = mi.load_dict(scene) if isinstance(scene, dict) else scene
+    integrator = mi.load_dict({"type": "gdpt", "max_depth": 5} | options)
+    image = np.array(mi.render(scene, integrator=integrator, spp=spp, seed=seed))
+    return {name: image[..., s] for name, s in integrator.layout.slices.items()}, integrator
+
+
+def only(bsdf: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A big ball of one material that fills most of the frame, under a uniform sky."""
+    ball = {"type": "sphere", "center": [0, 0.75, 0], "radius": 1.2, "bsdf": bsdf}
+    return {
+        "type": "scene",
+        "sensor": camera(),
+        "ball": ball,
+        "sky": {"type": "constant", "radiance": rgb(1, 1, 1)},
+    } | more
+
+
+# ---------------------------------------------------------------------------------- interface
+
+
+@pytest.mark.usefixtures("variants_llvm")
+def test_render_from_dict_and_xml_agree() -> None:
+    import mitsuba as mi
+
+    scene = mi.load_dict(stage(DIFFUSE))
+    a = mi.render(scene, integrator=mi.load_dict({"type": "gdpt", "max_depth": 3}), spp=2)
+    xml = mi.load_string(
+        "<scene version='3.0.0'><integrator type='gdpt'><integer name='max_depth' value='3'/>"
+        "</integrator></scene>"
+    )
+    b = mi.render(scene, integrator=xml.integrator(), spp=2)
+    assert a.shape == (20, 20, Layout.make().count)
+    assert np.array_equal(np.array(a), np.array(b))
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_description_lists_every_parameter() -> None:
+    import mitsuba as mi
+
+    integrator = mi.load_dict(
+        {"type": "gdpt", "max_depth": 7, "rr_depth": 3, "shifts": 2, "hide_emitters": True}
+        | {"features": "roughness, position", "variances": True, "max_lanes": 1000}
+        | {"shared_subpixel": False}
+    )
+    text = str(integrator)
+    for part in (
+        "max_depth = 7",
+        "rr_depth = 3",
+        "shifts = 2",
+        "hide_emitters = True",
+        'features = "position,roughness"',
+        "variances = True",
+        "max_lanes = 1000",
+        "shared_subpixel = False",
+    ):
+        assert part in text
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize("pixel_format", ["rgb", "rgba"])
+def test_film_has_named_layers(pixel_format: str, tmp_path: Any) -> None:
+    import mitsuba as mi
+
+    sensor = camera()
+    sensor["film"]["pixel_format"] = pixel_format
+    scene = mi.load_dict(only(DIFFUSE, sensor=sensor))
+    integrator = mi.load_dict({"type": "gdpt", "features": "diffuse", "variances": True})
+    image = np.array(mi.render(scene, integrator=integrator, spp=4))
+    film = scene.sensors()[0].film()
+    film.write(str(tmp_path / "film.exr"))
+    written = mi.Bitmap(str(tmp_path / "film.exr"))
+    names = [written.struct_()[i].name for i in range(len(written.struct_()))]
+    values = np.array(written)
+    for i, channel in enumerate(integrator.layout.channels):
+        assert np.allclose(values[..., names.index(channel)], image[..., i], rtol=1e-6), channel
+    assert ("A" in names) == (pixel_format == "rgba")
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_alpha_is_that_of_path() -> None:
+    import mitsuba as mi
+
+    sensor = camera()
+    sensor["film"]["pixel_format"] = "rgba"
+    scene = mi.load_dict(stage(DIFFUSE, sensor=sensor))
+    integrator = mi.load_dict({"type": "gdpt", "max_depth": 4, "shared_subpixel": False})
+    mi.render(scene, integrator=integrator, spp=16)
+    ours = np.array(scene.sensors()[0].film().bitmap())[..., 3]
+    path = mi.load_dict({"type": "path", "max_depth": 4})
+    theirs = np.array(mi.render(scene, integrator=path, spp=16))[..., 3]
+    assert 0 < ours.mean() < 1
+    assert np.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.usefixtures("variants_llvm")
+def test_nested_in_moment_it_is_the_plain_path() -> None:
+    import mitsuba as mi
+
+    scene = mi.load_dict(stage(DIFFUSE))
+    nested = {"type": "gdpt", "max_depth": 3}
+    moment = mi.load_dict({"type": "moment", "nested": nested})
+    names = moment.aov_names()
+    image = np.array(mi.render(scene, integrator=moment, spp=64))
+    path = np.array(mi.render(scene, integrator=mi.load_dict({"type": "path", "max_depth": 3}), spp=64))
+    assert np.allclose(image[..., : path.shape[2]], path, rtol=1e-3, atol=1e-4)
+    offset = image.shape[2] - len(names)
+    gradient = [i for i, name in enumerate(names) if "dx.R" in name]
+    albedo = [i for i, name in enumerate(names) if "albedo.R" in name]
+    assert gradient
+    assert albedo
+    assert np.all(image[..., [offset + i for i in gradient]] == 0)
+    assert image[..., offset + albedo[0]].max() > 0.2
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_unshared_primal_is_path_sample_by_sample() -> None:
+    import mitsuba as mi
+
+    scene = mi.load_dict(stage({"type": "roughplastic"}))
+    ours, _ = render(scene, 16, seed=3, shared_subpixel=False, max_depth=6)
+    path = mi.load_dict({"type": "path", "max_depth": 6})
+    theirs = np.array(mi.render(scene, integrator=path, spp=16, seed=3))
+    assert np.allclose(ours["primal"], theirs, rtol=1e-3, atol=1e-4)
+
+
+# -------------------------------------------------------------------------------------- passes
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_same_seed_same_image_and_other_seed_other_image() -> None:
+    scene = stage({"type": "dielectric"})
+    a, b, c = (render(scene, seed=s, variances=True)[0] for s in (5, 5, 6))
+    for name in a:
+        assert np.array_equal(a[name], b[name]), name
+    assert not np.array_equal(a["primal"], c["primal"])
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize("max_lanes", [1 << 22, 20 * 16 * 7, 100, 1])
+def test_tiles_do_not_show(max_lanes: int) -> None:
+    """Noise-free buffers (shared sub-pixels) must not depend on how the frame is split."""
+    options = {"features": "position", "max_depth": 2}
+    whole, _ = render(stage(DIFFUSE), 16, **options)
+    split, _ = render(stage(DIFFUSE), 16, max_lanes=max_lanes, **options)
+    for name in ("albedo", "normal", "depth", "position"):
+        assert np.allclose(whole[name], split[name], atol=1e-5), name
+    # Gradients across the seams exist and have the same size as elsewhere.
+    assert np.allclose(np.abs(split["dy"]).mean(), np.abs(whole["dy"]).mean(), rtol=0.2)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_progress_is_reported_per_tile() -> None:
+    from mitsuba_gdpt import progress
+
+    seen: list[float] = []
+
+    class Task:
+        def advance(self, amount: float = 1.0) -> None:
+            seen.append(amount)
+
+        def close(self) -> None:
+            seen.append(-1)
+
+    class Reporter:
+        def start(self, description: str, total: float) -> Task:
+            seen.append(total)
+            return Task()
+
+    with progress.reporting(Reporter()):
+        render(stage(DIFFUSE), 4, max_lanes=20 * 4 * 5)
+    assert seen == [400, 100, 100, 100, 100, -1]
+
+
+@pytest.mark.usefixtures("variants_llvm")
+def test_border_rule() -> None:
+    buffers, _ = render(stage(DIFFUSE))
+    assert np.all(buffers["dx"][:, -1] == 0)
+    assert np.all(buffers["dy"][-1] == 0)
+    assert np.all(np.abs(buffers["dx"][:, -2]).sum(0) > 0)
+    assert np.all(np.abs(buffers["dy"][-2]).sum(0) > 0)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_constant_scene_has_no_gradient() -> None:
+    buffers, _ = render({"type": "scene", "sensor": camera(), "sky": {"type": "constant"}})
+    assert np.allclose(buffers["primal"], 1, atol=1e-6)
+    assert np.all(buffers["dx"] == 0)
+    assert np.all(buffers["dy"] == 0)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_variances_predict_the_scatter_between_renders() -> None:
+    scene = stage(DIFFUSE)
+    runs = [render(scene, 16, seed=s, variances=True, shared_subpixel=False)[0] for s in range(128)]
+    for name in ("primal", "dx", "dy", "albedo", "depth"):
+        scatter = np.var([r[name] for r in runs], axis=0, ddof=1).mean()
+        predicted = np.mean([r[f"{name}.var"] for r in runs])
+        assert predicted == pytest.approx(scatter, rel=0.15), name
+
+
+# ------------------------------------------------------------------------------------ features
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize(
+    ("bsdf", "low", "high"),
+    [
+        (DIFFUSE, [0.39, 0.59, 0.29], [0.41, 0.61, 0.31]),
+        ({"type": "roughconductor", "material": "Cu", "alpha": 0.1}, [0.8, 0.4, 0.3], [1, 0.8, 0.7]),
+        ({"type": "roughconductor", "material": "Cu", "alpha": 0.02}, [0.8, 0.4, 0.3], [1, 0.8, 0.7]),
+        ({"type": "roughdielectric", "alpha": 0.1}, [0.9] * 3, [1] * 3),
+        ({"type": "plastic", "diffuse_reflectance": rgb(0.2, 0.3, 0.6)}, [0.19, 0.29, 0.59], [0.21, 0.31, 0.61]),
+        ({"type": "roughplastic", "diffuse_reflectance": rgb(0.2, 0.3, 0.6)}, [0.19, 0.29, 0.59], [0.21, 0.31, 0.61]),
+        ({"type": "principled", "base_color": rgb(0.8, 0.4, 0.2), "metallic": 1.0}, [0.79, 0.39, 0.19], [0.81, 0.41, 0.21]),
+        ({"type": "twosided", "n": {"type": "conductor", "material": "Au"}}, [0.9, 0.6, 0.2], [1, 0.9, 0.7]),
+    ],
+    ids=lambda v: v["type"] if isinstance(v, dict) else "",
+)
+def test_albedo_means_the_same_everywhere(bsdf: Any, low: list[float], high: list[float]) -> None:
+    buffers, _ = render(only(bsdf), 16)
+    assert buffers["albedo"].min() >= 0
+    assert buffers["albedo"].max() <= 1
+    centre = buffers["albedo"][8:12, 8:12].mean((0, 1))
+    assert np.all(centre >= low), centre
+    assert np.all(centre <= high), centre
+
+
+@pytest.mark.usefixtures("variants_llvm")
+def test_albedo_of_white_is_white() -> None:
+    buffers, _ = render(only({"type": "diffuse", "reflectance": rgb(1, 1, 1)}), 256)
+    assert np.allclose(buffers["albedo"][8:12, 8:12].mean((0, 1)), 1, atol=0.03)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_features_follow_glass_and_mirrors() -> None:
+    wall = {
+        "type": "rectangle",
+        "to_world": camera()["to_world"].translate([0, 0, 6]).rotate([0, 1, 0], 180).scale(9),
+        "bsdf": {"type": "twosided", "n": DIFFUSE},
+    }
+    pane = {
+        "type": "rectangle",
+        "to_world": camera()["to_world"].translate([0, 0, 2]).rotate([0, 1, 0], 180).scale(9),
+        "bsdf": {"type": "thindielectric"},
+    }
+    scene = {"type": "scene", "sensor": camera(), "wall": wall, "sky": {"type": "constant"}}
+    direct, _ = render(scene, 16)
+    behind, _ = render(scene | {"pane": pane}, 256)
+    straight = behind["albedo"][10, 10] / direct["albedo"][10, 10]
+    assert np.all(straight > 0.8)  # the rest is reflected into the empty sky
+    assert behind["depth"][10, 10] == pytest.approx(direct["depth"][10, 10], rel=0.25)
+    mirror = scene | {
+        "pane": pane
+        | {"bsdf": {"type": "conductor"}, "to_world": pane["to_world"].rotate([0, 1, 0], 0)},
+        "wall": wall | {"to_world": camera()["to_world"].translate([0, 0, -1]).scale(9)},
+    }
+    reflected, _ = render(mirror, 16)
+    # 2 to the mirror and 3 back to the wall behind the camera
+    assert reflected["depth"][10, 10, 0] == pytest.approx(5, rel=0.02)
+    assert np.allclose(reflected["albedo"][10, 10], [0.4, 0.6, 0.3], atol=1e-3)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_geometry_features() -> None:
+    buffers, _ = render(only(DIFFUSE), 64, features="position,roughness,visibility")
+    centre, corner = (10, 10), (0, 0)
+    assert np.allclose(np.linalg.norm(buffers["normal"], axis=-1)[centre], 1, atol=0.02)
+    assert buffers["normal"][centre][2] < -0.9  # towards the camera, which looks along +Z
+    distance = np.linalg.norm([0, 1.4 - 0.75, 4.2]) - 1.2
+    assert buffers["depth"][centre][0] == pytest.approx(distance, abs=0.05)
+    assert np.linalg.norm(buffers["position"][centre]) == pytest.approx(distance, abs=0.05)
+    assert buffers["roughness"][centre] == 1
+    # Half of the directions to the sky are below the horizon of the ball, or behind it.
+    assert 0.2 < buffers["visibility"][centre] < 0.6
+    assert buffers["depth"][corner] == 0
+    assert np.all(buffers["albedo"][corner] == 0)
+    assert np.linalg.norm(buffers["normal"][corner]) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_roughness_through_wrappers() -> None:
+    nested = {"type": "roughconductor", "alpha": 0.3}
+    for bsdf, expected in (
+        ({"type": "twosided", "n": nested}, 0.3),
+        ({"type": "bumpmap", "t": bitmap(np.full((4, 4, 1), 0.5)), "n": nested}, 0.3),
+        ({"type": "principled", "roughness": 0.5}, 0.25),
+        ({"type": "plastic"}, 1.0),
+    ):
+        buffers, _ = render(only(bsdf), 4, features="roughness")
+        assert buffers["roughness"][10, 10, 0] == pytest.approx(expected, abs=1e-3), bsdf
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_diffuse_and_specular_add_up_to_the_primal() -> None:
+    buffers, _ = render(stage({"type": "roughplastic", "alpha": 0.2}), 16, features="diffuse,specular")
+    assert np.allclose(buffers["diffuse"] + buffers["specular"], buffers["primal"], atol=1e-5)
+    assert buffers["specular"][12:15, 9:12].mean() > 0
+    matt, _ = render(only(DIFFUSE), 4, features="diffuse,specular")
+    assert np.allclose(matt["specular"][8:12, 8:12], 0, atol=1e-5)
+    metal, _ = render(only({"type": "roughconductor"}), 4, features="diffuse,specular")
+    assert np.allclose(metal["diffuse"], 0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_features_behind_a_mask() -> None:
+    """Holes show what lies behind; the leaf keeps its own colour, not colour times opacity."""
+    leaf = quad(1.1) | {"bsdf": {"type": "mask", "opacity": 0.5, "n": DIFFUSE}}
+    scene = {"type": "scene", "sensor": camera(), "leaf": leaf, "lamp": lamp()}
+    buffers, _ = render(scene, 256)
+    inside = buffers["albedo"][8, 11]
+    assert np.allclose(inside, 0.5 * np.array([0.4, 0.6, 0.3]), rtol=0.15), inside
+
+
+# ----------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_depth": -2}, "max_depth.*-2.*expected"),
+        ({"rr_depth": 0}, "rr_depth.*0.*expected"),
+        ({"shifts": 3}, "shifts.*3.*expected 0, 2 or 4"),
+        ({"features": "colour"}, "colour.*position"),
+        ({"max_lanes": 0}, "max_lanes"),
+        ({"no_such_parameter": 1}, "no_such_parameter"),
+    ],
+)
+def test_bad_parameters(options: dict[str, Any], message: str) -> None:
+    import mitsuba as mi
+
+    with pytest.raises(RuntimeError, match=f"(?s){message}"):
+        mi.load_dict({"type": "gdpt"} | options)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize(
+    ("options", "spp", "message"),
+    [
+        ({}, -1, "spp is -1"),
+        ({"shifts": 2}, 1, "need at least 2"),
+        ({"variances": True}, 1, "need at least 2"),
+    ],
+)
+def test_bad_sample_counts(options: dict[str, Any], spp: int, message: str) -> None:
+    import mitsuba as mi
+
+    from mitsuba_gdpt.errors import ConfigError
+
+    scene = mi.load_dict(stage(DIFFUSE))
+    integrator = mi.load_dict({"type": "gdpt"} | options)
+    with pytest.raises(ConfigError, match=message):
+        integrator.render(scene, spp=spp)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_scene_without_emitters_is_black() -> None:
+    scene = stage(DIFFUSE)
+    del scene["light"]
+    buffers, _ = render(scene)
+    assert np.all(buffers["primal"] == 0)
+    assert np.all(buffers["dx"] == 0)
+    assert buffers["albedo"].max() > 0.3
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_scene_without_sensors() -> None:
+    import mitsuba as mi
+
+    from mitsuba_gdpt.errors import ConfigError
+
+    scene = mi.load_dict({"type": "scene", "ball": {"type": "sphere"}})
+    with pytest.raises(ConfigError, match="the scene has 0"):
+        mi.load_dict({"type": "gdpt"}).render(scene)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_nan_is_counted_and_does_not_spread(capfd: pytest.CaptureFixture[str]) -> None:
+    poison = np.full((8, 8, 3), 0.5, np.float32)
+    poison[4, 4] = np.nan
+    sheet = quad(0.9) | {
+        "bsdf": {"type": "twosided", "n": {"type": "diffuse", "reflectance": bitmap(poison)}}
+    }
+    buffers, integrator = render(stage(shape=sheet), 16, max_depth=2)
+    for name, values in buffers.items():
+        assert np.all(np.isfinite(values)), name
+    assert 0 < integrator.nonfinite_samples < 400 * 16
+    assert "NaN or infinite" in "".join(capfd.readouterr())
+    matt = {"type": "twosided", "n": DIFFUSE}
+    clean, _ = render(stage(shape=quad(0.9) | {"bsdf": matt}), 16, max_depth=2)
+    elsewhere = np.s_[:5, :, :]  # the sheet begins below
+    assert buffers["primal"][elsewhere].max() > 0
+    for name in ("primal", "dx"):
+        assert np.allclose(buffers[name][elsewhere], clean[name][elsewhere], atol=1e-4), name
+
+
+def test_scalar_variant_is_refused() -> None:
+    import mitsuba as mi
+
+    mi.set_variant("scalar_rgb")
+    with pytest.raises(RuntimeError, match="does not run in the variant 'scalar_rgb'"):
+        mi.load_dict({"type": "gdpt"})
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_checkerboard_edges_are_in_the_gradient() -> None:
+    """A textured floor: the expected gradient of the primal is in dx, not only its noise."""
+    scene = stage(floor={"type": "diffuse", "reflectance": checker()})
+    buffers, _ = render(scene, 256, max_depth=2)
+    difference = buffers["primal"][:, 1:] - buffers["primal"][:, :-1]
+    correlation = np.corrcoef(buffers["dx"][:, :-1].ravel(), difference.ravel())[0, 1]
+    assert correlation > 0.98
