@@ -146,6 +146,10 @@ def make_plugin() -> type:
             """
             sensor = _sensor(scene, sensor)
             film = sensor.film()
+            if not all(film.crop_size()):
+                raise ConfigError(
+                    f"the film's crop window is {[*film.crop_size()]} pixels; expected at least 1 x 1"
+                )
             with dr.suspend_grad():
                 sampler = sensor.sampler().clone()
                 spp = self._sample_count(sampler, spp)

@@ -1,0 +1,88 @@
+"""Gradient-domain path tracing with learned and classical reconstruction for Mitsuba 3.
+
+Importing the package registers the ``gdpt`` integrator with every LLVM and CUDA variant of
+Mitsuba, whichever is set, now or later:
+
+    import mitsuba as mi, mitsuba_gdpt as gdpt
+
+    mi.set_variant("llvm_ad_rgb")
+    scene = mi.load_file("scene.xml")
+    buffers = mi.render(scene, integrator=mi.load_dict({"type": "gdpt"}), spp=8)
+    image = gdpt.denoise(buffers, method="poisson-l1")
+
+Everything else is loaded on first use; in particular, torch is not imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mitsuba_gdpt import _llvm
+
+_llvm.select()  # has to come before anything that imports Mitsuba
+
+from mitsuba_gdpt import integrators
+from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.errors import (
+    ConfigError,
+    FormatError,
+    GDPTError,
+    LayoutError,
+    LLVMError,
+    MissingDependencyError,
+    NonFiniteError,
+    VariantError,
+)
+
+if TYPE_CHECKING:
+    from mitsuba_gdpt import denoisers, scenes
+    from mitsuba_gdpt.buffers import FrameBuffers
+    from mitsuba_gdpt.denoisers import denoise, methods
+
+__all__ = [
+    "ConfigError",
+    "FormatError",
+    "FrameBuffers",
+    "GDPTError",
+    "LLVMError",
+    "Layout",
+    "LayoutError",
+    "MissingDependencyError",
+    "NonFiniteError",
+    "VariantError",
+    "__version__",
+    "denoise",
+    "denoisers",
+    "integrators",
+    "methods",
+    "scenes",
+]
+
+#: Public names that are imported when they are first asked for, and where they live.
+_LAZY = {
+    "FrameBuffers": "mitsuba_gdpt.buffers",
+    "denoise": "mitsuba_gdpt.denoisers",
+    "methods": "mitsuba_gdpt.denoisers",
+    "denoisers": "",
+    "scenes": "",
+}
+
+integrators.install()
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _LAZY[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    if not module:
+        return importlib.import_module(f"{__name__}.{name}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,122 @@
+"""The application: list of commands, error messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt.cli.denoise import denoise
+from mitsuba_gdpt.cli.info import info
+from mitsuba_gdpt.cli.render import render
+from mitsuba_gdpt.cli.scenes import scenes
+from mitsuba_gdpt.errors import (
+    ConfigError,
+    FormatError,
+    LayoutError,
+    NonFiniteError,
+    VariantError,
+)
+
+FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+#: Errors that the user can mend by calling the command differently.
+_INPUT_ERRORS = (ConfigError, FormatError, LayoutError, NonFiniteError, VariantError)
+
+app = typer.Typer(
+    name="mitsuba-gdpt",
+    help="Gradient-domain path tracing and reconstruction for Mitsuba 3.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input. Start with: mitsuba-gdpt scenes",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (render, denoise, scenes, info):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show Python tracebacks of errors; allowed anywhere.")
+    ] = False,
+) -> None:
+    pass  # main() has dealt with --debug already
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _exit_code(error: Exception) -> int:
+    if hasattr(error, "format_message"):  # a wrong option: typer's and click's common ground
+        return BAD_INPUT
+    return BAD_INPUT if isinstance(error, _INPUT_ERRORS) else FAILURE
+
+
+def _message(error: Exception) -> str:
+    """Return what went wrong in one line."""
+    if hasattr(error, "format_message"):
+        text: Any = error.format_message()
+    elif isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, MemoryError):
+        text = "out of memory; try a smaller picture"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(str(text).split())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit; the console script of the package.
+
+    Args:
+        arguments: Words after the program name; by default those of the process.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [word for word in arguments if word != "--debug"]
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.showwarning = _show_warning
+        sys.exit(_run(arguments, debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    """Run a command, show its error if there is one, and return the exit code."""
+    try:
+        return app(args=arguments, prog_name="mitsuba-gdpt", standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        # `mitsuba-gdpt` alone prints the help, which typer reports as an error without a message.
+        if text := _message(error):
+            print(f"error: {text}", file=sys.stderr)
+        return _exit_code(error)

@@ -1,0 +1,104 @@
+"""``mitsuba-gdpt info``: what a bug report should contain."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+
+from mitsuba_gdpt import _llvm
+from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt.cli import session
+
+#: Distributions whose versions matter, besides Mitsuba and Dr.Jit.
+_LIBRARIES = ("torch", "numpy", "OpenEXR", "pillow", "typer", "rich", "karellen-llvm-core")
+
+
+def info() -> None:
+    """Print versions, LLVM, variants, devices and methods, to be pasted into a bug report."""
+    rows = [
+        ("mitsuba_gdpt", f"{__version__} ({Path(__file__).parents[1]})"),
+        ("Python", f"{platform.python_version()} ({sys.executable})"),
+        ("system", f"{platform.platform()}, {_processor()}, {os.cpu_count()} threads"),
+        *_mitsuba(),
+        *_torch(),
+        ("libraries", ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES)),
+        *_methods(),
+    ]
+    width = max(len(label) for label, _ in rows)
+    for label, text in rows:
+        print(f"{label:<{width}}  {text}")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _mitsuba() -> list[tuple[str, str]]:
+    import drjit as dr
+    import mitsuba as mi
+
+    version = _llvm.loaded_version()  # first: it waits for Dr.Jit's start-up thread
+    llvm = ".".join(map(str, version)) if version else "none"
+    path = os.environ.get(_llvm.ENVIRONMENT_VARIABLE)
+    if path:
+        wheel = _llvm.find_wheel()
+        origin = f"of the {_llvm.WHEEL} wheel" if wheel and str(wheel.path) == path else "as set"
+        llvm += f", {path} ({origin})"
+    else:
+        llvm += ", found by Dr.Jit itself"
+    if problem := _llvm.problem():
+        llvm += f"; PROBLEM: {problem}"
+    supported = session.supported_variants()
+    variants = [v for v in supported if session.works(v)]
+    return [
+        ("Mitsuba", f"{mi.__version__}, Dr.Jit {dr.__version__}"),
+        ("LLVM", llvm),
+        ("CUDA", "found by Dr.Jit" if session.works("cuda_ad_rgb") else "not found by Dr.Jit"),
+        ("variants", ", ".join(variants) or f"none works, of {', '.join(supported)}"),
+        ("threads", f"Dr.Jit {dr.thread_count()}"),
+    ]
+
+
+def _torch() -> list[tuple[str, str]]:
+    try:
+        import torch
+    except ImportError as error:
+        return [("torch", f"does not load: {error}")]
+    if torch.cuda.is_available():
+        device = f"CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}"
+    else:
+        device = f"CPU, {torch.get_num_threads()} threads"
+    return [("torch", f"{torch.__version__}, {device}")]
+
+
+def _methods() -> list[tuple[str, str]]:
+    from mitsuba_gdpt import denoisers
+
+    rows: list[tuple[str, str]] = []
+    for method in denoisers.methods():
+        text = f"{method.name}: {method.doc}"
+        if obstacle := method.obstacle:
+            text += f"; NOT AVAILABLE: {obstacle}"
+        elif method.options:
+            options = (f"{name}={default}" for name, default in method.options.items())
+            text += f" ({', '.join(options)})"
+        if method.name == denoisers.DEFAULT_METHOD:
+            text += "; the default"
+        rows.append(("" if rows else "denoisers", text))
+    return rows

@@ -1,0 +1,83 @@
+"""Options that several commands share, and the parsing of their values."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mitsuba_gdpt.errors import ConfigError
+
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        help="Mitsuba variant; by default cuda_ad_rgb where it works, else llvm_ad_rgb.",
+        show_default=False,
+    ),
+]
+DenoiserOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="KEY=VALUE",
+        help="Option of the denoising method, such as alpha=0.1; may be repeated.",
+        show_default=False,
+    ),
+]
+Png = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the denoised image as 8-bit sRGB for viewing.",
+        show_default=False,
+    ),
+]
+Exposure = Annotated[
+    float, typer.Option(help="Exposure of the PNG in photographic stops; +1 doubles.", metavar="EV")
+]
+
+
+def key_values(words: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Split ``KEY=VALUE`` words.
+
+    Raises:
+        ConfigError: A word has no ``=`` or no key, or a key comes twice.
+    """
+    result: dict[str, str] = {}
+    for word in words or ():
+        key, equals, value = word.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"{option} {word!r} is not of the form KEY=VALUE")
+        if key in result:
+            raise ConfigError(f"{option} sets {key!r} twice")
+        result[key] = value
+    return result
+
+
+def denoiser_options(words: Sequence[str] | None) -> dict[str, Any]:
+    """Parse ``--option`` words: numbers, booleans and None as in Python, all else as text."""
+    result: dict[str, Any] = {}
+    for key, value in key_values(words, "--option").items():
+        try:
+            result[key] = ast.literal_eval(value.capitalize() if value.isalpha() else value)
+        except (ValueError, SyntaxError):
+            result[key] = value
+    return result
+
+
+def check_output(path: Path | None, suffix: str) -> None:
+    """Refuse an output file that could not be written, before any work is done.
+
+    Raises:
+        ConfigError: The suffix is wrong, the folder does not exist or the path is a folder.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() != suffix:
+        raise ConfigError(f"output file {path} should end in {suffix}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise ConfigError(f"cannot write {path}: it is a folder")

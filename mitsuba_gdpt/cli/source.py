@@ -1,0 +1,168 @@
+"""Scenes for the command line: Mitsuba XML files and built-in ones, in the size that is wanted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mitsuba_gdpt.errors import ConfigError, FormatError
+
+if TYPE_CHECKING:
+    import mitsuba as mi
+
+#: Prefix that tells a built-in scene from a file.
+BUILTIN = "builtin:"
+
+#: Integrator parameters that mean the same in Mitsuba's path tracers and in ``gdpt``.
+_SHARED_PARAMETERS = ("max_depth", "rr_depth", "hide_emitters")
+_DEFAULT_FILM_SIZE = {"width": 768, "height": 576}  # Mitsuba's
+
+
+@dataclass(frozen=True)
+class Source:
+    """A loaded scene.
+
+    Attributes:
+        name: Short name, for messages.
+        scene: The scene.
+        integrator: Settings for ``gdpt`` that the scene's own integrator asks for.
+        exposure: Factor on the radiance that suits an 8-bit picture.
+    """
+
+    name: str
+    scene: mi.Scene
+    integrator: dict[str, Any] = field(default_factory=dict)
+    exposure: float = 1.0
+
+    def sensor(self, index: int) -> mi.Sensor:
+        """Return a sensor of the scene.
+
+        Raises:
+            ConfigError: The scene has none, or not so many.
+        """
+        sensors = self.scene.sensors()
+        if not sensors:
+            raise ConfigError(f"the scene {self.name!r} has no sensor, so there is nothing to see")
+        if index >= len(sensors):
+            raise ConfigError(
+                f"the scene {self.name!r} has {len(sensors)} sensor(s), so there is no --sensor "
+                f"{index}; count from 0"
+            )
+        return sensors[index]
+
+
+def open_source(
+    source: str,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> Source:
+    """Load a scene; a Mitsuba variant has to be set.
+
+    Args:
+        source: Path of an XML file, or ``builtin:NAME``.
+        width: Image width in pixels. With one of width and height the other follows from the
+            scene's own proportions; without both its own size is taken.
+        height: Image height in pixels.
+        parameters: Values for the ``$name`` parameters of an XML file.
+
+    Raises:
+        FormatError: The file is missing or Mitsuba cannot load it.
+        ConfigError: The built-in scene does not exist, or a parameter is out of place.
+    """
+    if source.startswith(BUILTIN):
+        if parameters:
+            raise ConfigError(f"built-in scenes take no parameters, got {', '.join(parameters)}")
+        return _open_builtin(source.removeprefix(BUILTIN), width, height)
+    return _open_file(Path(source), width, height, parameters or {})
+
+
+def _shared(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: properties[key] for key in _SHARED_PARAMETERS if key in properties}
+
+
+def _open_builtin(name: str, width: int | None, height: int | None) -> Source:
+    import mitsuba as mi
+
+    from mitsuba_gdpt import scenes
+
+    description = scenes.as_dict(name, width=width, height=height)
+    return Source(
+        name=name,
+        scene=mi.load_dict(description),
+        integrator=_shared(description["integrator"]),
+        exposure=scenes.describe(name).exposure,
+    )
+
+
+def _open_file(
+    path: Path, width: int | None, height: int | None, parameters: Mapping[str, str]
+) -> Source:
+    import mitsuba as mi
+
+    from mitsuba_gdpt import scenes
+
+    if not path.is_file():
+        hint = f"; did you mean {BUILTIN}{path}?" if str(path) in scenes.names() else ""
+        raise FormatError(f"scene file {path} does not exist{hint}")
+    # The steps of mi.load_file(), with a look at the parsed scene in between: the size of the film
+    # has to be known before a sensor is made, and not every scene has parameters for it.
+    config = mi.parser.ParserConfig(mi.variant())
+    try:
+        state = mi.parser.parse_file(config, str(path), **parameters)
+        nodes: dict[Any, list[Any]] = {}
+        for node in state.nodes:
+            nodes.setdefault(node.type, []).append(node)
+        for node in nodes.get(mi.ObjectType.Film, ()):
+            _resize(node.props, width, height)
+        integrators = nodes.get(mi.ObjectType.Integrator, ())
+        settings = _integrator_settings(integrators[0].props) if integrators else {}
+        mi.parser.transform_all(config, state)
+        scene = mi.parser.instantiate(config, state)
+    except RuntimeError as error:
+        raise FormatError(f"cannot load the scene {path}: {plain(error)}") from error
+    scene = scene[0] if isinstance(scene, list) else scene
+    if not isinstance(scene, mi.Scene):
+        raise FormatError(f"{path} describes a {type(scene).__name__}, not a scene")
+    return Source(path.parent.name if path.stem == "scene" else path.stem, scene, settings)
+
+
+def _integrator_settings(properties: mi.Properties) -> dict[str, Any]:
+    values = {key: properties[key] for key in properties.keys()}  # noqa: SIM118  (not a dict)
+    return values if properties.plugin_name() == "gdpt" else _shared(values)
+
+
+def _resize(film: mi.Properties, width: int | None, height: int | None) -> None:
+    """Change the size in a film's properties, keeping its proportions where one side is given."""
+    if width is None and height is None:
+        return
+    if crops := [key for key in film.keys() if key.startswith("crop_")]:  # noqa: SIM118
+        raise ConfigError(
+            f"the scene's film has a crop window ({', '.join(crops)}), which --width and --height "
+            "would move; leave them out or edit the scene"
+        )
+    own_width, own_height = (int(film.get(key, d)) for key, d in _DEFAULT_FILM_SIZE.items())
+    if width is None:
+        assert height is not None
+        width = max(1, round(own_width * height / own_height))
+    if height is None:
+        height = max(1, round(own_height * width / own_width))
+    film["width"], film["height"] = width, height
+
+
+def plain(error: Exception) -> str:
+    """Return Mitsuba's message without source positions of C++ files and line breaks.
+
+    An exception raised in a Python plugin arrives as the text of its traceback: of that, the
+    message is what counts.
+    """
+    text = str(error).strip()
+    if "Traceback (most recent call last)" in text:
+        text = text.splitlines()[-1]
+        text = re.sub(r"^[\w.]+: ", "", text)
+    text = re.sub(r"\[\w+\.(?:cpp|h):\d+\] ", "", text)
+    return " ".join(text.split())

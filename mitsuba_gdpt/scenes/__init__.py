@@ -1,0 +1,21 @@
+"""Built-in procedural scenes: made by code, no asset files, every Mitsuba variant.
+
+``names()`` lists them, ``describe(name)`` tells what one covers, ``load(name)`` gives a
+``mi.Scene`` and ``as_dict(name)`` the dictionary behind it.
+"""
+
+from __future__ import annotations
+
+from mitsuba_gdpt.scenes import builtin as _builtin  # noqa: F401  (registers the scenes)
+from mitsuba_gdpt.scenes.registry import (
+    TAGS,
+    Camera,
+    SceneInfo,
+    as_dict,
+    describe,
+    load,
+    names,
+    scene,
+)
+
+__all__ = ["TAGS", "Camera", "SceneInfo", "as_dict", "describe", "load", "names", "scene"]

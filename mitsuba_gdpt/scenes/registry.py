@@ -1,0 +1,288 @@
+"""The list of built-in scenes: a decorator that fills it and the functions that read it."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mitsuba_gdpt.errors import ConfigError, VariantError
+from mitsuba_gdpt.scenes.world import World
+
+if TYPE_CHECKING:
+    import mitsuba as mi
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where a scene is seen from (Y up, metres).
+
+    Attributes:
+        origin: Position.
+        target: Point in the middle of the picture.
+        fov: Field of view in degrees along the wider image axis.
+        aperture: Lens radius; 0 is a pinhole.
+        focus: Distance of the focal plane; by default the distance of the target.
+    """
+
+    origin: Vector
+    target: Vector
+    fov: float = 45.0
+    aperture: float = 0.0
+    focus: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the sensor plugin, without film and sampler."""
+        import mitsuba as mi
+
+        sensor: dict[str, Any] = {
+            "type": "thinlens" if self.aperture else "perspective",
+            "fov": self.fov,
+            "fov_axis": "larger",
+            "near_clip": 0.01,
+            "far_clip": 1000.0,
+            "to_world": mi.ScalarTransform4f().look_at(
+                origin=list(self.origin), target=list(self.target), up=[0, 1, 0]
+            ),
+        }
+        if self.aperture:
+            sensor["aperture_radius"] = self.aperture
+            sensor["focus_distance"] = self.focus or math.dist(self.origin, self.target)
+        return sensor
+
+
+@dataclass(frozen=True)
+class SceneInfo:
+    """What is known about a built-in scene without building it.
+
+    Attributes:
+        name: Identifier, as given to :func:`load`.
+        title: Human-readable name.
+        doc: Which phenomena it covers.
+        tags: Phenomena as machine-readable words, out of :data:`TAGS`.
+        camera: The default view.
+        width: Default image width in pixels.
+        height: Default image height in pixels.
+        exposure: Factor on the radiance before a tone curve, for previews.
+    """
+
+    name: str
+    title: str
+    doc: str
+    tags: tuple[str, ...]
+    camera: Camera
+    width: int = 512
+    height: int = 288
+    exposure: float = 1.0
+
+
+#: The words that ``SceneInfo.tags`` may use, with their meaning.
+TAGS: Mapping[str, str] = {
+    "interreflection": "a large part of the light arrives after several diffuse bounces",
+    "indirect": "no emitter is visible from most of what the camera sees",
+    "glossy": "rough conductors or rough plastics reflect their surroundings",
+    "mirror": "perfectly specular reflection",
+    "glass": "smooth or rough refraction",
+    "caustics": "light focused by mirrors or glass onto diffuse surfaces",
+    "textured": "procedural bitmaps on large surfaces",
+    "environment": "lit by an HDR environment map",
+    "interior": "a closed or nearly closed room",
+    "many-lights": "dozens of emitters",
+    "thin": "wires, railings, leaves: features around or below a pixel",
+    "mask": "alpha-masked surfaces",
+    "bump": "bump-mapped surfaces",
+    "depth-of-field": "thin-lens camera with visible blur",
+    "spectral": "measured or sampled spectra dominate the look",
+    "mis": "emitter and BSDF sampling are both needed",
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    info: SceneInfo
+    build: Callable[[World], None]
+
+
+_SCENES: dict[str, _Entry] = {}
+
+
+def scene(
+    *, title: str, tags: tuple[str, ...], camera: Camera, **options: Any
+) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
+    """Register a function that fills a :class:`World` as a built-in scene.
+
+    The scene's name is the function's with dashes, its ``doc`` the first paragraph of the
+    docstring.
+
+    Args:
+        title: Human-readable name.
+        tags: Words out of :data:`TAGS`.
+        camera: Default view.
+        **options: Further fields of :class:`SceneInfo` (width, height, exposure).
+
+    Raises:
+        ConfigError: A tag is unknown or the name is taken.
+    """
+
+    def register(build: Callable[[World], None]) -> Callable[[World], None]:
+        name = build.__name__.replace("_", "-")
+        if unknown := sorted(set(tags) - set(TAGS)):
+            raise ConfigError(
+                f"scene {name!r} has unknown tags {unknown}; known: {', '.join(TAGS)}"
+            )
+        if name in _SCENES:
+            raise ConfigError(f"there are two built-in scenes called {name!r}")
+        doc = " ".join((inspect.getdoc(build) or "").split("\n\n")[0].split())
+        info = SceneInfo(name=name, title=title, doc=doc, tags=tags, camera=camera, **options)
+        _SCENES[name] = _Entry(info, build)
+        return build
+
+    return register
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all built-in scenes."""
+    return tuple(_SCENES)
+
+
+def describe(name: str) -> SceneInfo:
+    """Return what is known about a built-in scene.
+
+    Raises:
+        ConfigError: There is no such scene.
+    """
+    return _entry(name).info
+
+
+def as_dict(
+    name: str,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    spp: int | None = None,
+    max_depth: int = 12,
+    sensor: Mapping[str, Any] | None = None,
+    integrator: Mapping[str, Any] | str | None = None,
+) -> dict[str, Any]:
+    """Return a built-in scene as a dictionary for ``mi.load_dict``, free to be edited.
+
+    A Mitsuba variant must be set, because transforms and bitmaps are Mitsuba objects. Meshes are
+    PLY files in a directory that lives as long as this process.
+
+    Args:
+        name: One of :func:`names`.
+        width: Image width in pixels. With one of width and height, the other follows from the
+            scene's own proportions; without both, the scene's own size is taken.
+        height: Image height in pixels.
+        spp: Samples per pixel of the sampler (default 16).
+        max_depth: Path depth of the default integrator (-1: unlimited).
+        sensor: Entries that replace or extend those of the camera, for example
+            ``{"to_world": ..., "fov": 30}``.
+        integrator: A plugin dictionary, or a plugin name that gets ``max_depth``; default
+            ``path``.
+
+    Returns:
+        A scene dictionary: integrator, sensor (with an ``hdrfilm``, box filter, float32 RGB, and an
+        independent sampler), BSDFs under their own names, shapes, emitters.
+
+    Raises:
+        ConfigError: The name is unknown or a number makes no sense.
+
+    Example:
+        >>> scene = as_dict("glass-bar", width=320)  # doctest: +SKIP
+        >>> scene["brass"] = {"type": "diffuse"}  # doctest: +SKIP
+        >>> mi.load_dict(scene)  # doctest: +SKIP
+    """
+    entry = _entry(name)
+    columns, rows = _size(entry.info, width, height)
+    if spp is not None and spp < 1:
+        raise ConfigError(f"spp must be at least 1, got {spp}")
+    if max_depth < -1:
+        raise ConfigError(f"max_depth must be -1 (unlimited) or not negative, got {max_depth}")
+    import mitsuba as mi
+
+    if mi.variant() is None:
+        raise VariantError("no Mitsuba variant is set; call mi.set_variant('llvm_ad_rgb') first")
+    world = World()
+    entry.build(world)
+    if integrator is None:
+        integrator = "path"
+    if isinstance(integrator, str):
+        integrator = {"type": integrator, "max_depth": max_depth}
+    camera = entry.info.camera.as_dict() | {
+        "film": {
+            "type": "hdrfilm",
+            "width": columns,
+            "height": rows,
+            "rfilter": {"type": "box"},
+            "pixel_format": "rgb",
+            "component_format": "float32",
+        },
+        "sampler": {"type": "independent", "sample_count": 16 if spp is None else spp},
+    }
+    return {
+        "type": "scene",
+        "integrator": dict(integrator),
+        "sensor": camera | dict(sensor or {}),
+        **world.as_dict(),
+    }
+
+
+def load(
+    name: str,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    spp: int | None = None,
+    max_depth: int = 12,
+    sensor: Mapping[str, Any] | None = None,
+    integrator: Mapping[str, Any] | str | None = None,
+) -> mi.Scene:
+    """Load a built-in scene; the arguments are those of :func:`as_dict`.
+
+    Example:
+        >>> mi.set_variant("llvm_ad_rgb")  # doctest: +SKIP
+        >>> mi.render(load("glass-bar", width=320), spp=16)  # doctest: +SKIP
+    """
+    description = as_dict(
+        name,
+        width=width,
+        height=height,
+        spp=spp,
+        max_depth=max_depth,
+        sensor=sensor,
+        integrator=integrator,
+    )
+    import mitsuba as mi
+
+    return mi.load_dict(description)
+
+
+def _entry(name: str) -> _Entry:
+    try:
+        return _SCENES[name]
+    except KeyError:
+        close = difflib.get_close_matches(name, _SCENES, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(
+            f"there is no built-in scene {name!r}; {hint}known: {', '.join(_SCENES)}"
+        ) from None
+
+
+def _size(info: SceneInfo, width: int | None, height: int | None) -> tuple[int, int]:
+    for label, value in (("width", width), ("height", height)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{label} must be at least 1 pixel, got {value}")
+    if width is None and height is None:
+        return info.width, info.height
+    if width is None:
+        assert height is not None
+        width = max(1, round(height * info.width / info.height))
+    elif height is None:
+        height = max(1, round(width * info.height / info.width))
+    return width, height

@@ -1,0 +1,391 @@
+"""The command line: what it writes, what it prints, and how it fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mitsuba_gdpt import Layout, exr, scenes
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.cli import main
+from mitsuba_gdpt.cli.options import denoiser_options, key_values
+from mitsuba_gdpt.cli.source import plain
+from mitsuba_gdpt.errors import ConfigError
+
+SCENE = scenes.names()[0]
+
+#: A lit square in front of the camera; the parameter "shade" has a default, the film a size.
+XML = """<scene version="3.0.0">
+  <default name="shade" value="0.5"/>
+  {integrator}
+  <sensor type="perspective">
+    <film type="hdrfilm">
+      <integer name="width" value="12"/>
+      <integer name="height" value="8"/>
+      {film}
+      <rfilter type="box"/>
+    </film>
+    <transform name="to_world"><lookat origin="0,0,3" target="0,0,0" up="0,1,0"/></transform>
+  </sensor>
+  <emitter type="constant"/>
+  <shape type="rectangle">
+    <bsdf type="diffuse"><rgb name="reflectance" value="$shade"/></bsdf>
+  </shape>
+</scene>"""
+
+
+def write_scene(folder: Path, film: str = "", integrator: str = '<integrator type="path"/>') -> str:
+    path = folder / "square.xml"
+    path.write_text(XML.format(film=film, integrator=integrator))
+    return str(path)
+
+
+def program(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "mitsuba_gdpt", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, **environment},
+    )
+
+
+class Result:
+    """What a call of the command line within this process did."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]):
+    def call(*arguments: object) -> Result:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in arguments])
+        out, err = capfd.readouterr()
+        return Result(int(stop.value.code or 0), out, err)
+
+    return call
+
+
+def test_render_and_denoise(tmp_path: Path) -> None:
+    """The command of the README, in processes of their own."""
+    buffers, picture = tmp_path / "out.exr", tmp_path / "out.png"
+    command = ("render", f"builtin:{SCENE}", "--width", 24, "--height", 16, "--spp", 4)
+    done = program(*command, "--denoise", "poisson-l1", "-o", buffers, "--png", picture)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{SCENE}: 24x16, 4 spp, ")
+    for word in ("rendered in", "samples/s", "poisson-l1 in", "peak memory", "wrote"):
+        assert word in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+
+    frame = FrameBuffers.from_exr(buffers)
+    assert (frame.width, frame.height) == (24, 16)
+    assert frame.names == ("primal", "dx", "dy", "albedo", "normal", "depth")
+    assert frame.metadata["spp"] == "4"
+    assert frame.metadata["denoiser"] == "poisson-l1"
+    assert Image.open(picture).size == (24, 16)
+    denoised = exr.read_image(buffers, exr.DENOISED)
+    assert np.isfinite(denoised).all()
+    assert denoised.mean() > 0
+
+    clean = tmp_path / "clean.exr"
+    again = program("denoise", buffers, "--method", "poisson-l1", "-o", clean)
+    assert again.returncode == 0, again.stderr
+    np.testing.assert_allclose(exr.read_image(clean), denoised, rtol=1e-5, atol=1e-6)
+
+
+def test_seed_decides(run, tmp_path: Path) -> None:
+    scene, images = write_scene(tmp_path), []
+    for seed in (1, 1, 2):
+        path = tmp_path / "a.exr"
+        done = run("render", scene, "--spp", 2, "--seed", seed, "--denoise", "none", "-o", path)
+        assert done.code == 0, done.err
+        images.append(exr.read_image(path))
+    assert np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ((), (12, 8)),
+        (("--width", "6"), (6, 4)),
+        (("--height", "4"), (6, 4)),
+        (("--width", "5", "--height", "7"), (5, 7)),
+    ],
+)
+def test_size(run, tmp_path: Path, arguments: tuple[str, ...], size: tuple[int, int]) -> None:
+    picture = tmp_path / "a.png"
+    done = run("render", write_scene(tmp_path), "--spp", 1, "--png", picture, *arguments)
+    assert done.code == 0, done.err
+    assert Image.open(picture).size == size
+
+
+def test_scene_parameters_and_exposure(run, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path)
+    # A square that glows by itself has no noise.
+    glowing = Path(scene).read_text().replace("bsdf", "emitter").replace("diffuse", "area")
+    Path(scene).write_text(glowing.replace("reflectance", "radiance"))
+    common = ("--spp", 4, "--denoise", "none")
+    means = []
+    for i, words in enumerate([(), ("-D", "shade=0.25"), ("--exposure", "-1")]):
+        picture, buffers = tmp_path / f"{i}.png", tmp_path / f"{i}.exr"
+        done = run("render", scene, *common, "--png", picture, "-o", buffers, *words)
+        assert done.code == 0, done.err
+        means.append((exr.read_image(buffers)[4, 6, 0], Image.open(picture).getpixel((6, 4))[0]))
+    radiance, encoded = zip(*means, strict=True)
+    np.testing.assert_allclose(radiance, [0.5, 0.25, 0.5], rtol=1e-3)
+    assert encoded == (188, 137, 137)  # sRGB of 1/2 and 1/4
+
+
+def test_settings_of_the_scene_are_kept(run, tmp_path: Path) -> None:
+    path = '<integrator type="path"><integer name="max_depth" value="3"/></integrator>'
+    gdpt = '<integrator type="gdpt"><boolean name="variances" value="true"/></integrator>'
+    for integrator, words, expected in [
+        (path, (), "max_depth = 3,"),
+        (path, ("--max-depth", 5), "max_depth = 5,"),
+        (gdpt, (), "variances = True,"),
+        ("", (), "max_depth = -1,"),
+    ]:
+        buffers = tmp_path / "a.exr"
+        scene = write_scene(tmp_path, integrator=integrator)
+        done = run("render", scene, "--spp", 2, "-o", buffers, *words)
+        assert done.code == 0, done.err
+        assert expected in exr.read_metadata(buffers)["integrator"]
+
+
+def test_optional_buffers(run, tmp_path: Path) -> None:
+    path = tmp_path / "a.exr"
+    words = ("--features", "roughness,position", "--variances", "--shifts", 2, "--spp", 4)
+    done = run("render", write_scene(tmp_path), *words, "-o", path)
+    assert done.code == 0, done.err
+    assert {"roughness", "position", "dx.var"} <= set(FrameBuffers.from_exr(path).names)
+
+
+def test_scene_list(run) -> None:
+    done = run("scenes")
+    assert done.code == 0
+    for name in scenes.names():
+        assert f"builtin:{name}" in done.out
+
+
+def test_scene_previews(run, tmp_path: Path) -> None:
+    names = scenes.names()[:2]
+    done = run("scenes", *names, "--preview", tmp_path / "p", "--width", 16, "--spp", 1)
+    assert done.code == 0, done.err
+    assert sorted(p.stem for p in (tmp_path / "p").iterdir()) == sorted([*names, "contact-sheet"])
+    assert Image.open(tmp_path / "p" / f"{names[0]}.png").width == 16
+    assert Image.open(tmp_path / "p" / "contact-sheet.png").width >= 32
+
+
+def test_info(run) -> None:
+    done = run("info")
+    assert done.code == 0, done.err
+    for word in ("mitsuba_gdpt", "Dr.Jit", "LLVM", "llvm_ad_rgb", "torch", "poisson-l1"):
+        assert word in done.out
+
+
+def test_help_is_complete_and_light() -> None:
+    code = (
+        "import sys\nfrom mitsuba_gdpt.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    for command in ("render", "denoise", "scenes", "info"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, command, "--help"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Usage: mitsuba-gdpt" in done.stdout
+
+
+GOOD = ("-o", "a.exr", "--spp", "1")
+
+#: Arguments of `render` after the scene, and a part of the message.
+BAD_RENDERS = {
+    "no output": ((), "nothing would be written"),
+    "wrong suffix": (("-o", "a.png"), "should end in .exr"),
+    "no folder": (("-o", "nowhere/a.exr"), "folder nowhere does not exist"),
+    "spp 0": (("-o", "a.exr", "--spp", "0"), "--spp"),
+    "spp text": (("-o", "a.exr", "--spp", "many"), "--spp"),
+    "width 0": ((*GOOD, "--width", "0"), "--width"),
+    "unknown option": ((*GOOD, "--nonsense"), "--nonsense"),
+    "unknown parameter": ((*GOOD, "-D", "nonsense=1"), "$nonsense=1"),
+    "malformed parameter": ((*GOOD, "-D", "shade"), "not of the form KEY=VALUE"),
+    "scalar variant": ((*GOOD, "--variant", "scalar_rgb"), "does not support"),
+    "polarised variant": ((*GOOD, "--variant", "llvm_ad_spectral_polarized"), "does not support"),
+    "unknown variant": ((*GOOD, "--variant", "rgb"), "there is no variant 'rgb'"),
+    "sensor": ((*GOOD, "--sensor", "1"), "1 sensor(s)"),
+    "shifts": ((*GOOD, "--shifts", "3"), "expected 0, 2 or 4"),
+    "feature": ((*GOOD, "--features", "smell"), "unknown feature(s) 'smell'"),
+    "max_depth": ((*GOOD, "--max-depth", "-2"), "--max-depth"),
+    "method": ((*GOOD, "--denoise", "soap"), "unknown reconstruction method 'soap'"),
+    "method option": ((*GOOD, "--option", "alhpa=1"), "no option 'alhpa'"),
+    "too few samples": ((*GOOD, "--variances"), "spp is 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RENDERS)
+def test_bad_render(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    arguments, message = BAD_RENDERS[case]
+    scene = write_scene(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    expect_bad_input(run("render", scene, *arguments), message)
+    assert not Path("a.exr").exists()
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        (None, "does not exist"),
+        ("", "cannot load"),
+        ("<scene", "cannot load"),
+        ('<scene version="3.0.0"><bsdf type="soap"/></scene>', '"soap" not found'),
+        ('<scene version="3.0.0"><shape type="sphere"/></scene>', "has no sensor"),
+        ('<bsdf version="3.0.0" type="diffuse"/>', "not a scene"),
+        (
+            XML.format(
+                film="",
+                integrator='<integrator type="gdpt"><string name="a" value="b"/></integrator>',
+            ),
+            '"a"',
+        ),
+        (
+            XML.format(film='<integer name="crop_width" value="0"/>', integrator=""),
+            "crop",
+        ),
+    ],
+)
+def test_bad_scene(run, tmp_path: Path, xml: str | None, message: str) -> None:
+    path = tmp_path / "bad.xml"
+    if xml is not None:
+        path.write_text(xml)
+    expect_bad_input(run("render", path, "-o", tmp_path / "a.exr", "--spp", 1), message)
+
+
+def test_crop_window(run, tmp_path: Path) -> None:
+    film = "".join(
+        f'<integer name="crop_{key}" value="{value}"/>'
+        for key, value in {"offset_x": 2, "offset_y": 1, "width": 5, "height": 4}.items()
+    )
+    scene, picture = write_scene(tmp_path, film=film), tmp_path / "a.png"
+    assert run("render", scene, "--spp", 1, "--png", picture).code == 0
+    assert Image.open(picture).size == (5, 4)
+    expect_bad_input(run("render", scene, "--png", picture, "--width", 9), "crop window")
+
+
+@pytest.mark.parametrize(
+    ("scene", "message"),
+    [
+        ("builtin:nowhere", "no built-in scene 'nowhere'"),
+        (SCENE, f"did you mean builtin:{SCENE}?"),
+    ],
+)
+def test_bad_builtin(run, scene: str, message: str) -> None:
+    expect_bad_input(run("render", scene, "-o", "a.exr"), message)
+
+
+def test_builtin_takes_no_parameters(run) -> None:
+    done = run("render", f"builtin:{SCENE}", "-o", "a.exr", "-D", "x=1")
+    expect_bad_input(done, "take no parameters")
+
+
+def test_bad_denoise(run, tmp_path: Path) -> None:
+    out = ("-o", tmp_path / "b.exr")
+    text = tmp_path / "a.exr"
+    expect_bad_input(run("denoise", text, *out), "no such file")
+    text.write_text("no picture")
+    expect_bad_input(run("denoise", text, *out), "not an OpenEXR file")
+    expect_bad_input(run("denoise", text), "nothing would be written")
+    expect_bad_input(run("denoise", text, *out, "--method", "soap"), "'soap'")
+    expect_bad_input(run("denoise", text, *out, "--device", "soap"), "--device")
+    primal_only = tmp_path / "c.exr"
+    exr.write_image(primal_only, np.ones((4, 4, 3), np.float32))
+    expect_bad_input(run("denoise", primal_only, *out), "needs the buffer(s) dx, dy")
+    assert not out[1].exists()
+
+
+def test_nan_in_a_file_is_counted(run, tmp_path: Path) -> None:
+    path = tmp_path / "a.exr"
+    planes = {name: np.zeros((4, 4), np.float32) for name in Layout.make().channels}
+    planes["dx.G"][1, 2] = np.nan
+    exr.write(path, planes)
+    expect_bad_input(run("denoise", path, "-o", tmp_path / "b.exr"), "dx.G: 1")
+
+
+def test_old_llvm_is_an_error_not_an_abort(tmp_path: Path) -> None:
+    old = sorted(Path("/usr/lib").glob("*-linux-gnu/libLLVM-15.so*"))
+    if not old:
+        pytest.skip("no LLVM 15 on this machine")
+    words = ("render", f"builtin:{SCENE}", "-o", tmp_path / "a.exr", "--variant", "llvm_ad_rgb")
+    done = program(*words, DRJIT_LIBLLVM_PATH=str(old[0]))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Dr.Jit runs on LLVM 15")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(run, tmp_path: Path) -> None:
+    done = run("render", tmp_path / "no.xml", "-o", tmp_path / "a.exr", "--debug")
+    assert done.code == 2
+    assert "Traceback" in done.err
+    assert done.err.splitlines()[-1].startswith("error: ")
+
+
+def test_rendered_buffers_survive_a_failing_denoiser(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mitsuba_gdpt import denoisers
+    from mitsuba_gdpt.cli import pipeline
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of soap")
+
+    monkeypatch.setattr(pipeline, "check_method", lambda *_: None)
+    monkeypatch.setattr(denoisers, "denoise", fail)
+    path = tmp_path / "a.exr"
+    done = run("render", write_scene(tmp_path), "--spp", 1, "-o", path)
+    assert (done.code, done.err) == (1, "error: out of soap\n")
+    assert "dx" in FrameBuffers.from_exr(path)
+
+
+def test_option_values() -> None:
+    words = ["alpha=0.1", "steps=3", "fast=true", "name=L1D", "none=none", "list=[1, 2]"]
+    assert denoiser_options(words) == {
+        "alpha": 0.1,
+        "steps": 3,
+        "fast": True,
+        "name": "L1D",
+        "none": None,
+        "list": [1, 2],
+    }
+    assert key_values(["a=b=c"], "-D") == {"a": "b=c"}
+    for words in (["a"], ["=1"], ["a=1", "a=2"]):
+        with pytest.raises(ConfigError):
+            key_values(words, "-D")
+
+
+def test_plain_message() -> None:
+    text = "[parser.cpp:12] At x.xml: failed:\n Traceback (most recent call last):\n  File\n"
+    assert plain(RuntimeError(text + "mitsuba_gdpt.errors.ConfigError: bad")) == "bad"
+    assert plain(RuntimeError("[scene.h:3] no\n  luck")) == "no luck"
+
+
+def expect_bad_input(done: Result, message: str) -> None:
+    assert done.code == 2, (done.code, done.err)
+    lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.err
+    assert message in lines[0]
+    assert "Traceback" not in done.err
+    assert done.out == ""

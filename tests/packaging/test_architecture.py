@@ -1,0 +1,232 @@
+"""Imports point downwards only, and neither torch nor Mitsuba is imported where it must not be."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "mitsuba_gdpt"
+ROOT = Path(__file__).parents[2] / PACKAGE
+
+#: Top-level parts of the package, lowest first; a part may import from the layers below its own.
+LAYERS = (
+    {"errors", "_version"},
+    {"channels", "progress", "_llvm"},
+    {"exr"},
+    {"buffers"},
+    {"integrators", "denoisers", "metrics", "scenes"},
+    {"data"},
+    {"training", "batch", "report"},
+    {"cli"},
+    {PACKAGE, "__main__"},  # the public API in __init__.py
+)
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+
+#: Parts that must not import a library when they are imported themselves, directly or not.
+FORBIDDEN_AT_IMPORT = {
+    "errors": {"torch", "mitsuba", "drjit"},
+    "channels": {"torch", "mitsuba", "drjit"},
+    "progress": {"torch", "mitsuba", "drjit"},
+    "_llvm": {"torch", "mitsuba", "drjit"},
+    "integrators": {"torch"},
+    "scenes": {"torch"},
+    "denoisers": {"mitsuba", "drjit"},
+    "metrics": {"mitsuba", "drjit"},
+    "cli": {"torch"},
+    PACKAGE: {"torch"},
+}
+#: Parts that must not import a library anywhere, functions included.
+FORBIDDEN = {"integrators": {"torch"}}
+
+
+@dataclass
+class Module:
+    """Absolute names of what a source file imports."""
+
+    name: str
+    at_import: set[str] = field(default_factory=set)
+    anywhere: set[str] = field(default_factory=set)
+
+    @property
+    def part(self) -> str:
+        return part_of(self.name)
+
+
+def part_of(name: str) -> str:
+    words = name.split(".")
+    return words[1] if len(words) > 1 else words[0]
+
+
+def read(root: Path) -> dict[str, Module]:
+    """Parse a package folder."""
+    files = {}
+    for path in sorted(root.rglob("*.py")):
+        words = path.relative_to(root.parent).with_suffix("").parts
+        files[".".join(words[:-1] if words[-1] == "__init__" else words)] = path
+    modules = {}
+    for name, path in files.items():
+        module = modules[name] = Module(name)
+        package = name if path.stem == "__init__" else name.rpartition(".")[0]
+        for node, immediate in imports(ast.parse(path.read_text()), True):
+            names = {resolve(target, files) for target in targets(node, package)}
+            module.anywhere |= names
+            if immediate:
+                module.at_import |= names
+    return modules
+
+
+def imports(node: ast.AST, immediate: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Yield import statements, and whether they run when the module is imported."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node, immediate
+    elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        for child in node.body:
+            yield from imports(child, False)
+        for child in node.orelse:
+            yield from imports(child, immediate)
+    else:
+        in_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from imports(child, immediate and not in_function)
+
+
+def targets(node: ast.Import | ast.ImportFrom, package: str) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    base = node.module or ""
+    if node.level:  # relative
+        words = package.split(".")
+        base = ".".join(words[: len(words) - node.level + 1] + ([base] if base else []))
+    return [f"{base}.{alias.name}" for alias in node.names]
+
+
+def resolve(target: str, files: dict[str, Path]) -> str:
+    """Return the module of ours that a name lives in, or the other library's top-level name."""
+    if target.split(".")[0] != PACKAGE:
+        return target.split(".")[0]
+    while target not in files and "." in target:
+        target = target.rpartition(".")[0]
+    return target
+
+
+def violations(modules: dict[str, Module]) -> list[str]:
+    """Return every breach of the rules above, as sentences."""
+    found = []
+    for module in modules.values():
+        if module.part not in LEVEL:
+            found.append(f"{module.name} is in no layer: add {module.part!r} to LAYERS")
+            continue
+        for other in sorted(module.anywhere):
+            if other.split(".")[0] != PACKAGE or part_of(other) == module.part:
+                continue
+            if LEVEL.get(part_of(other), 0) >= LEVEL[module.part]:
+                found.append(f"{module.name} imports {other}, which is not below it")
+        for library in sorted(FORBIDDEN.get(module.part, set()) & module.anywhere):
+            found.append(f"{module.name} imports {library}")
+        for library in sorted(FORBIDDEN_AT_IMPORT.get(module.part, set())):
+            if chain := path_to(library, module, modules):
+                found.append(f"importing {module.name} imports {library}: {' -> '.join(chain)}")
+    return found
+
+
+def path_to(library: str, start: Module, modules: dict[str, Module]) -> list[str]:
+    """Return how importing a module leads to a library, empty if it does not."""
+    todo, seen = [[start.name]], {start.name}
+    while todo:
+        chain = todo.pop()
+        for name in sorted(modules[chain[-1]].at_import - seen):
+            if name == library:
+                return [*chain, name]
+            if name in modules:
+                seen.add(name)
+                todo.append([*chain, name])
+    return []
+
+
+def test_package_obeys() -> None:
+    assert violations(read(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "message"),
+    [
+        ("integrators/x.py", "import torch", "integrators.x imports torch"),
+        ("integrators/x.py", "def f():\n    from torch import nn", "integrators.x imports torch"),
+        ("integrators/x.py", "from mitsuba_gdpt.buffers import B", "imports torch: "),
+        ("integrators/x.py", "from mitsuba_gdpt import scenes", "scenes, which is not below"),
+        ("denoisers/x.py", "import mitsuba as mi", "importing mitsuba_gdpt.denoisers.x"),
+        ("denoisers/x.py", "if True:\n    import drjit.llvm", "imports drjit"),
+        ("denoisers/x.py", "from ..cli.app import main", "cli.app, which is not below"),
+        ("errors.py", "def f():\n    import mitsuba_gdpt.channels", "channels, which is not below"),
+        ("data/x.py", "from mitsuba_gdpt.training import x", "training.x, which is not below"),
+        ("scenes/x.py", "from mitsuba_gdpt import denoise", "mitsuba_gdpt, which is not below"),
+        (
+            "__init__.py",
+            "from mitsuba_gdpt.buffers import B",
+            "importing mitsuba_gdpt imports torch",
+        ),
+        ("novelty.py", "", "is in no layer"),
+    ],
+)
+def test_breach_is_found(tmp_path: Path, file: str, source: str, message: str) -> None:
+    modules = read(fabricate(tmp_path, {file: source}))
+    assert any(message in line for line in violations(modules)), violations(modules)
+
+
+def test_legal_imports_pass(tmp_path: Path) -> None:
+    root = fabricate(
+        tmp_path,
+        {
+            "integrators/x.py": "import mitsuba\nfrom ..channels import Layout\nfrom . import y",
+            "integrators/y.py": "from mitsuba_gdpt.integrators.x import z",
+            "denoisers/x.py": "import torch\ndef f():\n    import mitsuba",
+            "scenes/x.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch",
+            "cli/app.py": "import mitsuba_gdpt.errors\ndef f():\n    import mitsuba_gdpt.training.x",
+        },
+    )
+    assert violations(read(root)) == []
+
+
+def fabricate(folder: Path, files: dict[str, str]) -> Path:
+    """Write a small package that obeys the rules, then add or replace files."""
+    files = {
+        "__init__.py": "from mitsuba_gdpt import integrators",
+        "errors.py": "",
+        "channels.py": "from mitsuba_gdpt.errors import E",
+        "buffers.py": "import torch",
+        "cli/app.py": "",
+        "training/x.py": "",
+        **{f"{part}/__init__.py": "" for part in ("integrators", "denoisers", "scenes", "cli")},
+        **files,
+    }
+    root = folder / PACKAGE
+    for name, source in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return root
+
+
+@pytest.mark.parametrize("module", [PACKAGE, f"{PACKAGE}.cli", f"{PACKAGE}.scenes"])
+def test_import_needs_neither_torch_nor_variant(module: str) -> None:
+    code = (
+        f"import sys, {module}, mitsuba; "
+        "assert 'torch' not in sys.modules; assert mitsuba.variant() is None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_public_names_exist() -> None:
+    import mitsuba_gdpt
+
+    for name in mitsuba_gdpt.__all__:
+        assert getattr(mitsuba_gdpt, name) is not None
+    assert set(mitsuba_gdpt.__all__) <= set(dir(mitsuba_gdpt))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = mitsuba_gdpt.nonsense
