@@ -58,12 +58,16 @@ CORE: tuple[Buffer, ...] = (
     Buffer("dy", _RGB, "I[y+1, x] - I[y, x], +y down; last row 0", signed=True),
     Buffer("albedo", _RGB, "reflectance at the feature vertex, 0..1"),
     Buffer("normal", _XYZ, "shading normal there, camera space, facing the camera", signed=True),
-    Buffer("depth", ("T",), "path length to the feature vertex, scene units; 0 where the ray escapes"),
+    Buffer(
+        "depth", ("T",), "path length to the feature vertex, scene units; 0 where the ray escapes"
+    ),
 )
 
 #: Present on request (``features="position,..."``), in this order.
 OPTIONAL: tuple[Buffer, ...] = (
-    Buffer("position", _XYZ, "feature vertex in camera space, scene units; 0 where it escapes", True),
+    Buffer(
+        "position", _XYZ, "feature vertex in camera space, scene units; 0 where it escapes", True
+    ),
     Buffer("visibility", ("I",), "unoccluded fraction of the base path's shadow rays, 1 if none"),
     Buffer("diffuse", _RGB, "part of the primal scattered by diffuse lobes at the first rough hit"),
     Buffer("specular", _RGB, "primal - diffuse"),
@@ -129,7 +133,7 @@ class Layout:
                     break
             else:
                 raise LayoutError(
-                    f"channel {position} is named {names[position]!r}, which starts no known buffer; "
+                    f"channel {position} is named {names[position]!r}, which starts no buffer; "
                     f"expected names as listed by mitsuba_gdpt.channels (R, G, B, dx.R, dx.G, ...)"
                 )
         return cls(tuple(found))
@@ -150,7 +154,7 @@ class Layout:
                 return layout
         raise LayoutError(
             f"got a tensor with {channels} channels; without names only "
-            f"{cls.make().count} (core buffers) and {cls.make(variances=True).count} (with variances) "
+            f"{cls.make().count} (core) and {cls.make(variances=True).count} (with variances) "
             f"are understood. Pass layout=integrator.layout or the list of channel names"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import mitsuba as mi
@@ -20,13 +21,12 @@ def install() -> None:
 
 
 def _register(_old: str | None, new: str) -> None:
+    plugin: Callable[[Any], Any] = _refuse
     if is_supported(new):
         # A class body binds the types of one variant, so every variant gets a class of its own.
         from mitsuba_gdpt.integrators.gdpt import make_plugin
 
         plugin = make_plugin()
-    else:
-        plugin = _refuse
 
     def create(props: Any) -> Any:
         _llvm.require(new)

@@ -16,7 +16,6 @@ import mitsuba as mi
 
 from mitsuba_gdpt import channels
 
-
 #: Names of the optional buffers.
 OPTIONAL = frozenset(buffer.name for buffer in channels.OPTIONAL)
 
@@ -139,7 +138,9 @@ def _record(
     n = dr.select(si.wi.z < 0, -si.sh_frame.n, si.sh_frame.n)
     extra = dict(f.extra)
     if "position" in extra:
-        extra["position"] = dr.select(write, mi.Vector3f(config.to_camera @ si.p), extra["position"])
+        extra["position"] = dr.select(
+            write, mi.Vector3f(config.to_camera @ si.p), extra["position"]
+        )
     if "roughness" in extra:
         index = dr.reinterpret_array(mi.UInt32, bsdf)
         extra["roughness"] = dr.select(
@@ -147,7 +148,9 @@ def _record(
         )
     return Features(
         albedo=dr.select(write, albedo(bsdf, si, u_lobe, u_direction), f.albedo),
-        normal=dr.select(write, dr.normalize(mi.Vector3f(config.to_camera @ mi.Vector3f(n))), f.normal),
+        normal=dr.select(
+            write, dr.normalize(mi.Vector3f(config.to_camera @ mi.Vector3f(n))), f.normal
+        ),
         depth=dr.select(write, f.walked, f.depth),
         walked=mi.Float(f.walked),
         done=f.done | (rough & write),
@@ -230,12 +233,12 @@ def roughness_table(scene: mi.Scene) -> Any:
 def _roughness(bsdf: mi.BSDF) -> float:
     params = mi.traverse(bsdf)
     alphas = []
-    for key in params.keys():
+    for key, value in params:
         parts = key.split(".")
         if any(p.startswith("alpha") for p in parts):
-            alphas.append(float(dr.mean(params[key], axis=None)[0]))
+            alphas.append(float(dr.mean(value, axis=None)[0]))
         elif "roughness" in parts:
-            alphas.append(float(dr.mean(dr.square(params[key]), axis=None)[0]))
+            alphas.append(float(dr.mean(dr.square(value), axis=None)[0]))
     if alphas:
         return min(alphas)
     flags = bsdf.flags()

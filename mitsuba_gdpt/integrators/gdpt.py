@@ -146,9 +146,10 @@ def make_plugin() -> type:
             """
             sensor = _sensor(scene, sensor)
             film = sensor.film()
-            if not all(film.crop_size()):
+            size = [*film.crop_size()]
+            if not all(size):
                 raise ConfigError(
-                    f"the film's crop window is {[*film.crop_size()]} pixels; expected at least 1 x 1"
+                    f"the film's crop window is {size} pixels; expected 1 x 1 or more"
                 )
             with dr.suspend_grad():
                 sampler = sensor.sampler().clone()
@@ -361,5 +362,7 @@ def _fill_film(film: mi.Film, aovs: list[str], frame: Frame, planes: list[Any]) 
     extra = [mi.Float(1)]  # the weight that the film divides by
     if mi.has_flag(film.flags(), mi.FilmFlags.Alpha):
         extra.insert(0, frame.get("alpha.0"))
-    planes[len(_RGB) : len(_RGB)] = [e + dr.zeros(mi.Float, frame.width * frame.height) for e in extra]
+    planes[len(_RGB) : len(_RGB)] = [
+        e + dr.zeros(mi.Float, frame.width * frame.height) for e in extra
+    ]
     film.put_block(mi.ImageBlock(frame.interleave(planes), film.crop_offset()))

@@ -1,6 +1,7 @@
 """Procedural triangle meshes: a small numpy modelling kit for the built-in scenes.
 
-Everything is Y-up, in metres, and a pure function of its arguments. :class:`Mesh` values are immutable; ``moved``, ``turned``,
+Everything is Y-up, in metres, and a pure function of its arguments. :class:`Mesh`
+values are immutable; ``moved``, ``turned``,
 ``scaled`` and ``join`` return new ones. Every mesh carries normals and texture coordinates, so
 that any two can be joined.
 """

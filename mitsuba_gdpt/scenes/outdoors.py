@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mitsuba_gdpt.scenes import parts
@@ -47,7 +49,9 @@ from mitsuba_gdpt.scenes.world import World
 
 def _tree(rng: np.random.Generator, height: float, leaves: int, size: float) -> tuple[Mesh, Mesh]:
     """Return (wood, leaf cards) of a small broad-leaved tree."""
-    branches, anchors, directions = [], [], []
+    branches: list[Mesh] = []
+    anchors: Any = []
+    directions: Any = []
     trunk = spline([(0, 0, 0), (0.04, 0.25 * height, 0.02), (0.0, 0.5 * height, -0.03)], 4)
     branches.append(tube(trunk, np.linspace(0.035, 0.022, len(trunk)) * height, 12))
     tips = []
@@ -215,7 +219,7 @@ def pergola(w: World) -> None:
     anchors = anchors[keep]
     drop = rng.standard_normal(anchors.shape) + np.array([0, -0.6, 0])
     w.add(vine, parts.foliage(rng, anchors, drop, parts.leaf(width=0.8), (0.09, 0.18)))
-    for k in range(26):  # hanging shoots
+    for _ in range(26):  # hanging shoots
         x, z, long = rng.uniform(-1.6, 1.6), rng.uniform(-4.5, 4.0), rng.uniform(0.25, 0.75)
         line = spline([(x, 2.8, z), (x + 0.05, 2.8 - 0.5 * long, z + 0.04), (x, 2.8 - long, z)], 5)
         w.add("bark", tube(line, 0.004, 5))
@@ -506,7 +510,7 @@ def glasshouse(w: World) -> None:
 
     w.add("floor", quad((-2.6, 0, 6), (5.2, 0, 0), (0, 0, -10)))
     w.add("lawn", quad((-60, -0.02, 60), (120, 0, 0), (0, 0, -120)))
-    # Low brick walls, glazed sides, a gabled roof; panes only in the gable end, where they are seen.
+    # Low brick walls, glazed sides, a gabled roof; panes only in the gable end, where one sees them
     for x in (-2.7, 2.6):
         w.add("brick", box((x, 0, -4), (x + 0.1, 0.6, 6)))
         w.add("iron", parts.sash(10, 2.0, 20, 2, 0.035).turned("y", 90).moved(x + 0.05, 0.6, 6))

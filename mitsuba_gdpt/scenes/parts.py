@@ -395,7 +395,7 @@ def potted_plant(
     materials: tuple[str, str, str, str] = ("clay", "soil", "stem", "leaf"),
     spread: float = 0.5,
 ) -> dict[str, Mesh]:
-    """Return a plant in its pot, as meshes by the names of ``materials`` (pot, soil, stem, leaf)."""
+    """Return a potted plant: meshes by the names of ``materials`` (pot, soil, stem, leaf)."""
     level = 1.4 * radius
     shell, soil = pot(radius, 1.65 * radius)
     stems, cards = (mesh.moved(y=level) for mesh in plant(rng, height, leaves, spread))

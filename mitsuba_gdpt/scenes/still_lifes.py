@@ -250,7 +250,7 @@ def _piece(kind: str) -> Mesh:
     camera=Camera((0.5, 0.27, 0.72), (0.02, 0.1, -0.08), fov=37, aperture=0.013, focus=0.72),
 )
 def chess(w: World) -> None:
-    """Photograph a chess game with an open lens: sharp pieces, blurred rows, bokeh of small lamps."""
+    """Photograph a chess game with an open lens: sharp pieces, blurred rows, bokeh."""
     squares = tiles(["e9dcc0", "4a2c1a"], "2c1a10", 3, 8, joint=0.012, checker=True)
     w.material("board", glossy(bitmap(squares, 0.56), 0.06))
     w.material("rim", glossy(bitmap(wood("6f4324", "331c0d", 51, planks=1), 0.4), 0.1))
@@ -266,8 +266,10 @@ def chess(w: World) -> None:
     w.add("rim", box((-0.33, -0.03, -0.33), (0.33, -0.001, 0.33), 0.004))
     cell = 0.07
     layout = {
-        "white": "rook a1, king g1, rook f1, bishop e3, knight f3, queen d2, pawn a2, pawn b2, pawn c4, pawn e4, pawn f2, pawn g2, pawn h3",
-        "black": "rook a8, king g8, rook f8, bishop b7, knight d7, queen c7, pawn a6, pawn b5, pawn d6, pawn e5, pawn f7, pawn g6, pawn h7",
+        "white": "rook a1, king g1, rook f1, bishop e3, knight f3, queen d2, "
+        "pawn a2, pawn b2, pawn c4, pawn e4, pawn f2, pawn g2, pawn h3",
+        "black": "rook a8, king g8, rook f8, bishop b7, knight d7, queen c7, "
+        "pawn a6, pawn b5, pawn d6, pawn e5, pawn f7, pawn g6, pawn h7",
     }
     shapes = {
         kind: _piece(kind).scaled(0.052)
@@ -423,7 +425,14 @@ def light_steps(w: World) -> None:
         half = sum((p - here) / np.linalg.norm(p - here) for p in (eye, row))
         slope = half[1] / half[0]
 
-        def tread(s: Floats, t: Floats, r=inner, d=width, y=base, m=slope) -> tuple[Floats, ...]:
+        def tread(
+            s: Floats,
+            t: Floats,
+            r: float = inner,
+            d: float = width,
+            y: float = base,
+            m: float = slope,
+        ) -> tuple[Floats, ...]:
             angle, radius = np.radians(52) * (2 * s - 1), r + d * t
             return radius * np.sin(angle), y + m * d * t, 3.0 - radius * np.cos(angle)
 

@@ -187,7 +187,8 @@ def test_legal_imports_pass(tmp_path: Path) -> None:
             "integrators/y.py": "from mitsuba_gdpt.integrators.x import z",
             "denoisers/x.py": "import torch\ndef f():\n    import mitsuba",
             "scenes/x.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch",
-            "cli/app.py": "import mitsuba_gdpt.errors\ndef f():\n    import mitsuba_gdpt.training.x",
+            "cli/app.py": "import mitsuba_gdpt.errors\n"
+            "def f():\n    import mitsuba_gdpt.training.x",
         },
     )
     assert violations(read(root)) == []

@@ -13,7 +13,9 @@ from tests.statistical.cases import bitmap, camera, checker, lamp, quad, rgb, st
 DIFFUSE = {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.4, 0.6, 0.3]}}
 
 
-def render(scene: Any, spp: int = 4, seed: int = 0, **options: Any) -> tuple[dict[str, np.ndarray], Any]:
+def render(
+    scene: Any, spp: int = 4, seed: int = 0, **options: Any
+) -> tuple[dict[str, np.ndarray], Any]:
     """Render; returns the buffers by name and the integrator."""
     import mitsuba as mi
 
@@ -120,7 +122,9 @@ def test_nested_in_moment_it_is_the_plain_path() -> None:
     moment = mi.load_dict({"type": "moment", "nested": nested})
     names = moment.aov_names()
     image = np.array(mi.render(scene, integrator=moment, spp=64))
-    path = np.array(mi.render(scene, integrator=mi.load_dict({"type": "path", "max_depth": 3}), spp=64))
+    path = np.array(
+        mi.render(scene, integrator=mi.load_dict({"type": "path", "max_depth": 3}), spp=64)
+    )
     assert np.allclose(image[..., : path.shape[2]], path, rtol=1e-3, atol=1e-4)
     offset = image.shape[2] - len(names)
     gradient = [i for i, name in enumerate(names) if "dx.R" in name]
@@ -225,13 +229,37 @@ def test_variances_predict_the_scatter_between_renders() -> None:
     ("bsdf", "low", "high"),
     [
         (DIFFUSE, [0.39, 0.59, 0.29], [0.41, 0.61, 0.31]),
-        ({"type": "roughconductor", "material": "Cu", "alpha": 0.1}, [0.8, 0.4, 0.3], [1, 0.8, 0.7]),
-        ({"type": "roughconductor", "material": "Cu", "alpha": 0.02}, [0.8, 0.4, 0.3], [1, 0.8, 0.7]),
+        (
+            {"type": "roughconductor", "material": "Cu", "alpha": 0.1},
+            [0.8, 0.4, 0.3],
+            [1, 0.8, 0.7],
+        ),
+        (
+            {"type": "roughconductor", "material": "Cu", "alpha": 0.02},
+            [0.8, 0.4, 0.3],
+            [1, 0.8, 0.7],
+        ),
         ({"type": "roughdielectric", "alpha": 0.1}, [0.9] * 3, [1] * 3),
-        ({"type": "plastic", "diffuse_reflectance": rgb(0.2, 0.3, 0.6)}, [0.19, 0.29, 0.59], [0.21, 0.31, 0.61]),
-        ({"type": "roughplastic", "diffuse_reflectance": rgb(0.2, 0.3, 0.6)}, [0.19, 0.29, 0.59], [0.21, 0.31, 0.61]),
-        ({"type": "principled", "base_color": rgb(0.8, 0.4, 0.2), "metallic": 1.0}, [0.79, 0.39, 0.19], [0.81, 0.41, 0.21]),
-        ({"type": "twosided", "n": {"type": "conductor", "material": "Au"}}, [0.9, 0.6, 0.2], [1, 0.9, 0.7]),
+        (
+            {"type": "plastic", "diffuse_reflectance": rgb(0.2, 0.3, 0.6)},
+            [0.19, 0.29, 0.59],
+            [0.21, 0.31, 0.61],
+        ),
+        (
+            {"type": "roughplastic", "diffuse_reflectance": rgb(0.2, 0.3, 0.6)},
+            [0.19, 0.29, 0.59],
+            [0.21, 0.31, 0.61],
+        ),
+        (
+            {"type": "principled", "base_color": rgb(0.8, 0.4, 0.2), "metallic": 1.0},
+            [0.79, 0.39, 0.19],
+            [0.81, 0.41, 0.21],
+        ),
+        (
+            {"type": "twosided", "n": {"type": "conductor", "material": "Au"}},
+            [0.9, 0.6, 0.2],
+            [1, 0.9, 0.7],
+        ),
     ],
     ids=lambda v: v["type"] if isinstance(v, dict) else "",
 )
@@ -311,7 +339,9 @@ def test_roughness_through_wrappers() -> None:
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
 def test_diffuse_and_specular_add_up_to_the_primal() -> None:
-    buffers, _ = render(stage({"type": "roughplastic", "alpha": 0.2}), 16, features="diffuse,specular")
+    buffers, _ = render(
+        stage({"type": "roughplastic", "alpha": 0.2}), 16, features="diffuse,specular"
+    )
     assert np.allclose(buffers["diffuse"] + buffers["specular"], buffers["primal"], atol=1e-5)
     assert buffers["specular"][12:15, 9:12].mean() > 0
     matt, _ = render(only(DIFFUSE), 4, features="diffuse,specular")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-
 #: False-alarm probability of one test. A run makes about 600 of them: 1 % for the whole table.
 ALPHA = 2e-5
 

@@ -48,26 +48,35 @@ def _transform() -> Any:
 
 def camera(**overrides: Any) -> dict[str, Any]:
     fov = {} if overrides.get("type") == "orthographic" else {"fov": 42}
-    return fov | {
-        "type": "perspective",
-        "to_world": _transform().look_at(origin=[0, 1.4, 4.2], target=[0, 0.75, 0], up=[0, 1, 0]),
-        "film": {
-            "type": "hdrfilm",
-            "width": SIZE,
-            "height": SIZE,
-            "rfilter": {"type": "box"},
-            "pixel_format": "rgb",
-            "component_format": "float32",
-        },
-        "sampler": {"type": "independent"},
-    } | overrides
+    return (
+        fov
+        | {
+            "type": "perspective",
+            "to_world": _transform().look_at(
+                origin=[0, 1.4, 4.2], target=[0, 0.75, 0], up=[0, 1, 0]
+            ),
+            "film": {
+                "type": "hdrfilm",
+                "width": SIZE,
+                "height": SIZE,
+                "rfilter": {"type": "box"},
+                "pixel_format": "rgb",
+                "component_format": "float32",
+            },
+            "sampler": {"type": "independent"},
+        }
+        | overrides
+    )
 
 
 def lamp(radiance: Any = None) -> dict[str, Any]:
     """Area light above the stage, visible at the upper edge of the frame."""
     return {
         "type": "rectangle",
-        "to_world": _transform().translate([0.3, 1.9, 0.2]).rotate([1, 0, 0], 90).scale([0.5, 0.35, 1]),
+        "to_world": _transform()
+        .translate([0.3, 1.9, 0.2])
+        .rotate([1, 0, 0], 90)
+        .scale([0.5, 0.35, 1]),
         "emitter": {"type": "area", "radiance": radiance or rgb(9, 8, 6)},
     }
 
@@ -93,7 +102,11 @@ def stage(
             "to_world": T.rotate([1, 0, 0], -90).scale([2, 2, 1]),
             "bsdf": floor or wall,
         },
-        "back": {"type": "rectangle", "to_world": T.translate([0, 1, -1.5]).scale([2, 1.2, 1]), "bsdf": wall},
+        "back": {
+            "type": "rectangle",
+            "to_world": T.translate([0, 1, -1.5]).scale([2, 1.2, 1]),
+            "bsdf": wall,
+        },
         "side": {
             "type": "rectangle",
             "to_world": T.translate([-1.4, 1, 0]).rotate([0, 1, 0], 90).scale([2, 1.2, 1]),
@@ -112,7 +125,10 @@ def quad(height: float = 0.7) -> dict[str, Any]:
     T = _transform()
     return {
         "type": "rectangle",
-        "to_world": T.translate([0.2, height, 0.4]).rotate([1, 0, 0], -40).rotate([0, 1, 0], 20).scale([0.7, 0.6, 1]),
+        "to_world": T.translate([0.2, height, 0.4])
+        .rotate([1, 0, 0], -40)
+        .rotate([0, 1, 0], 20)
+        .scale([0.7, 0.6, 1]),
     }
 
 
@@ -153,7 +169,10 @@ def _hair() -> dict[str, Any]:
     lines = []
     for i in range(6):
         x = -0.5 + 0.22 * i
-        points = [(x + 0.05 * np.sin(i + 2 * t), 0.1 + 1.1 * t, 0.6 - 0.2 * t) for t in np.linspace(0, 1, 6)]
+        points = [
+            (x + 0.05 * np.sin(i + 2 * t), 0.1 + 1.1 * t, 0.6 - 0.2 * t)
+            for t in np.linspace(0, 1, 6)
+        ]
         lines += [f"{px:.4f} {py:.4f} {pz:.4f} 0.06" for px, py, pz in points] + [""]
     path.write_text("\n".join(lines))
     return {"type": "bsplinecurve", "filename": str(path)}
@@ -169,7 +188,9 @@ def _measured() -> dict[str, Any]:
     u = (np.arange(n) + 0.5) / n
     ndf = np.ones((n, n), np.float32)
     vndf = np.stack([1 + 0.5 * k * np.outer(u, np.ones(n)) for k in range(incidences)])[None]
-    luminance = np.stack([0.3 + 0.1 * k + 0.2 * np.outer(np.ones(n), u) for k in range(incidences)])[None]
+    luminance = np.stack(
+        [0.3 + 0.1 * k + 0.2 * np.outer(np.ones(n), u) for k in range(incidences)]
+    )[None]
     tensor_io.write(
         str(path),
         description=np.frombuffer(b"synthetic", np.uint8),
@@ -189,7 +210,11 @@ def _instances() -> dict[str, Any]:
     T = _transform()
     group = {
         "type": "shapegroup",
-        "ball": {"type": "sphere", "radius": 0.3, "bsdf": {"type": "diffuse", "reflectance": rgb(0.3, 0.5, 0.8)}},
+        "ball": {
+            "type": "sphere",
+            "radius": 0.3,
+            "bsdf": {"type": "diffuse", "reflectance": rgb(0.3, 0.5, 0.8)},
+        },
         "cube": {
             "type": "cube",
             "to_world": T.translate([0, 0.45, 0]).scale(0.18),
@@ -209,9 +234,10 @@ def _instances() -> dict[str, Any]:
 
 def _hidden() -> dict[str, Any]:
     leaf = {"type": "mask", "opacity": checker(0.0, 1.0), "n": {"type": "diffuse"}}
-    return stage({"type": "twosided", "n": {"type": "diffuse"}}, sky={"type": "constant", "radiance": rgb(0.3, 0.4, 0.6)}) | {
-        "leaf": quad(1.1) | {"bsdf": leaf}
-    }
+    return stage(
+        {"type": "twosided", "n": {"type": "diffuse"}},
+        sky={"type": "constant", "radiance": rgb(0.3, 0.4, 0.6)},
+    ) | {"leaf": quad(1.1) | {"bsdf": leaf}}
 
 
 def _crop() -> dict[str, Any]:
@@ -314,10 +340,16 @@ CASES: tuple[Case, ...] = (
     # ---- BSDFs
     _case("diffuse", _object(_DIFFUSE), variants=_ALL),
     _case("textured", _object(lambda: {"type": "diffuse", "reflectance": checker()}, quad)),
-    _case("roughconductor", _object({"type": "roughconductor", "material": "Cu", "alpha": 0.2}), variants=_ALL),
+    _case(
+        "roughconductor",
+        _object({"type": "roughconductor", "material": "Cu", "alpha": 0.2}),
+        variants=_ALL,
+    ),
     _case(
         "anisotropic",
-        _object({"type": "roughconductor", "material": "Al", "alpha_u": 0.05, "alpha_v": 0.4}, quad),
+        _object(
+            {"type": "roughconductor", "material": "Al", "alpha_u": 0.05, "alpha_v": 0.4}, quad
+        ),
     ),
     _case("conductor", _object({"type": "conductor", "material": "Ag"})),
     _case("dielectric", _object(_GLASS), variants=("llvm_ad_rgb", "llvm_ad_spectral")),
@@ -325,7 +357,10 @@ CASES: tuple[Case, ...] = (
     _case("roughdielectric", _object({"type": "roughdielectric", "alpha": 0.2})),
     _case("plastic", _object({"type": "plastic", "diffuse_reflectance": rgb(0.2, 0.3, 0.6)})),
     _case("roughplastic", _object({"type": "roughplastic", "alpha": 0.15})),
-    _case("pplastic", _object({"type": "pplastic", "alpha": 0.2, "diffuse_reflectance": rgb(0.5, 0.2, 0.2)})),
+    _case(
+        "pplastic",
+        _object({"type": "pplastic", "alpha": 0.2, "diffuse_reflectance": rgb(0.5, 0.2, 0.2)}),
+    ),
     _case(
         "principled",
         _object(
@@ -339,13 +374,20 @@ CASES: tuple[Case, ...] = (
             }
         ),
     ),
-    _case("principled_glass", _object({"type": "principled", "spec_trans": 0.8, "roughness": 0.35, "eta": 1.4})),
+    _case(
+        "principled_glass",
+        _object({"type": "principled", "spec_trans": 0.8, "roughness": 0.35, "eta": 1.4}),
+    ),
     _case(
         "principledthin",
-        _object({"type": "principledthin", "roughness": 0.4, "spec_trans": 0.5, "diff_trans": 0.8}, quad),
+        _object(
+            {"type": "principledthin", "roughness": 0.4, "spec_trans": 0.5, "diff_trans": 0.8}, quad
+        ),
     ),
     _case("twosided", _object({"type": "twosided", "n": _DIFFUSE}, lambda: quad(0.9))),
-    _case("mask", _object(lambda: {"type": "mask", "opacity": checker(0.2, 0.9), "n": _DIFFUSE}, quad)),
+    _case(
+        "mask", _object(lambda: {"type": "mask", "opacity": checker(0.2, 0.9), "n": _DIFFUSE}, quad)
+    ),
     _case(
         "blend",
         _object(
@@ -358,11 +400,20 @@ CASES: tuple[Case, ...] = (
             quad,
         ),
     ),
-    _case("normalmap", _object(lambda: {"type": "normalmap", "normalmap": bitmap(_waves(3)), "n": _DIFFUSE}, quad)),
+    _case(
+        "normalmap",
+        _object(lambda: {"type": "normalmap", "normalmap": bitmap(_waves(3)), "n": _DIFFUSE}, quad),
+    ),
     _case(
         "bumpmap",
         _object(
-            lambda: {"type": "bumpmap", "t": bitmap(_waves(1)), "n": {"type": "roughplastic"}, "scale": 0.1}, quad
+            lambda: {
+                "type": "bumpmap",
+                "t": bitmap(_waves(1)),
+                "n": {"type": "roughplastic"},
+                "scale": 0.1,
+            },
+            quad,
         ),
     ),
     _case("hair", _object({"type": "hair"}, _hair)),
@@ -370,20 +421,30 @@ CASES: tuple[Case, ...] = (
     _case("null", _object({"type": "null"})),
     # ---- Emitters
     _case("envmap", _object(_DIFFUSE, light=_environment), variants=_ALL),
-    _case("constant", _object(_DIFFUSE, light=lambda: {"type": "constant", "radiance": rgb(0.8, 0.9, 1)})),
+    _case(
+        "constant",
+        _object(_DIFFUSE, light=lambda: {"type": "constant", "radiance": rgb(0.8, 0.9, 1)}),
+    ),
     _case("point", _object(_DIFFUSE, light=lambda: _point("point"))),
     _case("spot", _object(_DIFFUSE, light=lambda: _point("spot"))),
     _case("directional", _object(_DIFFUSE, light=lambda: _point("directional"))),
     _case("projector", _object(_DIFFUSE, light=lambda: _point("projector"))),
     _case("sphere_light", _object({"type": "roughconductor", "alpha": 0.3}, light=_sphere_lamp)),
     _case("textured_light", _object(_DIFFUSE, light=lambda: lamp(bitmap(1 + 13 * _waves(1))))),
-    _case("sunsky", _object(_DIFFUSE, light=lambda: {"type": "sunsky", "sun_direction": [0.4, 0.6, 0.7], "sun_scale": 0.0})),
+    _case(
+        "sunsky",
+        _object(
+            _DIFFUSE,
+            light=lambda: {"type": "sunsky", "sun_direction": [0.4, 0.6, 0.7], "sun_scale": 0.0},
+        ),
+    ),
     _case("many_lights", _many),
     # ---- Camera and film
     _case(
         "thinlens",
         _object(
-            _DIFFUSE, sensor=lambda: camera(type="thinlens", aperture_radius=0.15, focus_distance=3.0)
+            _DIFFUSE,
+            sensor=lambda: camera(type="thinlens", aperture_radius=0.15, focus_distance=3.0),
         ),
     ),
     _case(
@@ -392,12 +453,17 @@ CASES: tuple[Case, ...] = (
             {"type": "roughplastic"},
             sensor=lambda: camera(
                 type="orthographic",
-                to_world=_transform().look_at(origin=[0, 1.2, 4], target=[0, 0.9, 0], up=[0, 1, 0]).scale([1.2, 1.2, 1]),
+                to_world=_transform()
+                .look_at(origin=[0, 1.2, 4], target=[0, 0.9, 0], up=[0, 1, 0])
+                .scale([1.2, 1.2, 1]),
             ),
         ),
     ),
     _case("crop", _crop),
-    _case("multijitter", _object({"type": "roughplastic"}, sensor=lambda: camera(sampler={"type": "multijitter"}))),
+    _case(
+        "multijitter",
+        _object({"type": "roughplastic"}, sensor=lambda: camera(sampler={"type": "multijitter"})),
+    ),
     _case("orthogonal", _object(_DIFFUSE, sensor=lambda: camera(sampler={"type": "orthogonal"}))),
     _case("unshared", _object({"type": "roughplastic"}), gdpt={"shared_subpixel": False}),
     # ---- Estimator

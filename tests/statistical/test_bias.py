@@ -70,8 +70,9 @@ def test_unbiased(variant: str, case: Case) -> None:
 if __name__ == "__main__":
     import time
 
-    import mitsuba_gdpt  # noqa: F401
     import mitsuba as mi
+
+    import mitsuba_gdpt  # noqa: F401
 
     scale = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 1
     wanted = [name for name in sys.argv[1:] if not name.isdigit()]
@@ -88,4 +89,7 @@ if __name__ == "__main__":
                 continue
             worst = "BIASED" if any(f.biased for f in findings) else "ok"
             ps = " ".join(f"{f.p:.1e}" for f in findings)
-            print(f"{case.name:18s} {variant[8:]:8s} {worst:6s} {time.time() - start:5.1f}s {ps}", flush=True)
+            print(
+                f"{case.name:18s} {variant[8:]:8s} {worst:6s} {time.time() - start:5.1f}s {ps}",
+                flush=True,
+            )

@@ -111,9 +111,7 @@ def test_size_by_simulation() -> None:
     truth = rng.random((12, 12))
     for _ in range(trials):
         # Log-normal noise: skewed, as rendering noise is.
-        a, b = (
-            (truth * rng.lognormal(-0.02, 0.2, (16, 64, 12, 12))).mean(1) for _ in range(2)
-        )
+        a, b = ((truth * rng.lognormal(-0.02, 0.2, (16, 64, 12, 12))).mean(1) for _ in range(2))
         named = {"primal": a, "dx": finite_difference(a, "x"), "dy": finite_difference(a, "y")}
         alarms += sum(f.biased for f in compare_renders(named, b, alpha=0.01))
     tests = 9 * trials

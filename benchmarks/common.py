@@ -1,0 +1,52 @@
+"""What the benchmarks share: scenes by name, and Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHARED = Path(__file__).parents[2] / "shared" / "scenes"
+#: Interiors of the dev scenes: long paths, mostly diffuse.
+INTERIORS = ("living-room", "staircase2", "living-room-3", "veach-bidir")
+DEV = (*INTERIORS, "glass-of-water", "veach-mis")
+
+
+def dev_scenes() -> list[str]:
+    """Names of the real scenes, empty (with a notice) where they are not on this machine."""
+    if not (SHARED / "dev").is_dir():
+        print(f"note: no real scenes in {SHARED / 'dev'}; built-in scenes only", flush=True)
+        return []
+    return [*DEV]
+
+
+def load(name: str, width: int, max_depth: int) -> Any:
+    """Load a dev or built-in scene at ``width`` pixels, in its own aspect ratio."""
+    import mitsuba as mi
+
+    from mitsuba_gdpt import scenes
+
+    if name in DEV:
+        path = str(SHARED / "dev" / name / "scene.xml")
+        film = mi.load_file(path).sensors()[0].film().size()
+        height = round(width * film[1] / film[0])
+        return mi.load_file(path, resx=width, resy=height, max_depth=max_depth)
+    info = scenes.describe(name)
+    return scenes.load(name, width=width, height=round(width * info.height / info.width))
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Return exp(mean(log(values)))."""
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table; floats with three significant digits."""
+
+    def cell(value: object) -> str:
+        return f"{value:#.3g}".rstrip(".") if isinstance(value, float) else str(value)
+
+    lines = [header, ["---"] * len(header), *([cell(v) for v in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
