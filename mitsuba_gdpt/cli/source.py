@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,13 +123,29 @@ def _open_file(
         integrators = nodes.get(mi.ObjectType.Integrator, ())
         settings = _integrator_settings(integrators[0].props) if integrators else {}
         mi.parser.transform_all(config, state)
-        scene = mi.parser.instantiate(config, state)
+        with _files_beside(path):
+            scene = mi.parser.instantiate(config, state)
     except RuntimeError as error:
         raise FormatError(f"cannot load the scene {path}: {plain(error)}") from error
     scene = scene[0] if isinstance(scene, list) else scene
     if not isinstance(scene, mi.Scene):
         raise FormatError(f"{path} describes a {type(scene).__name__}, not a scene")
     return Source(path.parent.name if path.stem == "scene" else path.stem, scene, settings)
+
+
+@contextmanager
+def _files_beside(scene: Path) -> Iterator[None]:
+    """Let relative file names of a scene mean files in its folder, as ``mi.load_file`` does."""
+    import mitsuba as mi
+
+    before = mi.file_resolver()
+    resolver = mi.FileResolver(before)
+    resolver.prepend(str(scene.parent.resolve()))
+    mi.set_file_resolver(resolver)
+    try:
+        yield
+    finally:
+        mi.set_file_resolver(before)
 
 
 def _integrator_settings(properties: mi.Properties) -> dict[str, Any]:

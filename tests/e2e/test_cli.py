@@ -147,6 +147,20 @@ def test_scene_parameters_and_exposure(run, tmp_path: Path) -> None:
     assert encoded == (188, 137, 137)  # sRGB of 1/2 and 1/4
 
 
+def test_files_beside_the_scene_are_found(run, tmp_path: Path) -> None:
+    """Textures and meshes are named relative to the XML file, not to the working directory."""
+    scene = write_scene(tmp_path)
+    Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "red.png")
+    rgb = '<rgb name="reflectance" value="$shade"/>'
+    texture = '<texture type="bitmap" name="reflectance"><string name="filename" value="red.png"/>'
+    text = Path(scene).read_text().replace(rgb, texture + "</texture>")
+    Path(scene).write_text(text.replace('<default name="shade" value="0.5"/>', ""))
+    buffers = tmp_path / "a.exr"
+    done = run("render", scene, "--spp", 2, "-o", buffers)
+    assert done.code == 0, done.err
+    assert np.allclose(FrameBuffers.from_exr(buffers).albedo[4, 6], [1, 0, 0], atol=0.01)
+
+
 def test_settings_of_the_scene_are_kept(run, tmp_path: Path) -> None:
     path = '<integrator type="path"><integer name="max_depth" value="3"/></integrator>'
     gdpt = '<integrator type="gdpt"><boolean name="variances" value="true"/></integrator>'
