@@ -22,7 +22,7 @@ def main() -> None:
     clean = np.array(gdpt.denoise(noisy, method="poisson-l1"))
     path = mi.load_dict({"type": "path", "max_depth": 12})
     reference = np.mean(
-        [np.array(mi.render(scene, integrator=path, spp=128, seed=i)) for i in range(8)], 0
+        [np.array(mi.render(scene, integrator=path, spp=64, seed=i)) for i in range(8)], 0
     )
     gap = np.ones((HEIGHT, 6, 3), np.float32)
     panels = [np.array(noisy)[..., :3], gap, clean, gap, reference]
