@@ -104,6 +104,7 @@ def make_plugin() -> type:
                 raise ConfigError(f'"max_lanes" is {self.max_lanes}; expected a value >= 1')
             #: Samples of the last render that were NaN or infinite and counted as black.
             self.nonfinite_samples = 0
+            self._warned = False
 
         def aov_names(self) -> list[str]:
             """Names of all channels after the film's own colour."""
@@ -151,6 +152,7 @@ def make_plugin() -> type:
                 raise ConfigError(
                     f"the film's crop window is {size} pixels; expected 1 x 1 or more"
                 )
+            self._warn_once(scene, film)
             with dr.suspend_grad():
                 sampler = sensor.sampler().clone()
                 spp = self._sample_count(sampler, spp)
@@ -187,6 +189,23 @@ def make_plugin() -> type:
             return dr.select(result.valid, result.L, 0), result.valid, aovs
 
         # ------------------------------------------------------------------ helpers
+
+        def _warn_once(self, scene: mi.Scene, film: mi.Film) -> None:
+            """Say what this integrator ignores, in its first render only."""
+            if self._warned:
+                return
+            self._warned = True
+            if not film.rfilter().is_box_filter():
+                mi.Log(
+                    mi.LogLevel.Warn,
+                    "gdpt: the film's reconstruction filter is used as a box filter; add "
+                    '<rfilter type="box"/> to the film to silence this warning.',
+                )
+            if any(shape.is_medium_transition() for shape in scene.shapes()):
+                mi.Log(
+                    mi.LogLevel.Warn,
+                    "gdpt: participating media are ignored, as by the path integrator.",
+                )
 
         def _sample_count(self, sampler: mi.Sampler, spp: int) -> int:
             if spp < 0:

@@ -403,6 +403,26 @@ def test_bad_sample_counts(options: dict[str, Any], spp: int, message: str) -> N
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
+def test_what_is_ignored_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+    import mitsuba as mi
+
+    sensor = camera()
+    sensor["film"]["rfilter"] = {"type": "gaussian"}
+    smoke = {"type": "sphere", "bsdf": {"type": "null"}, "interior": {"type": "homogeneous"}}
+    for scene, word in (
+        (stage(DIFFUSE, sensor=sensor), "box filter"),
+        (stage(DIFFUSE, smoke=smoke), "media are ignored"),
+    ):
+        loaded = mi.load_dict(scene)
+        integrator = mi.load_dict({"type": "gdpt", "max_depth": 2})
+        for _ in range(2):
+            mi.render(loaded, integrator=integrator, spp=1)
+        assert "".join(capfd.readouterr()).count(word) == 1, word
+    render(stage(DIFFUSE), 1)
+    assert "gdpt" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
 def test_scene_without_emitters_is_black() -> None:
     scene = stage(DIFFUSE)
     del scene["light"]
