@@ -94,7 +94,7 @@ def _open_builtin(name: str, width: int | None, height: int | None) -> Source:
     description = scenes.as_dict(name, width=width, height=height)
     return Source(
         name=name,
-        scene=mi.load_dict(description),
+        scene=mi.load_dict(description, optimize=False),  # as in _open_file()
         integrator=_shared(description["integrator"]),
         exposure=scenes.describe(name).exposure,
     )
@@ -113,6 +113,9 @@ def _open_file(
     # The steps of mi.load_file(), with a look at the parsed scene in between: the size of the film
     # has to be known before a sensor is made, and not every scene has parameters for it.
     config = mi.parser.ParserConfig(mi.variant())
+    # Merging orders meshes by their address in memory, and with them the emitters: the same seed
+    # would give another image each time the scene is loaded.
+    config.merge_meshes = False
     try:
         state = mi.parser.parse_file(config, str(path), **parameters)
         nodes: dict[Any, list[Any]] = {}

@@ -114,6 +114,24 @@ def test_seed_decides(run, tmp_path: Path) -> None:
     assert not np.array_equal(images[0], images[2])
 
 
+@pytest.mark.parametrize("builtin", [True, False])
+def test_same_image_each_time_it_is_loaded(run, tmp_path: Path, builtin: bool) -> None:
+    """Mitsuba's own loader shuffles the emitters of a scene."""
+    light = """<shape type="{}"><transform name="to_world"><scale value="0.2"/>
+        <translate x="{}" y="0.6" z="1"/></transform>
+        <emitter type="area"><rgb name="radiance" value="{}"/></emitter></shape>"""
+    lights = "".join(light.format("cube", x / 4 - 1, x) for x in range(8))
+    scene, images = write_scene(tmp_path, integrator=lights), []
+    words = ("--width", 16, "--spp", 1, "--max-depth", 3, "--denoise", "none")
+    for i in range(3):
+        path = tmp_path / f"{i}.exr"
+        done = run("render", "builtin:string-lights" if builtin else scene, *words, "-o", path)
+        assert done.code == 0, done.err
+        images.append(exr.read_image(path))
+    assert np.array_equal(images[0], images[1])
+    assert np.array_equal(images[0], images[2])
+
+
 @pytest.mark.parametrize(
     ("arguments", "size"),
     [
