@@ -130,7 +130,7 @@ def scatter(mesh: Mesh, frames: Floats, offsets: Floats) -> Mesh:
 
 def _unit(vectors: Floats) -> Floats:
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(lengths, 1e-12)
+    return vectors / np.maximum(lengths, 1e-300)  # no lower: derivatives near an axis are tiny
 
 
 def _flat(corners: Floats, uvs: Floats) -> Mesh:

@@ -142,9 +142,10 @@ def corner_gallery(w: World) -> None:
     camera=Camera((-2.7, 1.5, 1.15), (2.4, 1.08, 0.05), fov=62),
 )
 def door_ajar(w: World) -> None:
-    """Light a room only through the gap of a door: everything seen is lit indirectly.
+    """Light a room only through a door: nearly everything seen is lit by several bounces.
 
-    The lamps hang in the corridor behind the door; furniture of varied materials fills the room.
+    The lamp is in the corridor behind it and shines onto a wall out of sight; furniture of varied
+    materials fills the room.
     """
     w.material("wall", matte("ece8dd"))
     w.material("dado", glossy("8aa083", 0.3))

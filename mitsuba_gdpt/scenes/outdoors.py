@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mitsuba_gdpt.scenes import parts
 from mitsuba_gdpt.scenes.geometry import (
+    Floats,
     Mesh,
     arch,
     box,
@@ -47,19 +46,26 @@ from mitsuba_gdpt.scenes.textures import (
 from mitsuba_gdpt.scenes.world import World
 
 
+def _compass(angle: float) -> Floats:
+    """Return the horizontal unit vector at an angle in radians, from +z towards +x."""
+    return np.array([np.sin(angle), 0.0, np.cos(angle)])
+
+
+def _up(height: float) -> Floats:
+    """Return a vertical vector."""
+    return np.array([0.0, height, 0.0])
+
+
 def _tree(rng: np.random.Generator, height: float, leaves: int, size: float) -> tuple[Mesh, Mesh]:
     """Return (wood, leaf cards) of a small broad-leaved tree."""
-    branches: list[Mesh] = []
-    anchors: Any = []
-    directions: Any = []
     trunk = spline([(0, 0, 0), (0.04, 0.25 * height, 0.02), (0.0, 0.5 * height, -0.03)], 4)
-    branches.append(tube(trunk, np.linspace(0.035, 0.022, len(trunk)) * height, 12))
+    branches = [tube(trunk, np.linspace(0.035, 0.022, len(trunk)) * height, 12)]
     tips = []
     for k in range(14):
         angle = 2.399963 * k
         start = trunk[-1 - (k % 5)]
-        out = np.array([np.sin(angle), 0.0, np.cos(angle)]) * rng.uniform(0.14, 0.36) * height
-        rise = np.array([0.0, rng.uniform(0.18, 0.48) * height, 0.0])
+        out = _compass(angle) * rng.uniform(0.14, 0.36) * height
+        rise = _up(rng.uniform(0.18, 0.48) * height)
         path = spline([start, start + 0.5 * out + 0.35 * rise, start + out + rise], 5)
         branches.append(tube(path, np.linspace(0.014, 0.004, len(path)) * height, 6))
         tips.append(path[4:])
@@ -67,10 +73,9 @@ def _tree(rng: np.random.Generator, height: float, leaves: int, size: float) -> 
     pick = rng.integers(0, len(points), leaves)
     offset = rng.standard_normal((leaves, 3)) * 0.075 * height
     anchors = points[pick] + offset
-    directions = offset / (0.075 * height) + np.array([0.0, -0.3, 0.0])
-    return join(branches), parts.foliage(
-        rng, anchors, directions, parts.leaf(), (0.7 * size, 1.3 * size)
-    )
+    directions = offset / (0.075 * height) - _up(0.3)
+    sizes = (0.7 * size, 1.3 * size)
+    return join(branches), parts.foliage(rng, anchors, directions, parts.leaf(), sizes)
 
 
 def _column(height: float, radius: float) -> Mesh:
@@ -88,6 +93,74 @@ def _column(height: float, radius: float) -> Mesh:
             box((-1.3 * r, h - 0.1, -1.3 * r), (1.3 * r, h, 1.3 * r), 0.008),
         ]
     )
+
+
+def _vines(w: World, rng: np.random.Generator, leaf: str) -> None:
+    """Let vines climb five columns of the pergola, cover its roof in patches and hang down."""
+    card = parts.leaf(width=0.8)
+    for x, z, turns in (
+        (-1.7, 0.0, 3.2),
+        (1.7, 2.2, 4.0),
+        (1.7, -2.2, 3.0),
+        (-1.7, -4.4, 3.5),
+        (-1.7, 4.4, 3.0),
+    ):
+        t = np.linspace(0, 1, 60)
+        angle = 2 * np.pi * turns * t
+        helix = np.stack([x + 0.19 * np.sin(angle), 2.75 * t, z + 0.19 * np.cos(angle)], axis=1)
+        w.add("bark", tube(helix, np.linspace(0.02, 0.008, 60), 7))
+        pick = rng.integers(6, 60, 150)
+        out = helix[pick] - np.array([x, 0, z])
+        out[:, 1] = -0.08
+        anchors = helix[pick] + 0.04 * rng.standard_normal((150, 3))
+        w.add(leaf, parts.foliage(rng, anchors, out, card, (0.08, 0.17)))
+
+    count = 2600
+    anchors = np.stack(
+        [
+            rng.uniform(-2.1, 2.1, count),
+            2.86 + 0.12 * rng.standard_normal(count),
+            rng.uniform(-5.0, 6.0, count),
+        ],
+        axis=1,
+    )
+    density = noise((64, 64), 35, 1.6)
+    row, column = (anchors[:, [0, 2]] * [12, 5] + 30).astype(int).T % 64
+    anchors = anchors[density[row, column] > 0.5]
+    drop = rng.standard_normal(anchors.shape) - _up(0.6)
+    w.add(leaf, parts.foliage(rng, anchors, drop, card, (0.09, 0.18)))
+
+    for _ in range(26):  # hanging shoots
+        x, z, long = rng.uniform(-1.6, 1.6), rng.uniform(-4.5, 4.0), rng.uniform(0.25, 0.75)
+        line = spline([(x, 2.8, z), (x + 0.05, 2.8 - 0.5 * long, z + 0.04), (x, 2.8 - long, z)], 5)
+        w.add("bark", tube(line, 0.004, 5))
+        pick = rng.integers(1, len(line), 12)
+        drop = rng.standard_normal((12, 3)) - _up(0.8)
+        w.add(leaf, parts.foliage(rng, line[pick], drop, card, (0.07, 0.13)))
+
+
+def _flowering_shrub(
+    w: World,
+    rng: np.random.Generator,
+    at: tuple[float, float],
+    radius: float,
+    height: float,
+    leaf: str,
+) -> None:
+    """Add a round shrub with flowers in a pot of the given radius at (x, z)."""
+    x, z = at
+    shell, soil = parts.pot(radius, 1.6 * radius)
+    w.place({"clay": shell, "soil": soil}, x, 0, z)
+    count = 420
+    direction = rng.standard_normal((count, 3)) + _up(0.5)
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    centre = np.array([x, 1.5 * radius + 0.42 * height, z])
+    reach = np.array([0.42, 0.5, 0.42]) * height * rng.uniform(0.55, 1.0, (count, 1))
+    anchors = centre + direction * reach
+    w.add("bark", rod((x, 1.3 * radius, z), (x, 1.5 * radius + 0.4 * height, z), 0.025))
+    w.add(leaf, parts.foliage(rng, anchors, direction, parts.leaf(), (0.08, 0.14)))
+    blossom = ellipsoid(0.022, 0.018, 0.022, segments=10)
+    w.add("flower", *(blossom.moved(*(1.1 * p - 0.1 * centre)) for p in anchors[:40]))
 
 
 @scene(
@@ -169,71 +242,7 @@ def pergola(w: World) -> None:
     for x in (-4.0, 0.0, 4.0):
         w.add("stone", box((x - 0.16, 0, -5.03), (x + 0.16, 0.9, -4.67), 0.012))
 
-    # Vines climb three of the columns and hang from the rafters.
-    for x, z, turns in (
-        (-1.7, 0.0, 3.2),
-        (1.7, 2.2, 4.0),
-        (1.7, -2.2, 3.0),
-        (-1.7, -4.4, 3.5),
-        (-1.7, 4.4, 3.0),
-    ):
-        t = np.linspace(0, 1, 60)
-        helix = np.stack(
-            [
-                x + 0.19 * np.sin(2 * np.pi * turns * t),
-                2.75 * t,
-                z + 0.19 * np.cos(2 * np.pi * turns * t),
-            ],
-            axis=1,
-        )
-        w.add("bark", tube(helix, np.linspace(0.02, 0.008, 60), 7))
-        pick = rng.integers(6, 60, 150)
-        out = helix[pick] - np.array([x, 0, z])
-        out[:, 1] = -0.08
-        w.add(
-            vine,
-            parts.foliage(
-                rng,
-                helix[pick] + 0.04 * rng.standard_normal((150, 3)),
-                out,
-                parts.leaf(width=0.8),
-                (0.08, 0.17),
-            ),
-        )
-    count = 2600
-    anchors = np.stack(
-        [
-            rng.uniform(-2.1, 2.1, count),
-            2.86 + 0.12 * rng.standard_normal(count),
-            rng.uniform(-5.0, 6.0, count),
-        ],
-        axis=1,
-    )
-    density = noise((64, 64), 35, 1.6)
-    keep = (
-        density[
-            (anchors[:, 0] * 12 + 30).astype(int) % 64, (anchors[:, 2] * 5 + 30).astype(int) % 64
-        ]
-        > 0.5
-    )
-    anchors = anchors[keep]
-    drop = rng.standard_normal(anchors.shape) + np.array([0, -0.6, 0])
-    w.add(vine, parts.foliage(rng, anchors, drop, parts.leaf(width=0.8), (0.09, 0.18)))
-    for _ in range(26):  # hanging shoots
-        x, z, long = rng.uniform(-1.6, 1.6), rng.uniform(-4.5, 4.0), rng.uniform(0.25, 0.75)
-        line = spline([(x, 2.8, z), (x + 0.05, 2.8 - 0.5 * long, z + 0.04), (x, 2.8 - long, z)], 5)
-        w.add("bark", tube(line, 0.004, 5))
-        pick = rng.integers(1, len(line), 12)
-        w.add(
-            vine,
-            parts.foliage(
-                rng,
-                line[pick],
-                rng.standard_normal((12, 3)) - [0, 0.8, 0],
-                parts.leaf(width=0.8),
-                (0.07, 0.13),
-            ),
-        )
+    _vines(w, rng, vine)
 
     # Pots with shrubs and flowers, a bench, a stone bird bath.
     for x, z, r, tall in (
@@ -242,24 +251,7 @@ def pergola(w: World) -> None:
         (-1.2, -1.5, 0.26, 0.8),
         (1.1, -3.6, 0.28, 0.8),
     ):
-        shell, soil = parts.pot(r, 1.6 * r)
-        w.place({"clay": shell, "soil": soil}, x, 0, z)
-        count = 420
-        direction = rng.standard_normal((count, 3)) + np.array([0, 0.5, 0])
-        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-        centre = np.array([x, 1.5 * r + 0.42 * tall, z])
-        shell_points = centre + direction * np.array([0.42, 0.5, 0.42]) * tall * rng.uniform(
-            0.55, 1.0, (count, 1)
-        )
-        w.add("bark", rod((x, 1.3 * r, z), (x, 1.5 * r + 0.4 * tall, z), 0.025))
-        w.add(shrub, parts.foliage(rng, shell_points, direction, parts.leaf(), (0.08, 0.14)))
-        for point in shell_points[:40]:
-            w.add(
-                "flower",
-                ellipsoid(0.022, 0.018, 0.022, segments=10).moved(
-                    *(point + 0.1 * (point - centre))
-                ),
-            )
+        _flowering_shrub(w, rng, (x, z), r, tall, shrub)
     w.add(
         "timber",
         *(box((0.95 + 0.09 * k, 0.43, 2.7), (1.02 + 0.09 * k, 0.46, 4.1), 0.004) for k in range(5)),
@@ -273,25 +265,42 @@ def pergola(w: World) -> None:
             "iron", tube([(1.0, 0, z), (1.0, 0.42, z), (1.42, 0.42, z), (1.47, 0.95, z)], 0.015, 8)
         )
         w.add("iron", rod((1.4, 0, z), (1.4, 0.42, z), 0.015, 8))
-    w.add(
-        "stone",
-        lathe(
-            [
-                (0.26, 0),
-                (0.26, 0.06),
-                (0.12, 0.14),
-                (0.1, 0.62),
-                (0.16, 0.7),
-                (0.42, 0.82),
-                (0.42, 0.86),
-                (0.38, 0.86),
-                (0.1, 0.78),
-                (0, 0.78),
-            ],
-            64,
-        ).moved(-0.1, 0, -3.2),
-    )
+    profile = [(0.26, 0), (0.26, 0.06), (0.12, 0.14), (0.1, 0.62), (0.16, 0.7), (0.42, 0.82)]
+    profile += [(0.42, 0.86), (0.38, 0.86), (0.1, 0.78), (0, 0.78)]
+    w.add("stone", lathe(profile, 64).moved(-0.1, 0, -3.2))
     w.add("water", cylinder(0.36, 0.01, 64).moved(-0.1, 0.83, -3.2))
+
+
+def _shutter(height: float) -> Mesh:
+    """Return a louvred shutter, 0.4 m wide, hinged on x = 0."""
+    slats = [
+        box((0, 0.02 + 0.06 * j, -0.012), (0.4, 0.065 + 0.06 * j, 0.012))
+        for j in range(round(height / 0.06))
+    ]
+    stiles = [box((x, 0, -0.018), (x + 0.04, height, 0.018)) for x in (0.0, 0.36)]
+    return join([*slats, *stiles])
+
+
+def _bistro_table(w: World, x: float, z: float, turn: float, chair: Mesh) -> None:
+    """Add a round table with a cloth, three chairs, plates, a bottle and a lit candle."""
+    w.add("cloth", cylinder(0.52, 0.03, 64, 0.01).moved(x, 0.72, z))
+    w.add("iron", rod((x, 0, z), (x, 0.72, z), 0.03), cylinder(0.28, 0.03).moved(x, 0, z))
+
+    def skirt(s: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
+        radius = 0.52 + 0.03 * t * np.cos(28 * np.pi * s)
+        angle = 2 * np.pi * s
+        return radius * np.sin(angle), 0.745 - 0.2 * t, radius * np.cos(angle)
+
+    w.add("cloth", surface(skirt, 168, 4).moved(x, 0, z))
+    w.add("wine", parts.bottle(0.3, 0.038).moved(x + 0.15, 0.75, z - 0.1))
+    plate = cylinder(0.1, 0.012, 40, 0.004)
+    for k in range(3):
+        angle = np.radians(turn + 120 * k)
+        seat = 0.78 * _compass(angle) + [x, 0, z]
+        w.add("timber", chair.turned("y", turn + 120 * k + 180).moved(*seat))
+        w.add("glaze", plate.moved(*(0.3 * _compass(angle + 0.6) + [x, 0.75, z])))
+    w.add("glaze", cylinder(0.025, 0.09, 20).moved(x - 0.06, 0.75, z + 0.05))
+    w.ball_light((x - 0.06, 0.862, z + 0.05), 0.02, planck(2000, 130.0))
 
 
 @scene(
@@ -356,20 +365,9 @@ def string_lights(w: World) -> None:
     for k, (z0, y0, z1, y1) in enumerate(windows):
         w.add("stone", box((-3.95, y0 - 0.1, z0 - 0.1), (-3.8, y0, z1 + 0.1), 0.01))
         w.add("shutter", parts.sash(z1 - z0, y1 - y0, 2, 3).turned("y", 90).moved(-4.0, y0, z1))
-        for z, turn in ((z0, 24), (z1, -24)):
-            slats = [
-                box((0, 0.02 + 0.06 * j, -0.012), (0.4, 0.065 + 0.06 * j, 0.012))
-                for j in range(round((y1 - y0) / 0.06))
-            ]
-            leaf_panel = join(
-                [
-                    *slats,
-                    box((0, 0, -0.018), (0.04, y1 - y0, 0.018)),
-                    box((0.36, 0, -0.018), (0.4, y1 - y0, 0.018)),
-                ]
-            )
-            side = leaf_panel.turned("y", 90 - turn if z == z0 else -90 - turn)
-            w.add("shutter", side.moved(-3.88, y0, z))
+        shutter = _shutter(y1 - y0)
+        w.add("shutter", shutter.turned("y", 66).moved(-3.88, y0, z0))
+        w.add("shutter", shutter.turned("y", -66).moved(-3.88, y0, z1))
         if k in (0, 2, 4):
             w.panel_light(
                 (-4.35, (y0 + y1) / 2, (z0 + z1) / 2),
@@ -401,13 +399,14 @@ def string_lights(w: World) -> None:
         ((3.9, 3.6, 1.6), (-3.9, 3.5, 3.2)),
         ((-3.9, 3.5, 3.2), (3.9, 3.6, 4.6)),
     ]
+    socket = cylinder(0.016, 0.05, 10)
     for a, b in ends:
         t = np.linspace(0, 1, 81)[:, None]
-        line = (1 - t) * np.array(a) + t * np.array(b) - np.array([0.0, 2.6, 0.0]) * t * (1 - t)
+        line = (1 - t) * np.array(a) + t * np.array(b) - _up(2.6) * t * (1 - t)
         w.add("wire", tube(line, 0.006, 5))
         for k in range(20):
-            at = line[2 + 4 * k] - np.array([0, 0.075, 0])
-            w.add("wire", cylinder(0.016, 0.05, 10).moved(*(at + np.array([0, 0.025, 0]))))
+            at = line[2 + 4 * k] - _up(0.075)
+            w.add("wire", socket.moved(*(at + _up(0.025))))
             hue = np.array(colours[int(rng.integers(len(colours)))])
             w.ball_light(at, 0.05, tuple(float(c) for c in 46.0 * hue))
     for k, (x, y, z) in enumerate(  # paper lanterns: large and dim enough to show their colours
@@ -429,32 +428,9 @@ def string_lights(w: World) -> None:
         w.ball_light((x, y, z), 0.17, tuple(float(c) for c in 0.95 * hue + 0.03))
 
     # Tables with candles, chairs, a tree in a stone ring, pots along the walls.
+    chair = parts.chair()
     for x, z, turn in ((-1.6, 2.5, 20), (1.5, 3.2, -35), (-1.9, -0.8, 60), (2.2, -0.6, 10)):
-        w.add("cloth", cylinder(0.52, 0.03, 64, 0.01).moved(x, 0.72, z))
-        w.add("iron", rod((x, 0, z), (x, 0.72, z), 0.03), cylinder(0.28, 0.03).moved(x, 0, z))
-        skirt = surface(
-            lambda s, t: (
-                (0.52 + 0.03 * t * np.cos(28 * np.pi * s)) * np.sin(2 * np.pi * s),
-                0.745 - 0.2 * t,
-                (0.52 + 0.03 * t * np.cos(28 * np.pi * s)) * np.cos(2 * np.pi * s),
-            ),
-            168,
-            4,
-        )
-        w.add("cloth", skirt.moved(x, 0, z))
-        w.add("wine", parts.bottle(0.3, 0.038).moved(x + 0.15, 0.75, z - 0.1))
-        for k in range(3):
-            a = np.radians(turn + 120 * k)
-            w.add(
-                "timber",
-                parts.chair()
-                .turned("y", turn + 120 * k + 180)
-                .moved(x + 0.78 * np.sin(a), 0, z + 0.78 * np.cos(a)),
-            )
-            cx, cz = x + 0.3 * np.sin(a + 0.6), z + 0.3 * np.cos(a + 0.6)
-            w.add("glaze", cylinder(0.1, 0.012, 40, 0.004).moved(cx, 0.75, cz))
-        w.add("glaze", cylinder(0.025, 0.09, 20).moved(x - 0.06, 0.75, z + 0.05))
-        w.ball_light((x - 0.06, 0.862, z + 0.05), 0.02, planck(2000, 130.0))
+        _bistro_table(w, x, z, turn, chair)
     trunk, cards = _tree(rng, 3.6, 2200, 0.16)
     w.add("bark", trunk.moved(1.0, 0.2, 0.2))
     w.add(leaf, cards.moved(1.0, 0.2, 0.2))
@@ -469,6 +445,80 @@ def string_lights(w: World) -> None:
     ):
         materials = ("clay", "soil", "bark", leaf)
         w.place(parts.potted_plant(rng, tall, 56, 0.22, materials), x, 0, z)
+
+
+def _spiral_stair(steps: int = 15, radius: float = 0.85, rise: float = 0.19) -> Mesh:
+    """Return a spiral stair around a post, with two balusters per tread and a double rail."""
+    pieces = [rod((0, 0, 0), (0, 3.4, 0), 0.045, 16)]
+    tread = box((0.04, -0.015, -0.13), (radius, 0.0, 0.13), 0.004)
+    rail = []
+    for k in range(steps):
+        turn, y = 24.0 * k + 100, rise * (k + 1)
+        pieces.append(tread.turned("y", turn).moved(y=y))
+        for part in (0.0, 0.5):
+            foot = radius * _compass(np.radians(turn + 24 * part + 90)) + _up(y + rise * part)
+            pieces.append(rod(foot, foot + _up(0.9), 0.007, 6))
+            rail.append(foot + _up(0.9))
+    pieces += [tube(rail, 0.018, 10), tube(np.array(rail) - _up(0.45), 0.007, 6)]
+    return join(pieces)
+
+
+def _plant_stand(w: World, rng: np.random.Generator, at: Floats, leaves: tuple[str, str]) -> None:
+    """Add a tiered stand of wire with small potted plants on it."""
+    for level, radius in ((0.3, 0.55), (0.75, 0.42), (1.2, 0.28)):
+        centre = at + _up(level)
+        ring = torus(radius, 0.008, 48, 6).moved(*centre)
+        w.add("dark", ring, ring.moved(y=0.12))
+        for angle in np.linspace(0, 2 * np.pi, 25)[:-1]:
+            rim = centre + radius * _compass(angle)
+            w.add("dark", rod(centre, rim, 0.004, 5), rod(rim, rim + _up(0.12), 0.003, 5))
+        for k in range(max(1, int(7 * radius / 0.55))):
+            place = centre + 0.62 * radius * _compass(2.4 * k + level) + _up(0.01)
+            materials = ("clay", "soil", "stem", leaves[k % 2])
+            w.place(parts.potted_plant(rng, 0.34, 21, 0.085, materials, 0.7), *place)
+    for angle in np.linspace(0, 2 * np.pi, 4)[:-1]:
+        out = _compass(angle)
+        w.add("dark", tube([at + 0.6 * out, at + 0.27 * out + _up(1.32)], 0.012, 8))
+
+
+def _bird_cage(radius: float = 0.24, wall: float = 0.26) -> Mesh:
+    """Return a domed cage of wires with a perch."""
+    pieces = [torus(radius, 0.005, 48, 6).moved(y=y) for y in (0.0, wall / 2, wall)]
+    t = np.linspace(0, np.pi, 25)
+    arc = np.stack([radius * np.cos(t), wall + 0.3 * np.sin(t), 0 * t], axis=1)
+    wire = tube(np.concatenate([[(radius, 0, 0)], arc, [(-radius, 0, 0)]]), 0.0035, 5)
+    pieces += [wire.turned("y", 15.0 * k) for k in range(12)]
+    pieces += [cylinder(radius + 0.005, 0.015), rod((-0.2, 0.16, 0), (0.2, 0.16, 0), 0.006, 6)]
+    return join(pieces)
+
+
+def _hanging_basket(w: World, rng: np.random.Generator, at: Floats, leaf: str) -> None:
+    """Hang a bowl of trailing plants from the roof by three wires."""
+    w.add("dark", parts.bowl(0.22, 0.2).moved(*at))
+    knot = at + _up(0.85)
+    for angle in (0.0, 2.094, 4.189):
+        w.add("dark", rod(at + 0.21 * _compass(angle) + _up(0.2), knot, 0.003, 5))
+    w.add("dark", rod(knot, (at[0], 3.4, at[2]), 0.003, 5))
+    for _ in range(16):
+        out, long = _compass(rng.uniform(0, 2 * np.pi)), rng.uniform(0.15, 0.6)
+        line = spline([0 * out, 0.22 * out + _up(0.08), 0.3 * out - _up(long)], 6) + at + _up(0.2)
+        w.add("stem", tube(line, 0.003, 5))
+        pick = rng.integers(2, len(line), 12)
+        aim = 0.5 * out + 0.5 * rng.standard_normal((12, 3)) - _up(0.5)
+        w.add(leaf, parts.foliage(rng, line[pick], aim, parts.leaf(), (0.05, 0.1)))
+
+
+def _wire_chair() -> Mesh:
+    """Return a garden chair of thin wires that faces +z."""
+    pieces = [tube([(-0.2, 0.95, -0.26), (0.2, 0.95, -0.26)], 0.01, 8)]
+    for x in np.linspace(-0.2, 0.2, 9):
+        bend = [(x, 0.95, -0.26), (x, 0.55, -0.2), (x, 0.45, -0.16), (x, 0.44, 0.2)]
+        pieces.append(tube(spline(bend, 4), 0.004, 5))
+    pieces += [rod((-0.2, 0.445, z), (0.2, 0.445, z), 0.004, 5) for z in np.linspace(-0.16, 0.2, 8)]
+    for side in (-1, 1):
+        for z in (-0.16, 0.2):
+            pieces.append(rod((side * 0.24, 0, 1.2 * z), (side * 0.2, 0.44, z), 0.009, 8))
+    return join(pieces)
 
 
 @scene(
@@ -540,112 +590,12 @@ def glasshouse(w: World) -> None:
         for side in (-1, 1):
             w.add("iron", rod((side * 1.3, eave, z), (side * 1.3, eave + 0.64, z), 0.006, 6))
 
-    # A spiral stair around a post on the left.
-    centre = np.array([-1.05, 0.0, -1.5])
-    w.add("rail", rod(centre, centre + (0, 3.4, 0), 0.045, 16))
-    steps, outer = 15, 0.85
-    rail_points = []
-    for k in range(steps):
-        turn = 24.0 * k + 100
-        y = 0.19 * (k + 1)
-        tread = box((0.04, -0.015, -0.13), (outer, 0.0, 0.13), 0.004)
-        w.add("rail", tread.turned("y", turn).moved(*centre).moved(y=y))
-        for sub in (0.0, 12.0):
-            a = np.radians(turn + sub)
-            foot = centre + np.array([outer * np.cos(a), y + 0.19 * sub / 24, -outer * np.sin(a)])
-            w.add("rail", rod(foot, foot + (0, 0.9, 0), 0.007, 6))
-            rail_points.append(foot + np.array([0, 0.9, 0]))
-    w.add(
-        "rail", tube(rail_points, 0.018, 10), tube(np.array(rail_points) - [0, 0.45, 0], 0.007, 6)
-    )
-
-    # Wire plant stands, bird cage, hanging baskets, wire chair.
-    stand = np.array([1.7, 0.0, -0.8])
-    for level, radius in ((0.3, 0.55), (0.75, 0.42), (1.2, 0.28)):
-        ring = torus(radius, 0.008, 48, 6).moved(*stand)
-        w.add("dark", ring.moved(y=level), ring.moved(y=level + 0.12))
-        for a in np.linspace(0, 2 * np.pi, 25)[:-1]:
-            direction = np.array([np.sin(a), 0, np.cos(a)])
-            w.add(
-                "dark",
-                rod(stand + (0, level, 0), stand + (0, level, 0) + radius * direction, 0.004, 5),
-            )
-            w.add(
-                "dark",
-                rod(
-                    stand + (0, level, 0) + radius * direction,
-                    stand + (0, level + 0.12, 0) + radius * direction,
-                    0.003,
-                    5,
-                ),
-            )
-        for k in range(max(1, int(7 * radius / 0.55))):
-            a = 2.4 * k + level
-            place = stand + np.array(
-                [0.62 * radius * np.sin(a), level + 0.01, 0.62 * radius * np.cos(a)]
-            )
-            materials = ("clay", "soil", "stem", fern if k % 2 else broad)
-            w.place(parts.potted_plant(rng, 0.34, 21, 0.085, materials, 0.7), *place)
-    for a in np.linspace(0, 2 * np.pi, 4)[:-1]:
-        direction = np.array([np.sin(a), 0, np.cos(a)])
-        w.add(
-            "dark",
-            tube([stand + 0.6 * direction, stand + 0.27 * direction + (0, 1.32, 0)], 0.012, 8),
-        )
-
-    cage = np.array([0.62, 1.75, 0.55])
-    for a in np.linspace(0, np.pi, 13)[:-1]:
-        t = np.linspace(0, np.pi, 25)
-        dome = np.stack(
-            [0.24 * np.cos(t) * np.cos(a), 0.26 + 0.3 * np.sin(t), 0.24 * np.cos(t) * np.sin(a)], 1
-        )
-        wire = np.concatenate(
-            [[[dome[0, 0], 0, dome[0, 2]]], dome, [[dome[-1, 0], 0, dome[-1, 2]]]]
-        )
-        w.add("copper", tube(wire + cage, 0.0035, 5))
-    for y in (0.0, 0.13, 0.26):
-        w.add("copper", torus(0.24, 0.005, 48, 6).moved(*cage).moved(y=y))
-    w.add(
-        "copper",
-        cylinder(0.245, 0.015).moved(*cage),
-        rod(cage + (0, 0.56, 0), (cage[0], 3.6, cage[2]), 0.004, 5),
-    )
-    w.add("copper", rod(cage + (-0.2, 0.16, 0), cage + (0.2, 0.16, 0), 0.006, 6))
-
-    for x, z, y in ((-0.9, 1.4, 2.15), (1.55, 1.9, 2.05), (0.5, -1.9, 2.2), (-1.9, 2.9, 2.1)):
-        basket = parts.bowl(0.22, 0.2)
-        w.add("dark", basket.moved(x, y, z))
-        for a in (0.0, 2.094, 4.189):
-            w.add(
-                "dark",
-                rod(
-                    (x + 0.21 * np.sin(a), y + 0.2, z + 0.21 * np.cos(a)),
-                    (x, y + 0.85, z),
-                    0.003,
-                    5,
-                ),
-            )
-        w.add("dark", rod((x, y + 0.85, z), (x, 3.4, z), 0.003, 5))
-        for _ in range(16):
-            a, long = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.6)
-            out = np.array([np.sin(a), 0, np.cos(a)])
-            line = spline([np.zeros(3), 0.22 * out + (0, 0.08, 0), 0.3 * out - (0, long, 0)], 6) + [
-                x,
-                y + 0.2,
-                z,
-            ]
-            w.add("stem", tube(line, 0.003, 5))
-            pick = rng.integers(2, len(line), 12)
-            w.add(
-                broad,
-                parts.foliage(
-                    rng,
-                    line[pick],
-                    0.5 * out + rng.standard_normal((12, 3)) * 0.5 - [0, 0.5, 0],
-                    parts.leaf(),
-                    (0.05, 0.1),
-                ),
-            )
+    w.add("rail", _spiral_stair().moved(-1.05, 0, -1.5))
+    _plant_stand(w, rng, np.array([1.7, 0.0, -0.8]), (broad, fern))
+    w.add("copper", _bird_cage().moved(0.62, 1.75, 0.55))
+    w.add("copper", rod((0.62, 2.31, 0.55), (0.62, 3.6, 0.55), 0.004, 5))
+    for x, y, z in ((-0.9, 2.15, 1.4), (1.55, 2.05, 1.9), (0.5, 2.2, -1.9), (-1.9, 2.1, 2.9)):
+        _hanging_basket(w, rng, np.array([x, y, z]), broad)
     for x, z, tall, kind, count in (
         (-2.2, 0.2, 1.1, fern, 150),
         (2.1, -2.9, 2.0, fern, 260),
@@ -656,46 +606,13 @@ def glasshouse(w: World) -> None:
     ):
         materials = ("clay", "soil", "stem", kind)
         w.place(parts.potted_plant(rng, tall, count, 0.26, materials, 0.4), x, 0, z)
-    seat = np.array([-0.35, 0.0, 0.9])  # wire chair and table
-    for offset in np.linspace(-0.2, 0.2, 9):
-        back = [
-            (offset, 0.95, -0.26),
-            (offset, 0.55, -0.2),
-            (offset, 0.45, -0.16),
-            (offset, 0.44, 0.2),
-        ]
-        w.add("rail", tube(spline(np.array(back), 4), 0.004, 5).turned("y", 30).moved(*seat))
-    for z in np.linspace(-0.16, 0.2, 8):
-        w.add("rail", rod((-0.2, 0.445, z), (0.2, 0.445, z), 0.004, 5).turned("y", 30).moved(*seat))
-    w.add(
-        "rail",
-        tube([(-0.2, 0.95, -0.26), (0.2, 0.95, -0.26)], 0.01, 8).turned("y", 30).moved(*seat),
-    )
-    for sx in (-1, 1):
-        for sz in (-0.16, 0.2):
-            w.add(
-                "rail",
-                rod((sx * 0.24, 0, sz * 1.2), (sx * 0.2, 0.44, sz), 0.009, 8)
-                .turned("y", 30)
-                .moved(*seat),
-            )
-    w.add(
-        "rail",
-        *(
-            m.moved(0.45, 0, 1.2)
-            for m in (
-                cylinder(0.34, 0.012, 48).moved(y=0.7),
-                rod((0, 0, 0), (0, 0.7, 0), 0.02),
-                torus(0.22, 0.012, 40, 8).moved(y=0.02),
-            )
-        ),
-    )
-    w.add(
-        "copper",
-        lathe(
-            [(0, 0), (0.07, 0), (0.08, 0.1), (0.05, 0.13), (0.045, 0.12), (0.07, 0.09), (0, 0.02)],
-            32,
-            smooth=3,
-        ).moved(0.45, 0.712, 1.2),
-    )
+    w.add("rail", _wire_chair().turned("y", 30).moved(-0.35, 0, 0.9))
+    small_table = [
+        cylinder(0.34, 0.012, 48).moved(y=0.7),
+        rod((0, 0, 0), (0, 0.7, 0), 0.02),
+        torus(0.22, 0.012, 40, 8).moved(y=0.02),
+    ]
+    w.add("rail", join(small_table).moved(0.45, 0, 1.2))
+    cup = [(0, 0), (0.07, 0), (0.08, 0.1), (0.05, 0.13), (0.045, 0.12), (0.07, 0.09), (0, 0.02)]
+    w.add("copper", lathe(cup, 32, smooth=3).moved(0.45, 0.712, 1.2))
     w.add("copper", sphere(0.03).moved(0.62, 0.742, 1.12))

@@ -316,7 +316,7 @@ def leaf(length: float = 1.0, width: float = 0.4, droop: float = 0.25) -> Mesh:
             length * t,
         )
 
-    return surface(function, 4, 6).flipped()
+    return surface(function, 2, 4).flipped()  # few quads: scenes have thousands of leaves
 
 
 def foliage(

@@ -172,7 +172,8 @@ def as_dict(
     """Return a built-in scene as a dictionary for ``mi.load_dict``, free to be edited.
 
     A Mitsuba variant must be set, because transforms and bitmaps are Mitsuba objects. Meshes are
-    PLY files in a directory that lives as long as this process.
+    PLY files in a directory that lives as long as this process. Give ``optimize=False`` to
+    ``mi.load_dict``, as :func:`load` does, where the same seed has to give the same image.
 
     Args:
         name: One of :func:`names`.
@@ -196,7 +197,7 @@ def as_dict(
     Example:
         >>> scene = as_dict("glass-bar", width=320)  # doctest: +SKIP
         >>> scene["brass"] = {"type": "diffuse"}  # doctest: +SKIP
-        >>> mi.load_dict(scene)  # doctest: +SKIP
+        >>> mi.load_dict(scene, optimize=False)  # doctest: +SKIP
     """
     entry = _entry(name)
     columns, rows = _size(entry.info, width, height)

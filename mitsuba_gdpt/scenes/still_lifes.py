@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mitsuba_gdpt.scenes import parts
@@ -200,20 +202,20 @@ def _piece(kind: str) -> Mesh:
         ] + [(r, height + y) for r, y in collar]
 
     if kind == "pawn":
-        body = lathe(foot + stem(0.85, 0.15), 40, smooth=4)
+        body = lathe(foot + stem(0.85, 0.15), 32, smooth=3)
         return join([body, sphere(0.22, 32).moved(y=1.08)])
     if kind == "rook":
-        body = lathe([*foot, *stem(0.95, 0.22), (0.3, 1.08), (0.32, 1.1)], 40, smooth=4)
+        body = lathe([*foot, *stem(0.95, 0.22), (0.3, 1.08), (0.32, 1.1)], 32, smooth=3)
         crown = lathe([(0.32, 1.1), (0.34, 1.38), (0.24, 1.38), (0.22, 1.22), (0, 1.22)], 40)
         return join([body, crown])
     if kind == "bishop":
-        body = lathe(foot + stem(1.2, 0.16), 40, smooth=4)
+        body = lathe(foot + stem(1.2, 0.16), 32, smooth=3)
         mitre = lathe(
-            [(0.0, 1.25), (0.2, 1.35), (0.22, 1.5), (0.12, 1.72), (0, 1.82)], 40, smooth=5
+            [(0.0, 1.25), (0.2, 1.35), (0.22, 1.5), (0.12, 1.72), (0, 1.82)], 32, smooth=4
         )
         return join([body, mitre, sphere(0.06, 20).moved(y=1.86)])
     if kind == "knight":
-        body = lathe([*foot, (0.24, 0.42), (0.27, 0.5), (0.0, 0.52)], 40, smooth=3)
+        body = lathe([*foot, (0.24, 0.42), (0.27, 0.5), (0.0, 0.52)], 32, smooth=3)
         neck = [
             (-0.22, 0.45),
             (0.2, 0.45),
@@ -227,7 +229,7 @@ def _piece(kind: str) -> Mesh:
         return join([body, extrude(neck, 0.26).moved(z=-0.13), extrude(muzzle, 0.2).moved(z=-0.1)])
     if kind == "queen":
         body = lathe(
-            [*foot, *stem(1.45, 0.17), (0.2, 1.6), (0.3, 1.86), (0.2, 1.86), (0, 1.8)], 40, smooth=4
+            [*foot, *stem(1.45, 0.17), (0.2, 1.6), (0.3, 1.86), (0.2, 1.86), (0, 1.8)], 32, smooth=3
         )
         pearls = [
             sphere(0.05, 16).moved(0.27 * np.sin(a), 1.88, 0.27 * np.cos(a))
@@ -235,7 +237,7 @@ def _piece(kind: str) -> Mesh:
         ]
         return join([body, *pearls, sphere(0.08, 20).moved(y=1.9)])
     body = lathe(
-        [*foot, *stem(1.55, 0.18), (0.22, 1.7), (0.29, 1.98), (0.18, 2.02), (0, 2.04)], 40, smooth=4
+        [*foot, *stem(1.55, 0.18), (0.22, 1.7), (0.29, 1.98), (0.18, 2.02), (0, 2.04)], 32, smooth=3
     )
     cross = [
         box((-0.04, 2.0, -0.04), (0.04, 2.34, 0.04), 0.01),
@@ -291,7 +293,7 @@ def chess(w: World) -> None:
     w.add("wall", quad((-5, -0.9, 3), (9, 0, 0), (0, 0, -5.6)))
     w.add("shelf", box((-4, 0.3, -2.6), (3, 0.33, -2.3)), box((-4, -0.32, -2.6), (3, -0.28, -2.3)))
     for k, x in enumerate(np.linspace(-3.4, 1.2, 14)):
-        vase = parts.vase(k, 0.3)
+        vase = parts.vase(k, 0.3, segments=32)
         w.add(("metal", "white", "black")[k % 3], vase.moved(x, 0.33 if k % 2 else -0.28, -2.45))
     rng = np.random.default_rng(88)
     for k in range(30):
@@ -398,7 +400,7 @@ def spectral_bench(w: World) -> None:
 
 @scene(
     title="Light steps",
-    tags=("glossy", "mis", "many-lights"),
+    tags=("glossy", "mis"),
     camera=Camera((0.0, 2.05, 6.6), (0.0, 1.3, -1.5), fov=44),
 )
 def light_steps(w: World) -> None:
@@ -438,14 +440,12 @@ def light_steps(w: World) -> None:
 
         top = surface(tread, 96, 4)
         w.add(f"step_{k}", top, top.flipped().moved(y=-0.05))
-        riser = surface(
-            lambda s, t, f=tread: (
-                f(s, 0 * t)[:1] + (f(s, 0 * t)[1] - t * f(s, 0 * t)[1],) + f(s, 0 * t)[2:]
-            ),
-            96,
-            1,
-        )
-        w.add("riser", riser)
+
+        def riser(s: Floats, t: Floats, front: Any = tread) -> tuple[Floats, ...]:
+            x, y, z = front(s, 0 * t)
+            return x, y * (1 - t), z
+
+        w.add("riser", surface(riser, 96, 1))
     orbs = (
         (-2.3, 0.03, 2300),
         (-1.35, 0.075, 3200),
