@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mitsuba_gdpt  # noqa: F401  (registers the integrator)
 from tests.statistical.bias import Finding, compare_renders
 from tests.statistical.cases import CASES, Case
 
@@ -71,8 +72,6 @@ if __name__ == "__main__":
     import time
 
     import mitsuba as mi
-
-    import mitsuba_gdpt  # noqa: F401
 
     scale = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 1
     wanted = [name for name in sys.argv[1:] if not name.isdigit()]
