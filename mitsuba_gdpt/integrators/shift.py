@@ -142,7 +142,7 @@ def advance(
         return dr.if_stmt(
             (o, C, step),
             o.mode == REPLAY,
-            lambda o, C, step: (o, *_at_own_vertex(scene, ctx, o, b, hide)),
+            lambda o, C, step: (o, *_at_own_vertex(scene, ctx, o, step, b, hide)),
             lambda o, C, step: (o, *_at_shared_vertex(ctx, o, b)),
             label="unconnected",
         )[1:]
@@ -172,11 +172,12 @@ def advance(
 
 
 def _at_own_vertex(
-    scene: mi.Scene, ctx: mi.BSDFContext, o: Offset, b: Bounce, hide: bool
+    scene: mi.Scene, ctx: mi.BSDFContext, o: Offset, step: _Step, b: Bounce, hide: bool
 ) -> tuple[Any, _Step]:
     """Offset path at a vertex y_k of its own: light sampling, then reconnect or replay.
 
-    Returns its light-sampling contribution (Spectrum) and the step to the next vertex.
+    Returns its light-sampling contribution (Spectrum) and the step to the next vertex, which
+    replaces ``step``.
     """
     si = o.hit.compute_surface_interaction(o.ray, mi.RayFlags.All)
     bsdf = si.bsdf()
@@ -196,28 +197,13 @@ def _at_own_vertex(
     both_rough = b.rough & rough
     connect = b.alive & ~b.delta & both_rough & b.next_connectable
     _, step = dr.if_stmt(
-        (o, _dead(o)),
+        (o, step),
         connect,
         lambda o, step: (o, _reconnect(scene, ctx, o, si, bsdf, b)),
         lambda o, step: (o, _replay(scene, ctx, o, si, bsdf, both_rough, b, hide)),
         label="reconnect",
     )
     return C, step
-
-
-def _dead(o: Offset) -> _Step:
-    return _Step(
-        Offset(
-            mode=mi.UInt32(DEAD),
-            ray=mi.Ray3f(o.ray),
-            hit=mi.PreliminaryIntersection3f(o.hit),
-            T=mi.Spectrum(0),
-            r=mi.Float(0),
-            eta=mi.Float(1),
-            met_surface=mi.Bool(o.met_surface),
-        ),
-        mi.Spectrum(0),
-    )
 
 
 def _reconnect(
