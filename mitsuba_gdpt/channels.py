@@ -74,10 +74,12 @@ OPTIONAL: tuple[Buffer, ...] = (
     Buffer("roughness", ("I",), "0 (mirror) .. 1 (diffuse) at the feature vertex"),
 )
 
-#: Present with ``variances=True``: variance of the pixel mean, averaged over the components.
+#: Present with ``variances=True``: variance of the pixel mean, averaged over the components. Those
+#: of the core buffers always, those of diffuse and specular where these are.
 VARIANCES: tuple[Buffer, ...] = tuple(
     Buffer(b.name + VARIANCE_SUFFIX, ("var",), f"variance of the pixel mean of {b.name}")
-    for b in CORE
+    for b in (*CORE, *OPTIONAL)
+    if b in CORE or b.name in ("diffuse", "specular")
 )
 
 _BY_NAME = {b.name: b for b in (*CORE, *OPTIONAL, *VARIANCES)}
@@ -100,7 +102,8 @@ class Layout:
 
         Args:
             features: Names out of :data:`OPTIONAL`, in any order.
-            variances: Append one variance channel per core buffer.
+            variances: Append one variance channel per core buffer, and per diffuse and specular
+                buffer that is wanted.
 
         Raises:
             ConfigError: A name is unknown.
@@ -113,7 +116,8 @@ class Layout:
                 f"expected a comma-separated choice of: {', '.join(sorted(known))}"
             )
         optional = tuple(b for b in OPTIONAL if b.name in wanted)
-        return cls(CORE + optional + (VARIANCES if variances else ()))
+        present = {b.name + VARIANCE_SUFFIX for b in CORE + optional} if variances else set()
+        return cls(CORE + optional + tuple(b for b in VARIANCES if b.name in present))
 
     @classmethod
     def from_channels(cls, names: Sequence[str]) -> Layout:

@@ -11,8 +11,7 @@ readers must go by name. A file appears under its final name only when it is com
 from __future__ import annotations
 
 import os
-import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mitsuba_gdpt.errors import FormatError, LayoutError, NonFiniteError
+from mitsuba_gdpt.files import replace_file
 
 #: Layer that holds a reconstructed image beside the buffers that it was made from.
 DENOISED = "denoised"
@@ -114,7 +114,7 @@ def write(
         "type": OpenEXR.scanlineimage,
     }
     header.update({METADATA_PREFIX + key: str(value) for key, value in (metadata or {}).items()})
-    _atomically(path, lambda temporary: OpenEXR.File(header, pixels).write(str(temporary)))
+    replace_file(path, lambda temporary: OpenEXR.File(header, pixels).write(str(temporary)))
 
 
 def read_image(path: str | os.PathLike[str], layer: str = "") -> NDArray[np.float32]:
@@ -176,15 +176,28 @@ def write_png(path: str | os.PathLike[str], image: Any, *, exposure: float = 0.0
         LayoutError: ``image`` has another shape.
         NonFiniteError: ``image`` contains NaN or infinity, which no 8-bit value could show.
     """
+    try:
+        picture = Image.fromarray(to_8bit(image, exposure=exposure))
+    except (LayoutError, NonFiniteError) as error:
+        raise type(error)(f"{path}: {error}") from error
+    replace_file(path, lambda temporary: picture.save(temporary, format="PNG"))
+
+
+def to_8bit(image: Any, *, exposure: float = 0.0) -> NDArray[np.uint8]:
+    """Encode a scene-linear (H, W, 3) image as 8-bit sRGB; see :func:`write_png`.
+
+    Raises:
+        LayoutError: ``image`` has another shape.
+        NonFiniteError: ``image`` contains NaN or infinity.
+    """
     array = _as_rgb(image)
     if bad := int(np.count_nonzero(~np.isfinite(array).all(axis=-1))):
         raise NonFiniteError(
-            f"{path}: {bad} of {array.shape[0] * array.shape[1]} pixels are NaN or infinite; "
+            f"{bad} of {array.shape[0] * array.shape[1]} pixels are NaN or infinite; "
             f"a PNG needs finite values. Write an EXR to look at them"
         )
     encoded = linear_to_srgb(array * np.float32(2.0**exposure))
-    picture = Image.fromarray((encoded * 255 + 0.5).astype(np.uint8))
-    _atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
+    return (encoded * 255 + 0.5).astype(np.uint8)
 
 
 def linear_to_srgb(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -260,21 +273,3 @@ def _open(path: str | os.PathLike[str], header_only: bool = False) -> Any:
         return OpenEXR.File(str(path), separate_channels=True, header_only=header_only)
     except (RuntimeError, ValueError) as error:
         raise FormatError(f"{path}: cannot read this EXR file: {error}") from error
-
-
-def _atomically(path: str | os.PathLike[str], write_to: Callable[[Path], object]) -> None:
-    """Let ``write_to`` fill a temporary file beside ``path``, then rename it.
-
-    Not made by ``tempfile``, whose files only the owner may read.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FormatError(f"{path}: the folder {path.parent} does not exist; create it first")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        write_to(temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        raise FormatError(f"{path}: cannot write this file: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -52,9 +52,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _has_cuda() -> bool:
-    from mitsuba_gdpt.cli import session
+    from mitsuba_gdpt import rendering
 
-    return session.works("cuda_ad_rgb")
+    return rendering.works("cuda_ad_rgb")
 
 
 @pytest.fixture(scope="session")

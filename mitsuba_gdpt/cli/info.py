@@ -8,9 +8,8 @@ import platform
 import sys
 from pathlib import Path
 
-from mitsuba_gdpt import _llvm
+from mitsuba_gdpt import _llvm, rendering
 from mitsuba_gdpt._version import __version__
-from mitsuba_gdpt.cli import session
 
 #: Distributions whose versions matter, besides Mitsuba and Dr.Jit.
 _LIBRARIES = ("torch", "numpy", "OpenEXR", "pillow", "typer", "rich", "karellen-llvm-core")
@@ -64,12 +63,12 @@ def _mitsuba() -> list[tuple[str, str]]:
         llvm += ", found by Dr.Jit itself"
     if problem := _llvm.problem():
         llvm += f"; PROBLEM: {problem}"
-    supported = session.supported_variants()
-    variants = [v for v in supported if session.works(v)]
+    supported = rendering.supported_variants()
+    variants = [v for v in supported if rendering.works(v)]
     return [
         ("Mitsuba", f"{mi.__version__}, Dr.Jit {dr.__version__}"),
         ("LLVM", llvm),
-        ("CUDA", "found by Dr.Jit" if session.works("cuda_ad_rgb") else "not found by Dr.Jit"),
+        ("CUDA", "found by Dr.Jit" if rendering.works("cuda_ad_rgb") else "not found by Dr.Jit"),
         ("variants", ", ".join(variants) or f"none works, of {', '.join(supported)}"),
         ("threads", f"Dr.Jit {dr.thread_count()}"),
     ]

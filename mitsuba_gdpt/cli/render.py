@@ -116,13 +116,13 @@ def render(
     parameters = options.key_values(define, "-D")
     denoiser_options = options.denoiser_options(option)
 
-    from mitsuba_gdpt.cli import pipeline, session
-    from mitsuba_gdpt.cli.source import open_source
+    from mitsuba_gdpt import rendering
+    from mitsuba_gdpt.cli import session
 
     watch = session.Stopwatch()
-    variant = session.set_variant(variant)
+    variant = rendering.set_variant(variant)
     with watch.part("load"):
-        source = open_source(scene, width=width, height=height, parameters=parameters)
+        source = rendering.open_source(scene, width=width, height=height, parameters=parameters)
         source.sensor(sensor)
     given = {
         "max_depth": max_depth,
@@ -132,13 +132,13 @@ def render(
         "features": features,
         "variances": variances,
     }
-    integrator = pipeline.make_integrator(
+    integrator = rendering.make_integrator(
         source.integrator | {key: value for key, value in given.items() if value is not None}
     )
     from mitsuba_gdpt import denoisers, exr  # denoisers brings torch
 
     method = denoise or denoisers.DEFAULT_METHOD
-    pipeline.check_method(method, denoiser_options, integrator.layout)
+    denoisers.check_method(method, denoiser_options, integrator.layout)
 
     metadata = {
         "version": __version__,
@@ -150,7 +150,7 @@ def render(
     }
     with session.progress_bar():
         with watch.part("render"):
-            buffers = pipeline.render(source, integrator, spp=spp, seed=seed, sensor=sensor)
+            buffers = rendering.render(source, integrator, spp=spp, seed=seed, sensor=sensor)
         try:
             with watch.part("denoise"):
                 image = denoisers.denoise(buffers, method, **denoiser_options).cpu()

@@ -14,8 +14,6 @@ from mitsuba_gdpt.errors import ConfigError
 if TYPE_CHECKING:
     from mitsuba_gdpt.scenes import SceneInfo
 
-_SHEET_COLUMNS, _GAP, _CAPTION = 3, 8, 20
-
 
 def scenes(
     names: Annotated[
@@ -65,47 +63,24 @@ def _render(
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"cannot write into {folder}: it is not a folder")
 
-    from mitsuba_gdpt import exr
-    from mitsuba_gdpt.cli import pipeline, session
-    from mitsuba_gdpt.cli.source import BUILTIN, open_source
+    from mitsuba_gdpt import exr, rendering
+    from mitsuba_gdpt.cli import session
     from mitsuba_gdpt.denoisers import denoise
+    from mitsuba_gdpt.report import contact_sheet
 
-    session.set_variant(variant)
+    rendering.set_variant(variant)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for info in chosen:
         watch = session.Stopwatch()
         with session.progress_bar(), watch.part("all"):
-            source = open_source(f"{BUILTIN}{info.name}", width=width)
-            integrator = pipeline.make_integrator(source.integrator)
-            image = denoise(pipeline.render(source, integrator, spp=spp))
+            source = rendering.open_source(f"{rendering.BUILTIN}{info.name}", width=width)
+            integrator = rendering.make_integrator(source.integrator)
+            image = denoise(rendering.render(source, integrator, spp=spp))
             path = folder / f"{info.name}.png"
             exr.write_png(path, image, exposure=math.log2(source.exposure))
         paths.append(path)
         print(f"{path}: {spp} spp, {watch.seconds['all']:.1f} s")
     sheet = folder / "contact-sheet.png"
-    _contact_sheet(paths, sheet)
+    contact_sheet({path.stem: path for path in paths}, sheet)
     print(sheet)
-
-
-def _contact_sheet(paths: list[Path], target: Path) -> None:
-    """Arrange pictures of equal width in a grid, each with its name below."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    pictures = [Image.open(path).convert("RGB") for path in paths]
-    columns = min(_SHEET_COLUMNS, len(pictures))
-    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
-    cell = max(picture.width for picture in pictures)
-    heights = [max(picture.height for picture in row) + _CAPTION + _GAP for row in rows]
-    size = (columns * (cell + _GAP) + _GAP, sum(heights) + _GAP)
-    sheet = Image.new("RGB", size, (24, 24, 24))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    captions = iter(path.stem for path in paths)
-    top = _GAP
-    for row, height in zip(rows, heights, strict=True):
-        for column, picture in enumerate(row):
-            left = _GAP + column * (cell + _GAP)
-            sheet.paste(picture, (left, top))
-            draw.text((left, top + picture.height + 2), next(captions), (220, 220, 220), font)
-        top += height
-    sheet.save(target)

@@ -1,4 +1,4 @@
-"""What a command needs around its work: variant, progress bar, clock and memory."""
+"""What a command needs around its work: progress bar, clock and memory."""
 
 from __future__ import annotations
 
@@ -9,65 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mitsuba_gdpt import _llvm, progress
-from mitsuba_gdpt.errors import ConfigError, VariantError
+from mitsuba_gdpt import progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-
-#: Tried in this order where the user names none.
-PREFERRED = ("cuda_ad_rgb", "llvm_ad_rgb")
-
-
-def supported_variants() -> list[str]:
-    """Return the variants that ``gdpt`` is made for, whether or not they work on this machine."""
-    import mitsuba as mi
-
-    return [v for v in mi.variants() if v.startswith(("cuda", "llvm")) and "polarized" not in v]
-
-
-def works(variant: str) -> bool:
-    """Tell whether this machine can run a Mitsuba variant."""
-    import drjit as dr
-
-    if variant.startswith("llvm"):
-        return _llvm.problem() is None
-    if variant.startswith("cuda"):
-        _llvm.loaded_version()  # waits for Dr.Jit's start-up thread
-        return bool(dr.has_backend(dr.JitBackend.CUDA))
-    return True
-
-
-def set_variant(name: str | None) -> str:
-    """Set a Mitsuba variant for the rest of the process.
-
-    Args:
-        name: Variant, or None for the first of :data:`PREFERRED` that works.
-
-    Returns:
-        The name of the variant that was set.
-
-    Raises:
-        ConfigError: There is no such variant.
-        VariantError: ``gdpt`` does not support it, or this machine does not.
-        LLVMError: It needs LLVM, and there is no good one.
-    """
-    import mitsuba as mi
-
-    if name is None:
-        name = next(filter(works, PREFERRED), PREFERRED[-1])
-    supported = supported_variants()
-    if name not in mi.variants():
-        raise ConfigError(f"there is no variant {name!r}; choose: {', '.join(supported)}")
-    if name not in supported:
-        raise VariantError(
-            f"gdpt does not support the variant {name!r}; choose: {', '.join(supported)}"
-        )
-    _llvm.require(name)
-    if not works(name):
-        raise VariantError(f"the variant {name!r} needs an NVIDIA GPU, and Dr.Jit found none")
-    mi.set_variant(name)
-    return name
 
 
 class _BarTask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,20 @@ import torch
 import torch.utils.dlpack
 
 from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, is_bitmap
+from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import poisson as poisson  # registers its methods
 from mitsuba_gdpt.denoisers.registry import Method, find, methods, register, requires_package
 
-__all__ = ["DEFAULT_METHOD", "Method", "denoise", "find", "methods", "register", "requires_package"]
+__all__ = [
+    "DEFAULT_METHOD",
+    "Method",
+    "check_method",
+    "denoise",
+    "find",
+    "methods",
+    "register",
+    "requires_package",
+]
 
 #: The method that ``denoise(buffers)`` uses.
 DEFAULT_METHOD = "poisson-l1"
@@ -59,6 +70,16 @@ def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **op
 def _primal(buffers: FrameBuffers) -> torch.Tensor:
     """Return a copy of the primal, (H, W, 3)."""
     return buffers["primal"].clone(memory_format=torch.contiguous_format)
+
+
+def check_method(method: str, options: Mapping[str, Any], layout: Layout) -> None:
+    """Try a method on four black pixels, before hours go into rendering.
+
+    Raises:
+        GDPTError: The method or one of its options is unknown, a buffer that it needs would be
+            missing, or it cannot run on this machine.
+    """
+    denoise(torch.zeros(2, 2, layout.count), method, layout=layout, **options)
 
 
 def _same_kind(image: torch.Tensor, source: Any) -> Any:

@@ -53,8 +53,9 @@ def make_plugin() -> type:
              roughness. (Default: none)
          * - variances
            - |bool|
-           - Append the variance of the pixel mean of each core buffer; needs enough samples that
-             every estimate has at least two. (Default: false)
+           - Append the variance of the pixel mean of each core buffer, and of diffuse and specular
+             where they are wanted; needs enough samples that every estimate has at least two.
+             (Default: false)
          * - shared_subpixel
            - |bool|
            - Pinhole cameras: use one sub-pixel position per sample index in all pixels, so that

@@ -15,8 +15,8 @@ from mitsuba_gdpt import Layout, exr, scenes
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.cli.options import denoiser_options, key_values
-from mitsuba_gdpt.cli.source import plain
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.rendering import plain
 
 SCENE = scenes.names()[0]
 
@@ -379,12 +379,11 @@ def test_rendered_buffers_survive_a_failing_denoiser(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mitsuba_gdpt import denoisers
-    from mitsuba_gdpt.cli import pipeline
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("out of soap")
 
-    monkeypatch.setattr(pipeline, "check_method", lambda *_: None)
+    monkeypatch.setattr(denoisers, "check_method", lambda *_: None)
     monkeypatch.setattr(denoisers, "denoise", fail)
     path = tmp_path / "a.exr"
     done = run("render", write_scene(tmp_path), "--spp", 1, "-o", path)

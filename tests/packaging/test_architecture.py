@@ -17,12 +17,13 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 #: Top-level parts of the package, lowest first; a part may import from the layers below its own.
 LAYERS = (
     {"errors", "_version"},
-    {"channels", "progress", "_llvm"},
+    {"channels", "progress", "files", "_llvm"},
     {"exr"},
     {"buffers"},
     {"integrators", "denoisers", "metrics", "scenes"},
+    {"rendering", "report", "execution"},
     {"data"},
-    {"training", "batch", "report"},
+    {"training", "batch", "evaluation"},
     {"cli"},
     {PACKAGE, "__main__"},  # the public API in __init__.py
 )
@@ -36,6 +37,7 @@ FORBIDDEN_AT_IMPORT = {
     "_llvm": {"torch", "mitsuba", "drjit"},
     "integrators": {"torch"},
     "scenes": {"torch"},
+    "rendering": {"torch", "mitsuba", "drjit"},
     "denoisers": {"mitsuba", "drjit"},
     "metrics": {"mitsuba", "drjit"},
     "cli": {"torch"},

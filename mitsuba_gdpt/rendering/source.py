@@ -1,4 +1,4 @@
-"""Scenes for the command line: Mitsuba XML files and built-in ones, in the size that is wanted."""
+"""Scenes from anywhere: Mitsuba XML files and built-in ones, in the size that is wanted."""
 
 from __future__ import annotations
 

@@ -1,18 +1,17 @@
-"""Render and reconstruct, with the errors of Mitsuba's plugin loader turned into ours."""
+"""One frame of a scene as named buffers; errors of Mitsuba's plugin loader become ours."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mitsuba_gdpt.cli.source import Source, plain
 from mitsuba_gdpt.errors import ConfigError, GDPTError
+from mitsuba_gdpt.rendering.source import Source, plain
 
 if TYPE_CHECKING:
     import mitsuba as mi
 
     from mitsuba_gdpt.buffers import FrameBuffers
-    from mitsuba_gdpt.channels import Layout
 
 
 def make_integrator(parameters: Mapping[str, Any]) -> mi.Integrator:
@@ -28,20 +27,6 @@ def make_integrator(parameters: Mapping[str, Any]) -> mi.Integrator:
     except RuntimeError as error:
         # Whatever a plugin's constructor raises, Mitsuba makes a RuntimeError of it.
         raise ConfigError(plain(error)) from error
-
-
-def check_method(method: str, options: Mapping[str, Any], layout: Layout) -> None:
-    """Try a denoising method on four black pixels, before hours go into rendering.
-
-    Raises:
-        GDPTError: The method or one of its options is unknown, a buffer that it needs would be
-            missing, or it cannot run on this machine.
-    """
-    import torch
-
-    from mitsuba_gdpt.denoisers import denoise
-
-    denoise(torch.zeros(2, 2, layout.count), method, layout=layout, **options)
 
 
 def render(

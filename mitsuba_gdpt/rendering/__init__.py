@@ -1,0 +1,23 @@
+"""From a scene file or the name of a built-in scene to named buffers.
+
+What the command line, the evaluation and the rendering of data sets share. Imports neither torch
+nor Mitsuba before something is rendered.
+"""
+
+from __future__ import annotations
+
+from mitsuba_gdpt.rendering.frame import make_integrator, render
+from mitsuba_gdpt.rendering.source import BUILTIN, Source, open_source, plain
+from mitsuba_gdpt.rendering.variants import set_variant, supported_variants, works
+
+__all__ = [
+    "BUILTIN",
+    "Source",
+    "make_integrator",
+    "open_source",
+    "plain",
+    "render",
+    "set_variant",
+    "supported_variants",
+    "works",
+]
