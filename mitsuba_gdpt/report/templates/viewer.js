@@ -74,7 +74,7 @@ const flipOf = (image) => cache.get(image.flip, (bytes) => bytes);
 
 // Whether a map can be shown for an image; otherwise the image itself is.
 function mapFor(image) {
-  if (state.map === "error" && referenceImage()) return "error";
+  if (state.map === "error" && referenceImage() && !image.reference) return "error";
   if (state.map === "flip" && image.flip !== null) return "flip";
   return "image";
 }
@@ -354,6 +354,9 @@ function drawReadout() {
   element("readout-hint").hidden = Boolean(inside);
   element("readout").hidden = !inside;
   if (!inside) return;
+  const heading = element("readout").tHead.rows[0].cells[4];
+  heading.textContent = state.map === "flip" ? "FLIP" : "error";
+  heading.title = state.map === "flip" ? "" : "squared relative error, mean of R, G, B";
   const rows = labels.map((label) => {
     const image = imageOf(label);
     const values = readPixel(image, ...pixel);
@@ -377,8 +380,8 @@ function drawReadout() {
     }
     const cell = row.insertCell();
     cell.className = "error";
-    cell.textContent = image.reference || Number.isNaN(values.error) ? "" : formatError(values.error);
-    if (!Number.isNaN(values.flip)) cell.title = `FLIP ${values.flip.toFixed(3)}`;
+    const error = state.map === "flip" ? values.flip : values.error;
+    cell.textContent = image.reference || Number.isNaN(error) ? "" : formatError(error);
     return row;
   });
   body.replaceChildren(...rows);
@@ -482,7 +485,10 @@ function insetFigure(label, rectangle) {
   crop.getContext("2d").drawImage(pictureOf(image), x, y, w, h, 0, 0, w, h);
   button.append(crop);
   const caption = document.createElement("figcaption");
-  caption.append(dot(label), label);
+  const name = document.createElement("span");
+  name.className = "label";
+  name.textContent = label;
+  caption.append(dot(label), name);
   const error = meanError(image, rectangle);
   if (error !== null) {
     const value = document.createElement("span");
@@ -869,7 +875,11 @@ stage.addEventListener("pointermove", (event) => {
 
 function release(event) {
   const at = touches.get(event.pointerId);
-  if (!touches.delete(event.pointerId) || touches.size) return;
+  if (!touches.delete(event.pointerId)) return;
+  if (touches.size) {
+    gesture = { kind: "pan", from: [...touches.values()][0] }; // one finger of a pinch is left
+    return;
+  }
   const { kind, from, image } = gesture;
   gesture = null;
   rubber.hidden = true;
