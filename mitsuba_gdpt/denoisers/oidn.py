@@ -49,7 +49,7 @@ _LEAST_WEIGHTS = 64  # bytes; the library reads the header of any blob without l
 def oidn(
     buffers: FrameBuffers,
     *,
-    aux: str = "prefiltered",
+    aux: str | None = "prefiltered",
     quality: str = "high",
     hdr: bool = True,
     weights: str | os.PathLike[str] | None = None,
@@ -64,7 +64,8 @@ def oidn(
             values of the primal count as 0: the networks know non-negative radiance only, and the
             library clamps on the way in.
         aux: "prefiltered": denoise albedo and normal first, each with the network made for it, and
-            take them for free of noise. "raw": take them as rendered. "none": do without.
+            take them for free of noise. "raw": take them as rendered. "none" (or None, which is
+            what the command line makes of it): do without.
         quality: "high", "balanced" or "fast", for all networks that run.
         hdr: Take the primal as radiance without an upper bound; otherwise it is clamped to [0, 1].
         weights: File of weights for the main network (``.tza``), as the training toolkit of
@@ -81,6 +82,7 @@ def oidn(
         LayoutError: ``aux`` asks for buffers that are missing.
         FormatError: ``weights`` does not exist, is damaged, or is for other inputs.
     """
+    aux = "none" if aux is None else aux
     _check_choice("aux", aux, AUX)
     _check_choice("quality", quality, QUALITIES)
     if input_scale is not None and not (math.isfinite(input_scale) and input_scale > 0):

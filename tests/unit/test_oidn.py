@@ -94,6 +94,14 @@ def test_denoises() -> None:
     assert after < before / 10
 
 
+def test_none_on_the_command_line() -> None:
+    from mitsuba_gdpt.cli.options import denoiser_options
+
+    frame = noisy()
+    options = denoiser_options(["aux=none", "quality=fast"])
+    assert torch.equal(denoise(frame, "oidn", **options), directly(frame, "none", "fast"))
+
+
 def test_input_scale() -> None:
     frame = noisy()
     image = denoise(frame, "oidn", aux="raw", input_scale=0.25)
