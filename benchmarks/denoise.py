@@ -99,7 +99,7 @@ def latencies(frame: Any, able: dict[str, Any], repeats: int) -> dict[str, list[
 def peak_memory(name: str, size: str) -> float:
     """Return MB that one call adds to the peak resident set of a fresh process."""
     command = [sys.executable, __file__, name, "--size", size, "--memory-of-this-process"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
