@@ -212,7 +212,7 @@ class DarcFile:
         """
         if self._names_at is None:
             return {}
-        self._file.seek(self._names_at)
+        self._seek(self._names_at, "the map of names")
         blob = self._file.read(_MOST_NAME_BYTES + 1)
         if len(blob) > _MOST_NAME_BYTES:
             raise FormatError(f"{self.path}: the map of names is over {_MOST_NAME_BYTES} bytes")
@@ -310,13 +310,15 @@ class _Inert:
         self.state = state
 
 
-#: What NumPy writes when it pickles an array that holds a dictionary, by old and new module name.
+#: What pickles of a NumPy array that holds a dictionary refer to: modules by old and new name, and
+#: the detour that old protocols take for bytes.
 _NUMPY_PICKLES = {
     (module, name)
     for module, names in {
         "numpy.core.multiarray": ("_reconstruct", "scalar"),
         "numpy._core.multiarray": ("_reconstruct", "scalar"),
         "numpy": ("ndarray", "dtype"),
+        "_codecs": ("encode",),
     }.items()
     for name in names
 }
@@ -360,19 +362,25 @@ def _read_names(blob: bytes) -> dict[str, int]:
 
 
 def _text(name: Any) -> str:
-    if isinstance(name, bytes):
-        return name.decode()
-    if not isinstance(name, str):
-        raise FormatError(f"a name is a {type(name).__name__}; expected text")
-    return name
+    if isinstance(name, str):
+        return name
+    return _bytes(name).decode()
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, _Inert) and value.arguments[1:] == ("latin1",):  # encode(text, "latin1")
+        return str(value.arguments[0]).encode("latin1")
+    if not isinstance(value, bytes):
+        raise FormatError(f"got a {type(value).__name__}; expected text")
+    return value
 
 
 def _integer(value: Any) -> int:
     if isinstance(value, _Inert) and len(value.arguments) == 2:  # scalar(dtype, bytes)
         dtype, data = value.arguments
-        kind = dtype.arguments[0] if isinstance(dtype, _Inert) else ""
-        if isinstance(data, bytes) and kind in ("i4", "i8", "u4", "u8"):
-            return int.from_bytes(data, "little", signed=kind.startswith("i"))
+        kind = dtype.arguments[0] if isinstance(dtype, _Inert) and dtype.arguments else ""
+        if kind in ("i4", "i8", "u4", "u8"):
+            return int.from_bytes(_bytes(data), "little", signed=kind.startswith("i"))
     if not isinstance(value, int):
         raise FormatError(f"an array number is a {type(value).__name__}; expected an integer")
     return value
