@@ -11,7 +11,9 @@ import torch.utils.dlpack
 
 from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, is_bitmap
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import poisson as poisson  # registers its methods
+from mitsuba_gdpt.denoisers import oidn as oidn  # registers its methods, like those below
+from mitsuba_gdpt.denoisers import optix as optix
+from mitsuba_gdpt.denoisers import poisson as poisson
 from mitsuba_gdpt.denoisers.registry import Method, find, methods, register, requires_package
 
 __all__ = [
