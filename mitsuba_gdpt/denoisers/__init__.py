@@ -11,7 +11,8 @@ import torch.utils.dlpack
 
 from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, is_bitmap
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import oidn as oidn  # registers its methods, like those below
+from mitsuba_gdpt.denoisers import nfor as nfor  # registers its methods, like those below
+from mitsuba_gdpt.denoisers import oidn as oidn
 from mitsuba_gdpt.denoisers import optix as optix
 from mitsuba_gdpt.denoisers import poisson as poisson
 from mitsuba_gdpt.denoisers.registry import Method, find, methods, register, requires_package
