@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import os
+import pickle
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -114,11 +115,18 @@ def test_other_network_is_refused(packages: dict[str, Any], tmp_path: Path) -> N
     assert list(tmp_path.glob("*.safetensors")) == []
 
 
-def test_elpips_file_is_flattened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_elpips_file_is_flattened(tmp_path: Path, protocol: int) -> None:
+    """The authors' file has protocol 2, NumPy of today writes a later one."""
     content = elpips_content()
-    heads = export_weights.elpips_heads(
-        elpips_file(tmp_path, content) / "elpips" / "squeeze_full_maxpool.npy"
-    )
+    array = np.empty((), dtype=object)
+    array[()] = content
+    path = tmp_path / "heads.npy"
+    with path.open("wb") as file:
+        header = {"descr": "|O", "fortran_order": False, "shape": ()}
+        np.lib.format.write_array_header_1_0(file, header)
+        pickle.dump(array, file, protocol=protocol)
+    heads = export_weights.elpips_heads(path)
     assert list(heads) == [f"elpips.squeeze_full_maxpool.lin{i}" for i in range(10)]
     assert np.array_equal(
         heads["elpips.squeeze_full_maxpool.lin3"].numpy(), content["lin3.model.1.weight"].ravel()
