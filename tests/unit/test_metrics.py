@@ -188,7 +188,7 @@ def test_halves_remove_the_bias_of_l2() -> None:
 
 
 def test_halves_leave_a_small_bias_in_relmse() -> None:
-    """The bias that remains is a fraction of the error, not added to it."""
+    """As documented, with references that deviate by a tenth."""
     truth = rendered(64, 64).double()
     image = noisy(truth, 0.1, seed=77)
     expected = float(metrics.relmse(image, truth))
@@ -196,18 +196,21 @@ def test_halves_leave_a_small_bias_in_relmse() -> None:
     naive = np.mean(
         [float(metrics.relmse(image, halves(truth, 0.1, 2 * i).mean)) for i in range(100)]
     )
-    # Relative variance of the grey mean of two halves: 0.1^2 / 2 / 3, about 0.2 %.
-    assert abs(split - expected) < 0.02 * expected
+    assert abs(split - expected) < 0.04 * expected
     assert naive - expected > 0.3 * expected
 
 
 def test_remaining_bias_of_relmse_matters_for_very_noisy_references() -> None:
-    """With a relative deviation of 1 per half, relMSE is off by tens of percent; L2 is not."""
+    """As documented: off by a good part of itself with a relative deviation of 0.3 per half."""
     truth = rendered(64, 64).double()
-    image = 1.5 * truth
-    split = np.mean([float(metrics.relmse(image, halves(truth, 1.0, 2 * i))) for i in range(100)])
+    image = noisy(truth, 0.1, seed=77)
     expected = float(metrics.relmse(image, truth))
-    assert abs(split - expected) > 0.2 * expected
+    split = np.mean([float(metrics.relmse(image, halves(truth, 0.3, 2 * i))) for i in range(50)])
+    naive = np.mean(
+        [float(metrics.relmse(image, halves(truth, 0.3, 2 * i).mean)) for i in range(50)]
+    )
+    assert 0.2 < split / expected - 1 < 2
+    assert naive / expected - 1 > 3
 
 
 def test_estimate_can_be_negative() -> None:
