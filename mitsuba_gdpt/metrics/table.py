@@ -218,6 +218,14 @@ _ENTRIES = (
         unbiased=True,
     ),
     Metric(
+        "relmse-trimmed",
+        "relMSE (trimmed)",
+        "relMSE without the 0.1 % of pixels with the largest error",
+        "linear",
+        _plain(pixelwise.trimmed_relmse),
+        lambda _: pixelwise.MeanTrimmedRelMSE(),
+    ),
+    Metric(
         "relmse-ngpt",
         "relMSE (NGPT)",
         "mean (p - r)^2 / (grey(r)^2 + 0.001)",
