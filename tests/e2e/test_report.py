@@ -241,6 +241,21 @@ def test_arrows_change_scene_and_version_only_while_the_viewer_is_used(viewer: B
     assert shown_colour(viewer, 30, 20) == as_shown(0.5 * METHODS["none"], 30, 20, 1)
 
 
+def test_keys_go_on_working_after_clicks(viewer: Browser) -> None:
+    viewer.click("#groups button:nth-child(2)")
+    press(viewer, "ArrowRight", "ArrowRight", "ArrowDown")
+    assert text(viewer, "#groups [aria-pressed=true]") == "32 spp"
+    assert viewer.evaluate("document.getElementById('scene').value") == "garden"
+    viewer.click("#exposure")
+    press(viewer, "2", "ArrowDown")  # the slider keeps the arrows
+    assert tags(viewer) == ["poisson-l1"]
+    assert viewer.evaluate("document.getElementById('scene').value") == "garden"
+    viewer.click("#methods li:nth-child(4) button")
+    press(viewer, "ArrowUp")
+    assert tags(viewer) == ["bright"]
+    assert viewer.evaluate("document.getElementById('scene').value") == "hall"
+
+
 def test_read_out_equals_the_half_float_file(viewer: Browser, tmp_path: Path) -> None:
     exr.write_image(tmp_path / "none.exr", METHODS["none"], half=True)
     stored = exr.read(tmp_path / "none.exr").channels

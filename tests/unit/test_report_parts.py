@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import re
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -269,3 +271,14 @@ def test_broken_pictures_of_a_gallery_are_named(tmp_path: Path) -> None:
         with pytest.raises(error, match="first"):
             write_gallery(Gallery("g", [item]), target)
     assert not target.exists()
+
+
+def test_the_code_in_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    write, read = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(write, names)
+    exec(read, names)
+    stored = names["noisy"].astype(np.float32).astype(np.float16)
+    assert names["rgb"].tobytes() == stored.tobytes()

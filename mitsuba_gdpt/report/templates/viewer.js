@@ -174,8 +174,7 @@ function centre() {
 }
 
 // Zoom so that the image stays where it is under (x, y), a position on the stage.
-function zoomBy(factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) {
-  if (state.layout === "side" && !pointer) x = panelWidth() / 2;
+function zoomBy(factor, x = panelWidth() / 2, y = stage.clientHeight / 2) {
   const fit = fitScale();
   const scale = Math.min(Math.max(scaleNow() * factor, Math.min(fit, 1)), MAX_ZOOM);
   if (scale <= fit * 1.001 && factor < 1) centre();
@@ -579,12 +578,15 @@ function showControls() {
   const key = JSON.stringify([state.view, state.a, state.b, state.layout, state.metric]);
   if (key !== drawnControls) {
     drawnControls = key;
+    const inUse = viewer.contains(document.activeElement);
     const focused = document.activeElement?.closest?.("#methods .method")?.dataset.label;
     element("methods").replaceChildren(...methods.map(methodRow));
     if (focused !== undefined) {
       [...element("methods").querySelectorAll(".method")].find((b) => b.dataset.label === focused)?.focus();
     }
     element("groups").replaceChildren(...groupsOf(view.title).filter((v) => v.group).map(groupButton));
+    // The button that had the focus may be gone; the keys have to go on working.
+    if (inUse && !viewer.contains(document.activeElement)) stage.focus({ preventScroll: true });
     element("scene").value = view.title;
     element("metric").value = state.metric ?? "";
     element("view-caption").textContent = view.caption;
@@ -790,7 +792,8 @@ const KEYS_IN_USE = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || element("help").open) return;
-  if (event.target.closest?.("select, textarea, input")) return;
+  if (event.target.closest?.("select")) return;
+  if (event.target === element("exposure") && KEYS_IN_USE[event.key]) return; // they move it
   const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1];
   let action = KEYS[event.key];
   if (digit !== undefined) {
@@ -813,6 +816,7 @@ viewer.addEventListener("click", (event) => {
 element("scene").addEventListener("change", (event) => {
   const same = groupsOf(event.target.value).find((view) => view.group === current().group);
   openView(data.views.indexOf(same ?? groupsOf(event.target.value)[0]));
+  stage.focus({ preventScroll: true });
 });
 element("metric").addEventListener("change", (event) => set("metric", event.target.value));
 element("exposure").addEventListener("input", (event) => expose(Number(event.target.value)));
@@ -1015,6 +1019,7 @@ element("scene").append(...scenes.map((title) => option(title)));
 element("metric").append(...metricNames().map((name) => option(name)));
 state.metric = metricNames()[0] ?? null;
 element("metric").hidden = state.metric === null;
+part('[data-do="fullscreen"]').hidden = !document.fullscreenEnabled;
 const linked = readAddress();
 if (!linked) {
   settleMethods();
