@@ -371,7 +371,9 @@ def test_error_map_is_the_relative_error(viewer: Browser) -> None:
     errors = error_of(METHODS["none"])
     for x, y in ((20, 10), (31, 17), (40, 30)):
         shown = float(point(viewer, x, y)["none"][3])
-        assert shown == pytest.approx(errors[y, x], rel=6e-2 if errors[y, x] < 1e-3 else 6e-3)
+        assert shown == pytest.approx(
+            errors[y, x], rel=6e-2 if errors[y, x] < 1e-2 or errors[y, x] > 1e3 else 6e-3
+        )
     y, x = (int(i) for i in np.unravel_index(errors.argmax(), errors.shape))
     assert errors[y, x] > 10  # beyond the scale, so it has the colour of its end
     assert shown_colour(viewer, x, y) == [0xFD, 0xE7, 0x25]

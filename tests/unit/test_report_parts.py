@@ -207,6 +207,13 @@ def test_slopes() -> None:
     assert plots.slope(Curve("c", [4, 4], [2, 3])) is None
 
 
+@pytest.mark.parametrize(
+    ("slope", "text"), [(-0.996, "−1.00"), (0.5, "+0.50"), (-0.001, "+0.00"), (None, "")]
+)
+def test_slopes_are_written_with_their_sign(slope: float | None, text: str) -> None:
+    assert plots.LegendEntry("a", "--method-0", "p0-0", slope).slope_text == text
+
+
 def test_plots_take_their_colours_from_the_page() -> None:
     methods = [f"method {i}" for i in range(12)]
     curves = [Curve(name, [8, 32], [2 + i, 1 + i], [3.0, 0.1]) for i, name in enumerate(methods)]
