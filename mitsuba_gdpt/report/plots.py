@@ -38,6 +38,13 @@ class LegendEntry:
     curve: str
     slope: float | None
 
+    @property
+    def slope_text(self) -> str:
+        """The slope with its sign, typeset."""
+        if self.slope is None:
+            return ""
+        return f"{round(self.slope, 2) + 0.0:+.2f}".replace("-", "−")  # never "−0.00"
+
 
 def slope(curve: Curve) -> float | None:
     """Fit log y = a + slope * log x by least squares; None if there are no two positions."""

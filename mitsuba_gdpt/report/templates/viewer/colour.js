@@ -110,5 +110,5 @@ function formatValue(value) {
 }
 
 function formatError(value) {
-  return value !== 0 && (value < 1e-3 || value >= 1e4) ? value.toExponential(1) : value.toPrecision(3);
+  return value !== 0 && (value < 1e-2 || value >= 1e3) ? value.toExponential(1) : value.toPrecision(3);
 }
