@@ -484,7 +484,7 @@ def test_negative_values_are_refused_where_light_is_shown(name: str, where: str)
         with pytest.raises(ConfigError, match=rf"{where}: 3 of 3960 values .* down to -0.25"):
             metric(*arguments)
     elif not metric.needs_weights:
-        assert metric(*arguments).value > 0
+        assert metric(*arguments).value >= 0
 
 
 IMAGE = torch.ones(6, 5, 3)
@@ -535,11 +535,27 @@ def test_overflow_is_an_error() -> None:
         metrics.find("l2")(1e30 * IMAGE, IMAGE)
 
 
+def test_trimmed_relmse_leaves_out_the_worst_pixels() -> None:
+    generator = torch.Generator().manual_seed(3)
+    reference = torch.rand(50, 60, 3, generator=generator)
+    image = reference + 0.1 * torch.randn(50, 60, 3, generator=generator)
+    clean = metrics.trimmed_relmse(image, reference)
+    image[7, 8] = 1000.0  # one of 3000 pixels; three are left out
+    assert metrics.trimmed_relmse(image, reference) == pytest.approx(float(clean), rel=1e-2)
+    assert metrics.relmse(image, reference) > 100
+    pixels = np.sort(metrics.relative_error_map(image, reference).numpy().ravel())
+    assert metrics.trimmed_relmse(image, reference) == pytest.approx(pixels[:2997].mean())
+    untrimmed = metrics.trimmed_relmse(image, reference, trim=0)
+    assert untrimmed == pytest.approx(float(metrics.relmse(image, reference)))
+    with pytest.raises(ConfigError, match="share of the pixels"):
+        metrics.trimmed_relmse(image, reference, trim=1.0)
+
+
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan, math.inf])
 def test_bad_epsilon(epsilon: float) -> None:
     for function in (metrics.relmse, metrics.smape, metrics.relative_error_map):
         with pytest.raises(ConfigError, match="expected a positive number"):
             function(IMAGE, IMAGE, epsilon=epsilon)
-    for accumulator in (metrics.MeanRelMSE, metrics.MeanSMAPE):
+    for accumulator in (metrics.MeanRelMSE, metrics.MeanTrimmedRelMSE, metrics.MeanSMAPE):
         with pytest.raises(ConfigError, match="expected a positive number"):
             accumulator(epsilon=epsilon)

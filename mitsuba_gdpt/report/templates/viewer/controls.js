@@ -134,7 +134,7 @@ function showColourBar() {
   if (!map || bar.dataset.map === map) return;
   bar.dataset.map = map;
   bar.querySelector(".name").textContent =
-    map === "error" ? `(x − r)² / (r² + ${data.epsilon}), mean of R, G, B` : "FLIP";
+    map === "error" ? `(x − r)² / (grey(r)² + ${data.epsilon}), mean of R, G, B` : "FLIP";
   const stops = mapStops(map === "error" ? "viridis" : "magma").map((hex) => `#${hex}`);
   bar.querySelector(".ramp").style.background = `linear-gradient(to right, ${stops.join(", ")})`;
   const [low, high] = ERROR_RANGE;
