@@ -34,6 +34,7 @@ from mitsuba_gdpt.errors import (
     MissingDependencyError,
     NonFiniteError,
     VariantError,
+    WeightsError,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ __all__ = [
     "MissingDependencyError",
     "NonFiniteError",
     "VariantError",
+    "WeightsError",
     "__version__",
     "denoise",
     "denoisers",
