@@ -24,13 +24,14 @@ _MARGIN = 0.03  # between camera boxes and surfaces
 _STEP = 0.08  # by which a box grows at a time
 _FIRST = 0.02  # half the side of the box that starts to grow
 _LONGEST = 1.2  # side of a box
+_TARGET_SPACING = 0.25
 _CONE = 0.08  # tangent of the angle around a target in which variety counts
 _FLIGHT = (0.12, 0.7)  # distance between key frames
 _FLIGHT_CLEARANCE = 0.02
 _FLIGHT_TURN = 50.0  # degrees between the views of two key frames
 
 _GOOD_SHARE = 0.5  # of the views with a target or box, below which it is dropped
-_TRIALS = 192  # views that are judged to decide this
+_TRIALS = 96  # views that are judged to decide this
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def propose_targets(survey: Survey, count: int = 10) -> tuple[Vector, ...]:
     points = hits.point[good]
     variety = _variety(survey, eyes[good], direction[good], rng)
     best = np.argsort(-variety, kind="stable")[: max(count, len(points) // 3)]
-    return tuple(vector(point) for point in _spread(points[best], count))
+    chosen = _spread(points[best], count, variety[best], _TARGET_SPACING * survey.scale)
+    return tuple(vector(point) for point in chosen)
 
 
 def propose_cameras(
@@ -268,7 +270,7 @@ def _drop_bad(survey: Survey, scene: CatalogueScene) -> CatalogueScene:
     scene = replace(scene, targets=tuple(keep or [scene.targets[int(np.argmax(scores))]]))
 
     # A box gets views of its own, since by volume a small one would get too few to be judged.
-    shares = [review(survey, replace(scene, boxes=(b,)), 48).accepted for b in scene.boxes]
+    shares = [review(survey, replace(scene, boxes=(b,)), 32).accepted for b in scene.boxes]
     boxes = [b for b, s in zip(scene.boxes, shares, strict=True) if s >= _GOOD_SHARE]
     return replace(scene, boxes=tuple(boxes or [scene.boxes[int(np.argmax(shares))]]))
 
@@ -278,14 +280,17 @@ def _mean(values: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
 
 
 def _interesting_points(survey: Survey, count: int, rng: np.random.Generator) -> Points:
-    """Return points to aim at: around what the own camera looks at, indoors also anywhere."""
-    target = np.array(survey.own.target)
-    reach = 0.3 * float(np.linalg.norm(np.subtract(survey.own.origin, target)))
-    near = target + reach * rng.normal(size=(count, 3))
-    if not survey.indoors:
-        return np.asarray(near)
-    anywhere = rng.uniform(survey.low, survey.high, size=(count, 3))
-    return np.where(rng.random((count, 1)) < 0.3, near, anywhere)
+    """Return points to aim at: mostly what the own camera sees, which somebody has composed."""
+    if survey.indoors:
+        others = rng.uniform(survey.low, survey.high, size=(count, 3))
+    else:
+        target = np.array(survey.own.target)
+        reach = 0.3 * np.linalg.norm(np.subtract(survey.own.origin, target))
+        others = target + reach * rng.normal(size=(count, 3))
+    hits = survey.probe.view([survey.own], 48, 27)
+    seen = hits.point[hits.valid]
+    seen = seen[rng.integers(len(seen), size=count)]
+    return np.where(rng.random((count, 1)) < 0.65, seen, others)
 
 
 def _variety(survey: Survey, eyes: Points, direction: Points, rng: np.random.Generator) -> Points:
@@ -304,14 +309,27 @@ def _variety(survey: Survey, eyes: Points, direction: Points, rng: np.random.Gen
     return np.asarray(np.minimum(shapes - 1, 4) / 4 + bend + np.minimum(steps, 0.5))
 
 
-def _spread(points: Points, count: int) -> Points:
-    """Choose points far from each other, beginning with the first."""
+def _spread(
+    points: Points, count: int, value: Points | None = None, spacing: float = np.inf
+) -> Points:
+    """Choose points far from each other, beginning with the first.
+
+    Args:
+        points: (N, 3).
+        count: Greatest number.
+        value: (N,) what else counts: 1 is worth as much as being ``spacing`` away from all others.
+        spacing: Distance that is far enough; with infinity only the distance counts.
+    """
     if not len(points):
         return points
-    chosen = [0]
+    chosen: list[int] = [0]
     distance = np.linalg.norm(points - points[0], axis=1)
     while len(chosen) < min(count, len(points)):
-        chosen.append(int(np.argmax(distance)))
+        gain = distance
+        if value is not None:
+            gain = np.minimum(distance / spacing, 1.0) + value
+        gain = np.where(distance > 0, gain, -1.0)
+        chosen.append(int(np.argmax(gain)))
         distance = np.minimum(distance, np.linalg.norm(points - points[chosen[-1]], axis=1))
     return points[chosen]
 
@@ -417,7 +435,7 @@ def _is_flyable(survey: Survey, frames: Sequence[KeyFrame]) -> bool:
     times = np.linspace(max(0, parts - 2) / parts, 1.0, 25)
     cameras = [fly(frames, float(time)) for time in times]
     points = np.array([camera.origin for camera in cameras])
-    clearance, _ = survey.probe.around(points)
+    clearance = survey.probe.around(points).clearance
     if (clearance[1:] < _FLIGHT_CLEARANCE * survey.scale).any():
         return False
     if (survey.height(points) < _FLIGHT_CLEARANCE * survey.scale).any():

@@ -51,6 +51,23 @@ class Hits:
         return np.isfinite(self.distance)
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What surrounds some points.
+
+    Attributes:
+        clearance: (N,) distance of the nearest surface.
+        enclosure: (N,) share of directions in which there is any: 1 in a closed room, about a half
+            on a plain.
+        back: (N,) share of directions in which the nearest surface shows its back: 1 inside a
+            closed mesh.
+    """
+
+    clearance: Points
+    enclosure: Points
+    back: Points
+
+
 class Probe:
     """Asks a scene. A variant of kind rgb or mono has to be set.
 
@@ -113,30 +130,16 @@ class Probe:
         )
         return ~np.array(self.scene.ray_test(ray))
 
-    def around(self, points: Points) -> tuple[Points, Points]:
-        """Look in all directions from some points.
-
-        Returns:
-            Distance of the nearest surface (N,), and the share of directions in which there is
-            any (N,): 1 in a closed room, about a half on a plain.
-        """
+    def around(self, points: Points) -> Surroundings:
+        """Look in all directions from some points."""
         count = len(points)
         directions = np.tile(sphere(_SPHERE), (count, 1))
         hits = self.cast(np.repeat(points, _SPHERE, axis=0), directions)
-        distance = hits.distance.reshape(count, _SPHERE)
-        return distance.min(axis=1), np.isfinite(distance).mean(axis=1)
-
-    def inside(self, points: Points) -> NDArray[np.bool_]:
-        """Tell which points have nothing but back faces around: the inside of a closed mesh.
-
-        A room that is a single mesh with normals outwards looks the same from within; compare with
-        a point that is known to be good.
-        """
-        count = len(points)
-        directions = np.tile(sphere(_SPHERE), (count, 1))
-        hits = self.cast(np.repeat(points, _SPHERE, axis=0), directions)
-        back = (hits.valid & ~hits.front).reshape(count, _SPHERE)
-        return np.asarray(back.mean(axis=1) > 0.9)
+        return Surroundings(
+            clearance=hits.distance.reshape(count, _SPHERE).min(axis=1),
+            enclosure=hits.valid.reshape(count, _SPHERE).mean(axis=1),
+            back=(hits.valid & ~hits.front).reshape(count, _SPHERE).mean(axis=1),
+        )
 
     def view(self, cameras: Sequence[Camera], width: int, height: int) -> Hits:
         """Trace one ray through the middle of each pixel of pinhole cameras.
@@ -166,23 +169,20 @@ class Probe:
     def is_free(self, low: Points, high: Points, resolution: int = 14) -> bool:
         """Tell whether an axis-aligned box contains no surface, as far as a grid of rays finds.
 
-        Rays cross the box along each axis and along its diagonals' directions; what is thinner
-        than the box over ``resolution`` in two directions may stay unseen.
+        Along each axis, rays cross the box in parallel and through its centre. What is smaller than
+        the box over ``resolution`` in all directions may stay unseen.
         """
         ticks = (np.arange(resolution) + 0.5) / resolution
         first, second = (grid.ravel() for grid in np.meshgrid(ticks, ticks))
         starts, ends = [], []
         for axis in range(3):
-            start, end = np.empty((2, len(first), 3))
-            for points, along, mirror in ((start, 0.0, False), (end, 1.0, False)):
-                points[:, axis] = along
-                points[:, (axis + 1) % 3] = 1 - first if mirror else first
-                points[:, (axis + 2) % 3] = second
-            starts += [start, start]
-            crossed = end.copy()
-            crossed[:, (axis + 1) % 3] = 1 - first
-            crossed[:, (axis + 2) % 3] = 1 - second
-            ends += [end, crossed]
+            for opposite in ((first, second), (1 - first, 1 - second)):
+                for points, along, (u, v) in ((starts, 0, (first, second)), (ends, 1, opposite)):
+                    point = np.empty((len(u), 3))
+                    point[:, axis] = along
+                    point[:, (axis + 1) % 3] = u
+                    point[:, (axis + 2) % 3] = v
+                    points.append(point)
         size = high - low
         return bool(
             self.sees(low + np.concatenate(starts) * size, low + np.concatenate(ends) * size).all()

@@ -16,8 +16,8 @@ from mitsuba_gdpt.scenes.registry import Camera, Vector
 if TYPE_CHECKING:
     import mitsuba as mi
 
-_VIEW = (32, 18)  # pixels of a view that is judged
-_SPP = 16
+_VIEW = (24, 14)  # pixels of a view that is judged
+_SPP = 8
 _MIDDLE_GREY = 0.18  # what the geometric mean of a well-exposed picture is near
 _WHITE = 4.0  # greatest value that the brightest twentieth of a picture is exposed to
 
@@ -35,6 +35,7 @@ _MAX_SATURATED = 0.6
 
 _DARK, _SATURATED = 0.004, 2.0  # luminance after exposure
 _CLOSED = 0.75  # share of directions with a surface, from which on a place counts as indoors
+_INSIDE = 0.9  # share of directions with back faces, from which on a place counts as inside
 _OPENER = 0.15  # how much less than the own camera's this share may be elsewhere
 
 
@@ -103,11 +104,12 @@ class Survey:
         origin = np.array([self.own.origin])
         view = probe.view([self.own], *_VIEW)
         self.scale = float(np.median(view.distance[view.valid]))
-        _, enclosure = probe.around(origin)
-        self._own_enclosure = float(enclosure[0])
+        surroundings = probe.around(origin)
+        self._own_enclosure = float(surroundings.enclosure[0])
+        # A room that is one mesh with normals outwards looks like the inside of an object.
+        self._trust_normals = bool(surroundings.back[0] < _INSIDE)
         self.indoors = self._own_enclosure >= _CLOSED
         self._own_hits = float(view.valid.mean())
-        self._trust_normals = not probe.inside(origin)[0]
         self._floor = self._find_floor()
         self.exposure = exposure or self._find_exposure()
         self.low, self.high = self._find_region(view.point[view.valid])
@@ -119,14 +121,13 @@ class Survey:
 
     def is_free(self, points: Points) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
         """Tell which points are fit for a camera, if sight lines reach them (see ``reachable``)."""
-        clearance, enclosure = self.probe.around(points)
-        good = (clearance >= _CLEARANCE * self.scale) & (
-            self.height(points) >= _CLEARANCE * self.scale
-        )
+        around = self.probe.around(points)
+        good = around.clearance >= _CLEARANCE * self.scale
+        good &= self.height(points) >= _CLEARANCE * self.scale
         if self.indoors:  # not out of the window
-            good &= enclosure >= self._own_enclosure - _OPENER
+            good &= around.enclosure >= self._own_enclosure - _OPENER
         if self._trust_normals:
-            good &= ~self.probe.inside(points)
+            good &= around.back < _INSIDE
         return np.asarray(good)
 
     def judge(self, cameras: Sequence[Camera]) -> list[Verdict]:
