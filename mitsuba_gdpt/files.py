@@ -1,13 +1,11 @@
-"""Files that are complete or not there (written under a temporary name, then renamed); TOML."""
+"""Files that are complete or not there: written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
 import os
-import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from mitsuba_gdpt.errors import FormatError
 
@@ -40,19 +38,3 @@ def replace_file(path: str | os.PathLike[str], write_to: Callable[[Path], object
 def replace_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 text file; see :func:`replace_file`."""
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        FormatError: It is missing or not TOML.
-    """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: cannot read this TOML file: {error}") from error

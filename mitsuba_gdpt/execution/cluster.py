@@ -14,6 +14,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -26,7 +27,7 @@ from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.execution.options import ClusterOptions
 from mitsuba_gdpt.execution.process import ProcessKeeper
 from mitsuba_gdpt.execution.units import AnyUnit, ClusterError, Outcome
-from mitsuba_gdpt.files import read_toml
+from mitsuba_gdpt.scenes import toml
 
 _POLL_INTERVAL = 1.0  # seconds between two looks for new workers
 _CONNECT_TIMEOUT = 20.0
@@ -282,7 +283,7 @@ def slurm_cluster(path: str | os.PathLike[str], workers: int) -> Any:
     """
     from dask_jobqueue.slurm import SLURMCluster
 
-    settings = read_toml(path)
+    settings = toml.read(Path(path))
     adapt = settings.pop(_ADAPT, None)
     if adapt is not None and not isinstance(adapt, dict):
         raise ConfigError(f"{path}: {_ADAPT} is {adapt!r}; expected a table [{_ADAPT}]")
