@@ -11,6 +11,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt.cli.batch import batch
 from mitsuba_gdpt.cli.catalogue import catalogue
 from mitsuba_gdpt.cli.denoise import denoise
 from mitsuba_gdpt.cli.info import info
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (render, denoise, scenes, info):
+for command in (render, denoise, batch, scenes, info):
     app.command()(command)
 app.add_typer(catalogue)
 
@@ -116,8 +117,9 @@ def _run(arguments: list[str], debug: bool) -> int:
     """Run a command, show its error if there is one, and return the exit code."""
     try:
         return app(args=arguments, prog_name="mitsuba-gdpt", standalone_mode=False) or 0
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        # typer puts an Abort without a text in the place of an interruption that may have one.
+        print(str(error) or str(error.__cause__ or "") or "interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if debug:

@@ -15,7 +15,15 @@ blamed on the right unit, and all this works the same on every kind of cluster.
 from __future__ import annotations
 
 from mitsuba_gdpt.execution.dispatch import run
-from mitsuba_gdpt.execution.options import ClusterOptions
+from mitsuba_gdpt.execution.options import UNITS_PER_WORKER, ClusterOptions
 from mitsuba_gdpt.execution.units import ClusterError, Interrupted, Summary, Unit
 
-__all__ = ["ClusterError", "ClusterOptions", "Interrupted", "Summary", "Unit", "run"]
+__all__ = [
+    "UNITS_PER_WORKER",
+    "ClusterError",
+    "ClusterOptions",
+    "Interrupted",
+    "Summary",
+    "Unit",
+    "run",
+]
