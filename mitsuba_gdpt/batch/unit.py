@@ -6,7 +6,8 @@ import functools
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,40 +52,48 @@ class RenderUnit:
             GDPTError: The scene cannot be rendered, or jobs failed; the message names them.
         """
         todo = [job for job in self.jobs if not job.is_done()]
-        references = {job.reference: _load_reference(job) for job in todo if job.reference}
-        buffers, exposure, seconds = self._buffers(references)
-        errors = {}
+        rendered = self._recorded()
+        source = self._source() if rendered is None else None
+        if source is not None:
+            width, height = source.sensor(self.jobs[0].sensor).film().size()
+        else:
+            assert rendered is not None
+            width, height = rendered.buffers.width, rendered.buffers.height
+        errors: dict[str, str] = {}
+        work = []
         for job in todo:
-            try:
-                _finish(job, buffers, references.get(job.reference), exposure, seconds)
-            except (GDPTError, ArithmeticError, RuntimeError) as error:
-                errors[job.denoiser] = " ".join(str(error).split())
+            with _collect(errors, job):
+                work.append((job, _load_reference(job, width, height)))
+        if work and rendered is None:
+            assert source is not None
+            rendered = self._render(source)
+        for job, reference in work:
+            assert rendered is not None
+            with _collect(errors, job):
+                _finish(job, rendered, reference)
         if errors:
-            raise JobsError(errors)
+            raise JobsError("; ".join(f"{label}: {text}" for label, text in errors.items()))
 
-    def _buffers(self, references: dict[tuple[str, ...], Any]) -> tuple[FrameBuffers, float, float]:
-        """Return buffers, stops that suit the scene, and the seconds that rendering took."""
-        import drjit as dr
-
+    def _recorded(self) -> _Rendered | None:
+        """Read the buffers from the file of a job that has been done before, if there is one."""
         from mitsuba_gdpt.buffers import FrameBuffers
 
+        for job in self.jobs:
+            if records.recorded(job.output, records.RENDER) == job.render_key:
+                buffers = FrameBuffers.from_exr(job.output)
+                exposure = float(buffers.metadata[records.EXPOSURE])
+                return _Rendered(buffers, exposure, float(buffers.metadata["render_seconds"]))
+        return None
+
+    def _source(self) -> rendering.Source:
         job = self.jobs[0]
-        for other in self.jobs:
-            if records.recorded(other.output, records.RENDER) == job.render_key:
-                buffers = FrameBuffers.from_exr(other.output)
-                metadata = buffers.metadata
-                exposure = float(metadata[records.EXPOSURE])
-                return buffers, exposure, float(metadata["render_seconds"])
-        source = _open(
-            job.scene_key, job.source, job.width, job.height, tuple(job.parameters.items())
-        )
-        size = tuple(source.sensor(job.sensor).film().size())
-        for paths, reference in references.items():
-            if (other_size := tuple(reference.mean.shape[1::-1])) != size:
-                raise ConfigError(
-                    f"{paths[0]}: the reference has {other_size[0]}x{other_size[1]} pixels, the "
-                    f"render {size[0]}x{size[1]}; set width and height"
-                )
+        parameters = tuple(job.parameters.items())
+        return _open(job.scene_key, job.source, job.width, job.height, parameters)
+
+    def _render(self, source: rendering.Source) -> _Rendered:
+        import drjit as dr
+
+        job = self.jobs[0]
         integrator = rendering.make_integrator({**source.integrator, **job.settings})
         start = time.perf_counter()
         buffers = rendering.render(
@@ -93,23 +102,29 @@ class RenderUnit:
         dr.sync_thread()  # a GPU works in the background: wait for it here
         seconds = time.perf_counter() - start
         buffers.metadata["integrator"] = " ".join(str(integrator).split())
-        return buffers, math.log2(source.exposure), seconds
+        return _Rendered(buffers, math.log2(source.exposure), seconds)
 
 
 class JobsError(GDPTError, RuntimeError):
-    """Some jobs of a render failed, after it was rendered.
+    """Some jobs of a render failed, the others did not."""
 
-    Attributes:
-        errors: Label of the denoiser to one line.
-    """
 
-    def __init__(self, errors: dict[str, str]) -> None:
-        """Collect the errors of jobs."""
-        super().__init__("; ".join(f"{label}: {text}" for label, text in errors.items()))
-        self.errors = errors
+@dataclass(frozen=True)
+class _Rendered:
+    """Attributes: buffers; stops that suit the scene; seconds that the render took."""
 
-    def __reduce__(self) -> Any:  # exceptions are pickled by their args
-        return type(self), (self.errors,)
+    buffers: FrameBuffers
+    exposure: float
+    seconds: float
+
+
+@contextmanager
+def _collect(errors: dict[str, str], job: Job) -> Iterator[None]:
+    """Note the error of a job instead of raising it."""
+    try:
+        yield
+    except (GDPTError, ArithmeticError, RuntimeError) as error:
+        errors[f"{job.scene}, {job.denoiser}"] = " ".join(str(error).split())
 
 
 def group(jobs: Sequence[Job]) -> list[RenderUnit]:
@@ -142,30 +157,40 @@ def _open(
     return rendering.open_source(source, width=width, height=height, parameters=dict(parameters))
 
 
-def _load_reference(job: Job) -> Any:
+def _load_reference(job: Job, width: int, height: int) -> Any:
+    """Read the reference of a job, if it has one, and see whether it fits the render."""
+    if not job.reference:
+        return None
     import torch
 
     from mitsuba_gdpt import metrics
 
-    return metrics.Reference(*(torch.from_numpy(exr.read_image(path)) for path in job.reference))
+    images = []
+    for path in job.reference:
+        image = exr.read_image(path)
+        if image.shape[:2] != (height, width):
+            raise ConfigError(
+                f"{path}: the reference has {image.shape[1]}x{image.shape[0]} pixels, the render "
+                f"{width}x{height}; set width and height"
+            )
+        images.append(torch.from_numpy(image))
+    return metrics.Reference(*images)
 
 
-def _finish(
-    job: Job, buffers: FrameBuffers, reference: Any, exposure: float, seconds: float
-) -> None:
+def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
     """Reconstruct and write the files of one job; the EXR, which tells that it is done, last."""
     from mitsuba_gdpt import denoisers
 
     job.output.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    image = denoisers.denoise(buffers, job.method, **job.options).cpu()
+    image = denoisers.denoise(rendered.buffers, job.method, **job.options).cpu()
     denoise_seconds = time.perf_counter() - start
     if job.png:
-        exr.write_png(job.png_path, image, exposure=exposure + job.exposure)
+        exr.write_png(job.png_path, image, exposure=rendered.exposure + job.exposure)
     if reference is not None:
         report = {
             "job": records.describe(job),
-            "seconds": {"render": seconds, "denoise": denoise_seconds},
+            "seconds": {"render": rendered.seconds, "denoise": denoise_seconds},
             "metrics": _measure(job, image, reference),
             "settings": job.settings_key,
         }
@@ -179,13 +204,13 @@ def _finish(
         "seed": job.seed,
         "denoiser": job.method,
         "denoiser_options": json.dumps(dict(job.options), sort_keys=True),
-        "render_seconds": seconds,
+        "render_seconds": rendered.seconds,
         "denoise_seconds": denoise_seconds,
-        records.EXPOSURE: exposure,
+        records.EXPOSURE: rendered.exposure,
         records.RENDER: job.render_key,
         records.SETTINGS: job.settings_key,
     }
-    buffers.to_exr(job.output, image=image, metadata=metadata)
+    rendered.buffers.to_exr(job.output, image=image, metadata=metadata)
 
 
 def _measure(job: Job, image: torch.Tensor, reference: Any) -> dict[str, dict[str, float | None]]:
