@@ -117,9 +117,8 @@ def _run(arguments: list[str], debug: bool) -> int:
     """Run a command, show its error if there is one, and return the exit code."""
     try:
         return app(args=arguments, prog_name="mitsuba-gdpt", standalone_mode=False) or 0
-    except (KeyboardInterrupt, typer.Abort) as error:
-        # typer puts an Abort without a text in the place of an interruption that may have one.
-        print(str(error) or str(error.__cause__ or "") or "interrupted", file=sys.stderr)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if debug:

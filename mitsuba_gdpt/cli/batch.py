@@ -49,7 +49,7 @@ def batch(
         _list(batches.validate(spec))
         return
     watch = session.Stopwatch()
-    with session.progress_bar(), watch.part("batch"):
+    with cluster.resumable(), session.progress_bar(), watch.part("batch"):
         result = batches.run(spec, cluster=where)
     for path, error in result.failed.items():
         print(f"failed: {path}: {error}", file=sys.stderr)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import functools
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,3 +100,18 @@ def cluster_options(
         units_per_worker=units_per_worker or execution.UNITS_PER_WORKER,
         setup=functools.partial(rendering.set_variant, variant),
     )
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Tell, where Ctrl-C ends the ``with`` block, how far it got and how to go on.
+
+    Done here because typer makes an exit code of a ``KeyboardInterrupt`` and forgets its text.
+    """
+    from mitsuba_gdpt.execution import Interrupted
+
+    try:
+        yield
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(128 + signal.SIGINT) from error

@@ -96,5 +96,5 @@ def require_package(package: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise MissingDependencyError(
             f"running units on workers needs the package {package!r}, which is not installed; "
-            f"run: pip install 'mitsuba-gdpt[batch]'"
+            f"run: pip install 'mitsuba-gdpt[batch]', or work in this process (--workers 0)"
         )

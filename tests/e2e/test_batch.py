@@ -255,3 +255,16 @@ def test_command(square: str, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     (tmp_path / "jobs.toml").write_text(JOBS + "spq = 3")
     code, _, err = call()
     assert (code, "unknown key 'spq'" in err) == (2, True)
+
+
+def test_interrupted_command(square: str, tmp_path: Path, capfd, monkeypatch) -> None:
+    (tmp_path / "jobs.toml").write_text(JOBS)
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rendering, "render", interrupt)
+    with pytest.raises(SystemExit) as stop:
+        main(["batch", str(tmp_path / "jobs.toml"), "--workers", "0"])
+    assert stop.value.code == 130
+    assert "interrupted with 0 of 8 results complete; run the same again" in capfd.readouterr().err
