@@ -57,12 +57,12 @@ def relmse(
 
     :math:`\bar r` is the mean of the reference's channels (grey). No outlier is removed.
 
-    Bias: with halves the numerator is :math:`(p - a)(p - b)` and :math:`\bar r` comes from their
-    mean. The numerator alone is unbiased. What remains is of relative order
-    :math:`\mathrm{Var}[\bar r]/(\bar r^2 + \epsilon)`, because numerator and denominator share
-    noise; it matters only where the reference itself is off by tens of percent, in dark pixels
-    with rare bright samples. Against the mean alone, the bias is that same ratio *added* to the
-    error, which matters as soon as it is not small compared with the error itself.
+    Bias: with halves the numerator is :math:`(p - a)(p - b)`, unbiased by itself, and
+    :math:`\bar r` comes from their mean. As the two share noise, a bias remains that is of second
+    order: with the relative variance :math:`v` of a pixel in one half, it is a fraction of order
+    :math:`v` of the error, plus a term of order :math:`v^2` (against the mean alone,
+    :math:`v / 2` is added). It matters where a half deviates by more than about a tenth; with
+    three tenths, relMSE can be off by its own size. docs/metrics.md has figures.
 
     Args:
         image: (H, W, 3) or (N, H, W, 3), scene-linear.
