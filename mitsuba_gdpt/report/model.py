@@ -14,13 +14,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 
 from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError
 
 Better = Literal["lower", "higher"]
+
+#: Where links may lead; "" is a relative one. Not to scripts.
+_LINK_SCHEMES = ("", "file", "http", "https", "mailto")
+
+
+def _check_link(href: str | None) -> None:
+    if href is not None and urlsplit(href).scheme not in _LINK_SCHEMES:
+        raise ConfigError(f"got a link to {href!r}; expected http, https, file or a relative one")
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Cell:
             )
         if self.value is not None and self.error is not None:
             raise ConfigError(f"got a cell with both a value and the error {self.error!r}")
+        _check_link(self.href)
         error = self.standard_error
         if error is not None and not (math.isfinite(error) and error >= 0):
             raise ConfigError(f"got a standard error of {error}; expected a finite number >= 0")
@@ -67,6 +76,9 @@ class Header:
     label: str
     better: Better | None = None
     href: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_link(self.href)
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,9 @@ class Curve:
     error: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.x) != len(self.y) or (self.error is not None and len(self.error) != len(self.y)):
+        if len(self.x) != len(self.y) or (
+            self.error is not None and len(self.error) != len(self.y)
+        ):
             raise LayoutError(
                 f"curve {self.label!r}: x, y and error have "
                 f"{len(self.x)}, {len(self.y)}, {len(self.error or self.y)} values"
@@ -311,6 +325,10 @@ class GalleryItem:
     links: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+
+    def __post_init__(self) -> None:
+        for url in self.links.values():
+            _check_link(url)
 
 
 @dataclass(frozen=True)

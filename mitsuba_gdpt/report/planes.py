@@ -1,6 +1,6 @@
 """Images as compressed bytes that a browser decodes by itself; docs/report.md describes the format.
 
-``templates/decode.js`` is the other half of this module.
+``templates/viewer/decode.js`` is the other half of this module.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ HALF_MAX = float(np.finfo(np.float16).max)
 def pack_pixels(pixels: Any) -> tuple[bytes, int]:
     """Compress an image as float16.
 
-    The bits of the three channels are alike, so of red and blue the differences to green are stored,
-    as 16-bit integers modulo 65536: nothing is lost. High and low bytes lie in separate planes,
-    because only the high ones compress well. Differences of neighbouring pixels were tried: they
-    gain 5 % on smooth images and lose 1 % on noisy ones.
+    The bits of the three channels are alike, so of red and blue the differences to green are
+    stored, as 16-bit integers modulo 65536: nothing is lost. High and low bytes lie in separate
+    planes, because only the high ones compress well. Differences of neighbouring pixels were
+    tried: they gain 5 % on smooth images and lose 1 % on noisy ones.
 
     Args:
         pixels: (H, W, 3), finite.

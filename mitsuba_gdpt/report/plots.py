@@ -16,6 +16,7 @@ from mitsuba_gdpt.report.style import load
 _SIZE = (6.0, 3.9)  # inches at 72 dpi: the units of the SVG; the page scales it
 _MARKERS = "osD^vPX<>"  # so that curves differ by more than colour
 _AXIS_TICKS = 8  # as many positions on the x axis are labelled as they are
+_FEW_DECADES = 2.2  # below that, powers of ten alone are too few labels
 #: Colours that matplotlib writes, and what the page knows them as.
 _INK, _FAINT = "#000001", "#000002"
 
@@ -36,6 +37,13 @@ class LegendEntry:
     colour: str
     curve: str
     slope: float | None
+
+    @property
+    def slope_text(self) -> str:
+        """The slope with its sign, typeset."""
+        if self.slope is None:
+            return ""
+        return f"{round(self.slope, 2) + 0.0:+.2f}".replace("-", "−")  # never "−0.00"
 
 
 def slope(curve: Curve) -> float | None:
@@ -94,7 +102,7 @@ def draw(plot: Plot, colours: Mapping[str, str], prefix: str) -> tuple[str, list
             names[stand_in] = entry.colour
             _draw_curve(axes, curve, stand_in, _MARKERS[index % len(_MARKERS)], entry.curve)
             legend.append(entry)
-        _label_positions(axes, plot)
+        _label_axes(axes, plot)
         buffer = io.StringIO()
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
@@ -116,12 +124,18 @@ def _draw_curve(axes: Any, curve: Curve, colour: str, marker: str, gid: str) -> 
         part.set_gid(f"{gid}-bars")
 
 
-def _label_positions(axes: Any, plot: Plot) -> None:
-    """Label the positions that were measured instead of powers of ten, if they are few."""
-    positions = sorted({x for curve in plot.curves for x in curve.x})
-    shared = all(set(curve.x) <= set(plot.curves[0].x) for curve in plot.curves)
-    if shared and 0 < len(positions) <= _AXIS_TICKS:
-        axes.set_xticks(positions, [f"{x:g}" for x in positions])
+def _label_axes(axes: Any, plot: Plot) -> None:
+    """Label with plain numbers; the x axis with the positions that were measured, if few."""
+    ticker = load("matplotlib.ticker")
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        between = (1.0, 2.0, 5.0) if np.log10(high / low) < _FEW_DECADES else (1.0,)
+        axis.set_major_locator(ticker.LogLocator(subs=between, numticks=20))
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(ticker.NullFormatter())
+    positions = [set(curve.x) for curve in plot.curves]
+    shared = set().union(*positions)
+    if len(shared) <= _AXIS_TICKS and all(own <= max(positions, key=len) for own in positions):
+        axes.set_xticks(sorted(shared), [f"{x:g}" for x in sorted(shared)])
         axes.set_xticks([], minor=True)
 
 

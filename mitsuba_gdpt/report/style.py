@@ -30,23 +30,21 @@ def colour_names(methods: list[str]) -> dict[str, str]:
 
 
 def number(value: float, standard_error: float | None = None) -> str:
-    """Write a number with as many digits as its standard error warrants, otherwise four.
+    """Write a number to the second digit of its standard error, without one to four digits.
 
     Example:
-        >>> number(0.123456), number(0.123456, 0.002)
-        ('0.1235', '0.1235')
-        >>> number(12.3456, 0.9)
-        '12.35'
-        >>> number(12.3456, 4), number(1.5e-06)
-        ('12.3', '1.5e-06')
+        >>> number(0.123456), number(0.123456, 0.002), number(0.08, 0.01)
+        ('0.1235', '0.1235', '0.080')
+        >>> number(12.3456, 4.0), number(0.5), number(8.0)
+        ('12.3', '0.5000', '8')
     """
     digits = 4
     if standard_error and value:
-        # Two digits of the standard error; its last one is noise already.
         magnitude = math.floor(math.log10(abs(value))) - math.floor(math.log10(standard_error))
         digits = min(max(magnitude + 2, 2), 6)
-        return f"{value:#.{digits}g}".rstrip(".")
-    return f"{value:.{digits}g}"
+    elif float(value).is_integer() and abs(value) < 1e6:
+        return str(int(value))
+    return f"{value:#.{digits}g}".rstrip(".")
 
 
 def load(package: str) -> Any:
@@ -80,6 +78,8 @@ def _environment() -> Any:
         text = environment.loader.get_source(environment, name)[0]
         return load("markupsafe").Markup(text)
 
+    # Metrics keep their order.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
     environment.globals.update(source=source, palette=PALETTE)
     environment.filters["number"] = number
     return environment

@@ -38,6 +38,7 @@ FORBIDDEN_AT_IMPORT = {
     "integrators": {"torch"},
     "scenes": {"torch"},
     "rendering": {"torch", "mitsuba", "drjit"},
+    "report": {"torch", "mitsuba", "drjit"},
     "denoisers": {"mitsuba", "drjit"},
     "metrics": {"mitsuba", "drjit"},
     "cli": {"torch"},

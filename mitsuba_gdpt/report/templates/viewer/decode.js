@@ -21,13 +21,18 @@ function blobText(id) {
 
 async function inflate(id) {
   if (typeof DecompressionStream === "undefined") {
-    throw new Error("this browser is too old to show images; use Chromium 80, Firefox 113, Safari 16.4 or newer");
+    throw new Error("this browser is too old to show images; use Chromium 111, Firefox 113, Safari 16.4 or newer");
   }
-  const text = atob(await blobText(id));
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  const base64 = await blobText(id);
+  try {
+    const text = atob(base64);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  } catch (error) {
+    throw new Error(`the page is incomplete or damaged: image data ${id} cannot be read (${error.message})`);
+  }
 }
 
 function unpackPixels(bytes, width, height) {

@@ -105,10 +105,10 @@ function paintMap(target, count, table, level) {
 // Five digits tell all float16 values apart.
 function formatValue(value) {
   const magnitude = Math.abs(value);
-  if (magnitude >= 1e5 || (magnitude < 1e-3 && value !== 0)) return value.toExponential(4);
+  if (magnitude >= 1e5 || (magnitude < 1e-2 && value !== 0)) return value.toExponential(4);
   return String(Number(value.toPrecision(5)));
 }
 
 function formatError(value) {
-  return value !== 0 && (value < 1e-3 || value >= 1e4) ? value.toExponential(1) : value.toPrecision(3);
+  return value !== 0 && (value < 1e-2 || value >= 1e3) ? value.toExponential(1) : value.toPrecision(3);
 }
