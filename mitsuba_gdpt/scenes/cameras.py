@@ -89,7 +89,7 @@ def propose_cameras(
     targets: Sequence[Vector] | None = None,
     boxes: Sequence[CameraBox] = (),
     fov: tuple[float, float] | None = None,
-    tries: int = 160,
+    tries: int = 96,
 ) -> list[Proposal]:
     """Find views that pass :meth:`Survey.judge`, best first.
 
@@ -105,9 +105,7 @@ def propose_cameras(
     rng = np.random.default_rng([survey.seed, 3])
     targets = propose_targets(survey) if targets is None else targets
     if boxes:
-        pool = np.concatenate(
-            [rng.uniform(box.min, box.max, size=(tries, 3)) for box in boxes]
-        )
+        pool = np.concatenate([rng.uniform(box.min, box.max, size=(tries, 3)) for box in boxes])
         pool = pool[survey.is_free(pool)]
         if not len(pool):
             return []
@@ -157,7 +155,7 @@ def propose_boxes(
     origin, target = np.array(survey.own.origin), np.array(survey.own.target)
     starts = [origin, *(origin + s * (target - origin) for s in (0.25, 0.5))]
     starts = [start for start in starts if survey.is_free(start[None])[0]]
-    starts += list(_spread(np.array([camera.origin for camera in cameras]), 3 * count))
+    starts += list(_spread(np.array([camera.origin for camera in cameras]), 2 * count))
     grown = [box for box in (_grow(survey, start) for start in starts) if box is not None]
     grown.sort(key=lambda box: -box.volume)
     chosen: list[CameraBox] = []
@@ -225,9 +223,7 @@ def propose_scene(
         )
     boxes = propose_boxes(survey, [proposal.camera for proposal in proposals])
     if not boxes:
-        raise ConfigError(
-            f"found no room for a camera box in {name!r}; write boxes by hand"
-        )
+        raise ConfigError(f"found no room for a camera box in {name!r}; write boxes by hand")
     scene = CatalogueScene(
         name=name,
         source=source,
@@ -270,7 +266,7 @@ def _drop_bad(survey: Survey, scene: CatalogueScene) -> CatalogueScene:
     scene = replace(scene, targets=tuple(keep or [scene.targets[int(np.argmax(scores))]]))
 
     # A box gets views of its own, since by volume a small one would get too few to be judged.
-    shares = [review(survey, replace(scene, boxes=(b,)), 32).accepted for b in scene.boxes]
+    shares = [review(survey, replace(scene, boxes=(b,)), 24).accepted for b in scene.boxes]
     boxes = [b for b, s in zip(scene.boxes, shares, strict=True) if s >= _GOOD_SHARE]
     return replace(scene, boxes=tuple(boxes or [scene.boxes[int(np.argmax(shares))]]))
 
@@ -395,8 +391,12 @@ def _moves(survey: Survey) -> list[Camera]:
         for c in (0.0, 0.15, 0.3)
     ]
     return [
-        upright(survey, origin + survey.scale * step, target + shift * survey.scale * right,
-                survey.own.fov)
+        upright(
+            survey,
+            origin + survey.scale * step,
+            target + shift * survey.scale * right,
+            survey.own.fov,
+        )
         for step in steps
         for shift in (-0.1, 0.0, 0.1)
         if np.abs(step).max() > 0

@@ -16,8 +16,9 @@ from mitsuba_gdpt.scenes.registry import Camera, Vector
 if TYPE_CHECKING:
     import mitsuba as mi
 
-_VIEW = (24, 14)  # pixels of a view that is judged
-_SPP = 8
+_VIEW = (24, 14)  # pixels of a view whose geometry is judged
+_LIGHT_VIEW = (12, 7)  # pixels of a view whose light is judged: few, with little noise each
+_SPP = 12
 _MIDDLE_GREY = 0.18  # what the geometric mean of a well-exposed picture is near
 _WHITE = 4.0  # greatest value that the brightest twentieth of a picture is exposed to
 
@@ -143,7 +144,7 @@ class Survey:
         if not good:
             return verdicts
         luminance = self.exposure * self.probe.radiance(
-            [cameras[i] for i in good], *_VIEW, _SPP, self.seed
+            [cameras[i] for i in good], *_LIGHT_VIEW, _SPP, self.seed
         )
         for i, pixels in zip(good, luminance, strict=True):
             lit, saturated = (pixels > _DARK).mean(), (pixels > _SATURATED).mean()
