@@ -28,6 +28,7 @@ _TARGET_SPACING = 0.25
 _CONE = 0.08  # tangent of the angle around a target in which variety counts
 _FLIGHT = (0.12, 0.7)  # distance between key frames
 _FLIGHT_CLEARANCE = 0.02
+_TRUSTED = 0.1  # around the own camera, where a flight may pass near things
 _FLIGHT_TURN = 50.0  # degrees between the views of two key frames
 
 _GOOD_SHARE = 0.5  # of the views with a target or box, below which it is dropped
@@ -178,8 +179,8 @@ def propose_fly_through(
         proposals: Cameras to choose from.
         count: Number of key frames.
 
-    Raises:
-        ConfigError: There is no room to move at all.
+    Returns:
+        Key frames; none if there is no room to move at all.
     """
     frames = [_key_frame(survey.own)]
     pool = [proposal.camera for proposal in proposals] + _moves(survey)
@@ -194,12 +195,7 @@ def propose_fly_through(
                 break
         else:
             break
-    if len(frames) < 2:
-        raise ConfigError(
-            "found no free path that begins at the scene's own camera; move the camera away from "
-            "surfaces, or write the fly-through by hand"
-        )
-    return tuple(frames)
+    return tuple(frames) if len(frames) > 1 else ()
 
 
 def propose_scene(
@@ -435,11 +431,14 @@ def _is_flyable(survey: Survey, frames: Sequence[KeyFrame]) -> bool:
     times = np.linspace(max(0, parts - 2) / parts, 1.0, 25)
     cameras = [fly(frames, float(time)) for time in times]
     points = np.array([camera.origin for camera in cameras])
-    clearance = survey.probe.around(points).clearance
-    if (clearance[1:] < _FLIGHT_CLEARANCE * survey.scale).any():
-        return False
-    if (survey.height(points) < _FLIGHT_CLEARANCE * survey.scale).any():
-        return False
     if not survey.probe.sees(points[:-1], points[1:]).all():
         return False
-    return all(verdict.good for verdict in survey.judge_geometry(cameras[1:]))
+    # The own camera is trusted, whatever is beside it.
+    left = np.linalg.norm(points - np.array(survey.own.origin), axis=1) > _TRUSTED * survey.scale
+    points, cameras = points[left], [c for c, far in zip(cameras, left, strict=True) if far]
+    clearance = survey.probe.around(points).clearance
+    return bool(
+        (clearance >= _FLIGHT_CLEARANCE * survey.scale).all()
+        and (survey.height(points) >= _FLIGHT_CLEARANCE * survey.scale).all()
+        and all(verdict.good for verdict in survey.judge_geometry(cameras))
+    )
