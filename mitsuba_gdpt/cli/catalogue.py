@@ -118,9 +118,7 @@ def review(
     ],
     scene: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Only this scene; may be repeated. By default all.", show_default=False
-        ),
+        typer.Option(help="Only this scene; may be repeated. By default all.", show_default=False),
     ] = None,
     root: Annotated[
         Path | None,

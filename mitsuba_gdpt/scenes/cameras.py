@@ -28,6 +28,7 @@ _TARGET_SPACING = 0.25
 _CONE = 0.08  # tangent of the angle around a target in which variety counts
 _FLIGHT = (0.12, 0.7)  # distance between key frames
 _FLIGHT_CLEARANCE = 0.02
+_TRUSTED = 0.1  # around the own camera, where a flight may pass near things
 _FLIGHT_TURN = 50.0  # degrees between the views of two key frames
 
 _GOOD_SHARE = 0.5  # of the views with a target or box, below which it is dropped
@@ -89,7 +90,7 @@ def propose_cameras(
     targets: Sequence[Vector] | None = None,
     boxes: Sequence[CameraBox] = (),
     fov: tuple[float, float] | None = None,
-    tries: int = 160,
+    tries: int = 96,
 ) -> list[Proposal]:
     """Find views that pass :meth:`Survey.judge`, best first.
 
@@ -105,9 +106,7 @@ def propose_cameras(
     rng = np.random.default_rng([survey.seed, 3])
     targets = propose_targets(survey) if targets is None else targets
     if boxes:
-        pool = np.concatenate(
-            [rng.uniform(box.min, box.max, size=(tries, 3)) for box in boxes]
-        )
+        pool = np.concatenate([rng.uniform(box.min, box.max, size=(tries, 3)) for box in boxes])
         pool = pool[survey.is_free(pool)]
         if not len(pool):
             return []
@@ -157,7 +156,7 @@ def propose_boxes(
     origin, target = np.array(survey.own.origin), np.array(survey.own.target)
     starts = [origin, *(origin + s * (target - origin) for s in (0.25, 0.5))]
     starts = [start for start in starts if survey.is_free(start[None])[0]]
-    starts += list(_spread(np.array([camera.origin for camera in cameras]), 3 * count))
+    starts += list(_spread(np.array([camera.origin for camera in cameras]), 2 * count))
     grown = [box for box in (_grow(survey, start) for start in starts) if box is not None]
     grown.sort(key=lambda box: -box.volume)
     chosen: list[CameraBox] = []
@@ -180,8 +179,8 @@ def propose_fly_through(
         proposals: Cameras to choose from.
         count: Number of key frames.
 
-    Raises:
-        ConfigError: There is no room to move at all.
+    Returns:
+        Key frames; none if there is no room to move at all.
     """
     frames = [_key_frame(survey.own)]
     pool = [proposal.camera for proposal in proposals] + _moves(survey)
@@ -196,12 +195,7 @@ def propose_fly_through(
                 break
         else:
             break
-    if len(frames) < 2:
-        raise ConfigError(
-            "found no free path that begins at the scene's own camera; move the camera away from "
-            "surfaces, or write the fly-through by hand"
-        )
-    return tuple(frames)
+    return tuple(frames) if len(frames) > 1 else ()
 
 
 def propose_scene(
@@ -225,9 +219,7 @@ def propose_scene(
         )
     boxes = propose_boxes(survey, [proposal.camera for proposal in proposals])
     if not boxes:
-        raise ConfigError(
-            f"found no room for a camera box in {name!r}; write boxes by hand"
-        )
+        raise ConfigError(f"found no room for a camera box in {name!r}; write boxes by hand")
     scene = CatalogueScene(
         name=name,
         source=source,
@@ -270,7 +262,7 @@ def _drop_bad(survey: Survey, scene: CatalogueScene) -> CatalogueScene:
     scene = replace(scene, targets=tuple(keep or [scene.targets[int(np.argmax(scores))]]))
 
     # A box gets views of its own, since by volume a small one would get too few to be judged.
-    shares = [review(survey, replace(scene, boxes=(b,)), 32).accepted for b in scene.boxes]
+    shares = [review(survey, replace(scene, boxes=(b,)), 24).accepted for b in scene.boxes]
     boxes = [b for b, s in zip(scene.boxes, shares, strict=True) if s >= _GOOD_SHARE]
     return replace(scene, boxes=tuple(boxes or [scene.boxes[int(np.argmax(shares))]]))
 
@@ -395,8 +387,12 @@ def _moves(survey: Survey) -> list[Camera]:
         for c in (0.0, 0.15, 0.3)
     ]
     return [
-        upright(survey, origin + survey.scale * step, target + shift * survey.scale * right,
-                survey.own.fov)
+        upright(
+            survey,
+            origin + survey.scale * step,
+            target + shift * survey.scale * right,
+            survey.own.fov,
+        )
         for step in steps
         for shift in (-0.1, 0.0, 0.1)
         if np.abs(step).max() > 0
@@ -435,11 +431,14 @@ def _is_flyable(survey: Survey, frames: Sequence[KeyFrame]) -> bool:
     times = np.linspace(max(0, parts - 2) / parts, 1.0, 25)
     cameras = [fly(frames, float(time)) for time in times]
     points = np.array([camera.origin for camera in cameras])
-    clearance = survey.probe.around(points).clearance
-    if (clearance[1:] < _FLIGHT_CLEARANCE * survey.scale).any():
-        return False
-    if (survey.height(points) < _FLIGHT_CLEARANCE * survey.scale).any():
-        return False
     if not survey.probe.sees(points[:-1], points[1:]).all():
         return False
-    return all(verdict.good for verdict in survey.judge_geometry(cameras[1:]))
+    # The own camera is trusted, whatever is beside it.
+    left = np.linalg.norm(points - np.array(survey.own.origin), axis=1) > _TRUSTED * survey.scale
+    points, cameras = points[left], [c for c, far in zip(cameras, left, strict=True) if far]
+    clearance = survey.probe.around(points).clearance
+    return bool(
+        (clearance >= _FLIGHT_CLEARANCE * survey.scale).all()
+        and (survey.height(points) >= _FLIGHT_CLEARANCE * survey.scale).all()
+        and all(verdict.good for verdict in survey.judge_geometry(cameras))
+    )

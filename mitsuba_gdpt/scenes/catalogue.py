@@ -222,7 +222,9 @@ class Catalogue:
         table.finish()
         if not entries:
             raise ConfigError(f"{file}: expected at least one table [scenes.NAME]")
-        read = tuple(_read_scene(file, name, entry, split, folder) for name, entry in entries.items())
+        read = tuple(
+            _read_scene(file, name, entry, split, folder) for name, entry in entries.items()
+        )
         missing = [s.source for s in read if not _is_builtin(s.source) and not _exists(s.source)]
         if check_files and missing:
             raise FormatError(
@@ -301,7 +303,9 @@ def to_toml(scene: CatalogueScene, *, source: str | None = None) -> str:
         lines += ["targets = [", *(f"  {toml.triple(t)}," for t in scene.targets), "]"]
     # Inline tables: a box or key frame per line can be read, compared and moved.
     if scene.boxes:
-        rows = (f"  {{ min = {toml.triple(b.min)}, max = {toml.triple(b.max)} }}," for b in scene.boxes)
+        rows = (
+            f"  {{ min = {toml.triple(b.min)}, max = {toml.triple(b.max)} }}," for b in scene.boxes
+        )
         lines += ["boxes = [", *rows, "]"]
     if scene.fly_through:
         frames = (

@@ -174,7 +174,8 @@ class Probe:
         """
         ticks = (np.arange(resolution) + 0.5) / resolution
         first, second = (grid.ravel() for grid in np.meshgrid(ticks, ticks))
-        starts, ends = [], []
+        starts: list[Points] = []
+        ends: list[Points] = []
         for axis in range(3):
             for opposite in ((first, second), (1 - first, 1 - second)):
                 for points, along, (u, v) in ((starts, 0, (first, second)), (ends, 1, opposite)):

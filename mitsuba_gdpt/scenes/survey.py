@@ -16,8 +16,9 @@ from mitsuba_gdpt.scenes.registry import Camera, Vector
 if TYPE_CHECKING:
     import mitsuba as mi
 
-_VIEW = (24, 14)  # pixels of a view that is judged
-_SPP = 8
+_VIEW = (24, 14)  # pixels of a view whose geometry is judged
+_LIGHT_VIEW = (12, 7)  # pixels of a view whose light is judged: few, with little noise each
+_SPP = 12
 _MIDDLE_GREY = 0.18  # what the geometric mean of a well-exposed picture is near
 _WHITE = 4.0  # greatest value that the brightest twentieth of a picture is exposed to
 
@@ -34,7 +35,7 @@ _MIN_LIT = 0.6
 _MAX_SATURATED = 0.6
 
 _DARK, _SATURATED = 0.004, 2.0  # luminance after exposure
-_CLOSED = 0.75  # share of directions with a surface, from which on a place counts as indoors
+_CLOSED = 0.56  # share of directions with a surface, from which on a place counts as indoors
 _INSIDE = 0.9  # share of directions with back faces, from which on a place counts as inside
 _OPENER = 0.15  # how much less than the own camera's this share may be elsewhere
 
@@ -110,13 +111,13 @@ class Survey:
         self._trust_normals = bool(surroundings.back[0] < _INSIDE)
         self.indoors = self._own_enclosure >= _CLOSED
         self._own_hits = float(view.valid.mean())
-        self._floor = self._find_floor()
+        self._floor = self._find_floor(view.point[view.valid])
         self.exposure = exposure or self._find_exposure()
         self.low, self.high = self._find_region(view.point[view.valid])
         self.free = self._find_free(np.random.default_rng([seed, 1]))
 
     def height(self, points: Points) -> Points:
-        """Return the height of points above the floor, (N,); infinite where there is no floor."""
+        """Return the height of points above the floor, (N,)."""
         return np.asarray(points @ np.array(self.up) / np.linalg.norm(self.up) - self._floor)
 
     def is_free(self, points: Points) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
@@ -143,7 +144,7 @@ class Survey:
         if not good:
             return verdicts
         luminance = self.exposure * self.probe.radiance(
-            [cameras[i] for i in good], *_VIEW, _SPP, self.seed
+            [cameras[i] for i in good], *_LIGHT_VIEW, _SPP, self.seed
         )
         for i, pixels in zip(good, luminance, strict=True):
             lit, saturated = (pixels > _DARK).mean(), (pixels > _SATURATED).mean()
@@ -188,13 +189,15 @@ class Survey:
                 verdicts.append(Verdict(None, 1 - flat + min(depth, 1.0) + min(entropy / 4, 1.0)))
         return verdicts
 
-    def _find_floor(self) -> float:
-        """Return the height of what is below the own camera, minus infinity if nothing is."""
+    def _find_floor(self, seen: Points) -> float:
+        """Return the height of what is below the own camera, else of the lowest things it sees."""
         up = np.array(self.up) / np.linalg.norm(self.up)
-        below = self.probe.cast(np.array([self.own.origin]), -up[None])
-        if not below.valid[0]:
-            return -math.inf
-        return float(below.point[0] @ up)
+        origin = np.array(self.own.origin)
+        below = self.probe.cast(origin[None], -up[None])
+        if below.valid[0]:
+            return float(below.point[0] @ up)
+        lowest = float(np.percentile(seen @ up, 2))
+        return min(lowest, float(origin @ up) - 2 * _CLEARANCE * self.scale)
 
     def _find_exposure(self) -> float:
         pixels = self.probe.radiance([self.own], *_VIEW, 4 * _SPP, self.seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,8 +56,8 @@ def _room(camera: Camera = CAMERA, **more: Any) -> Any:
 
 
 @pytest.fixture
-def survey(variant_llvm_rgb: str) -> Iterator[Survey]:
-    yield Survey(_room(), seed=5)
+def survey(variant_llvm_rgb: str) -> Survey:
+    return Survey(_room(), seed=5)
 
 
 def _is_outside_of_things(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -179,7 +179,7 @@ def test_no_toml_and_no_file(file: Path) -> None:
     file.write_text("split = ")
     with pytest.raises(FormatError, match=r"my\.toml: cannot read this TOML file"):
         Catalogue.open(file)
-    with pytest.raises(FormatError, match="no such catalogue; .* builtin, dev, train"):
+    with pytest.raises(FormatError, match=r"no such catalogue; .* builtin, dev, train"):
         Catalogue.open(file.parent / "other.toml")
     file.write_text('split = "train"\nscenes = {}')
     with pytest.raises(ConfigError, match="expected at least one table"):
@@ -348,9 +348,7 @@ def test_dev_catalogue(shared_dir: Path) -> None:
 def test_shipped_catalogues_are_complete() -> None:
     assert set(shipped()) == {"builtin", "dev", "train"}
     everything = [
-        scene
-        for name in shipped()
-        for scene in Catalogue.open(name, check_files=False).scenes
+        scene for name in shipped() for scene in Catalogue.open(name, check_files=False).scenes
     ]
     assert len({scene.name for scene in everything}) == len(everything)
     assert all(scene.author != "unknown" and scene.licence != "unknown" for scene in everything)
