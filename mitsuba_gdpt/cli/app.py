@@ -11,6 +11,8 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt.cli.batch import batch
+from mitsuba_gdpt.cli.catalogue import catalogue
 from mitsuba_gdpt.cli.denoise import denoise
 from mitsuba_gdpt.cli.evaluate import evaluate
 from mitsuba_gdpt.cli.info import info
@@ -38,8 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (render, denoise, evaluate, scenes, info):
+for command in (render, denoise, evaluate, batch, scenes, info):
     app.command()(command)
+app.add_typer(catalogue)
 
 
 def _print_version(wanted: bool) -> None:
