@@ -11,6 +11,7 @@ import torch.utils.dlpack
 
 from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, is_bitmap
 from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers import nfor as nfor  # registers its method
 from mitsuba_gdpt.denoisers import poisson as poisson  # registers its methods
 from mitsuba_gdpt.denoisers.registry import Method, find, methods, register, requires_package
 
