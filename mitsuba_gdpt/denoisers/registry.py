@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import VARIANCE_SUFFIX
 from mitsuba_gdpt.channels import buffer as table_row
 from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError, MissingDependencyError
 
@@ -92,7 +93,7 @@ class Method:
         if missing := [name for name in self.needs if name not in buffers]:
             raise LayoutError(
                 f"method {self.name!r} needs the buffer(s) {', '.join(missing)}; "
-                f"there are: {', '.join(buffers.names)}"
+                f"there are: {', '.join(buffers.names)}{_remedy(missing)}"
             )
         if (obstacle := self.obstacle) is not None:
             raise obstacle
@@ -103,6 +104,13 @@ class Method:
             options = {}
         image: torch.Tensor = target(buffers, **options)
         return image
+
+
+def _remedy(missing: Sequence[str]) -> str:
+    """Say how to get buffers that a render has only on request."""
+    if any(name.endswith(VARIANCE_SUFFIX) for name in missing):
+        return ". For variances, render with variances=True and 2 or more samples per pixel"
+    return ""
 
 
 _METHODS: dict[str, Method] = {}
