@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mitsuba_gdpt import denoisers, execution, exr, metrics, rendering, report, scenes
+from mitsuba_gdpt import denoisers, execution, exr, metrics, packages, rendering, report, scenes
 from mitsuba_gdpt.batch.jobs import EXPOSURE, Job, expand
 from mitsuba_gdpt.batch.spec import Batch
 from mitsuba_gdpt.batch.unit import RenderUnit, forget_scenes, group
@@ -91,7 +91,7 @@ def validate(batch: Batch) -> tuple[Job, ...]:
             "no Mitsuba variant is set; call mi.set_variant('llvm_ad_rgb') or another one first"
         )
     if batch.gallery:
-        denoisers.requires_package("jinja2", "batch")()
+        packages.check("jinja2", "batch")
     jobs = expand(batch, mi.variant())
     layouts: dict[str, Layout] = {}
     checked: set[str] = set()

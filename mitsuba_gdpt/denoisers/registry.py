@@ -11,7 +11,7 @@ The signature is the documentation of the options: their names and defaults are 
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 
 import torch
 
+from mitsuba_gdpt import packages
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import VARIANCE_SUFFIX
 from mitsuba_gdpt.channels import buffer as table_row
-from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError, MissingDependencyError
+from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -160,15 +161,7 @@ def requires_package(package: str, extra: str) -> Callable[[], None]:
         package: Import name, for example ``"mitsuba_oidn"``.
         extra: The extra of this package that installs it, for example ``"oidn"``.
     """
-
-    def check() -> None:
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(
-                f"the package {package!r} is not installed; "
-                f"run: pip install 'mitsuba-gdpt[{extra}]'"
-            )
-
-    return check
+    return functools.partial(packages.check, package, extra)
 
 
 def methods() -> tuple[Method, ...]:

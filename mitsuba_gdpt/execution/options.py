@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mitsuba_gdpt.errors import ConfigError, MissingDependencyError
+from mitsuba_gdpt import packages
+from mitsuba_gdpt.errors import ConfigError
 
 #: Mitsuba's leaks are of the order of megabytes per scene; starting a process takes about a second.
 UNITS_PER_WORKER = 100
@@ -70,9 +70,9 @@ class ClusterOptions:
             )
         if self.slurm is not None and not Path(self.slurm).is_file():
             raise ConfigError(f"the file of SLURM options {self.slurm} does not exist")
-        require_package("distributed")
+        packages.check("distributed", "batch")
         if self.slurm is not None:
-            require_package("dask_jobqueue")
+            packages.check("dask_jobqueue", "batch")
 
     @property
     def local_threads(self) -> int:
@@ -85,16 +85,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def require_package(package: str) -> None:
-    """Look for a package of the extra ``batch``.
-
-    Raises:
-        MissingDependencyError: It is not installed.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise MissingDependencyError(
-            f"running units on workers needs the package {package!r}, which is not installed; "
-            f"run: pip install 'mitsuba-gdpt[batch]', or work in this process (--workers 0)"
-        )
