@@ -261,7 +261,8 @@ def upright(survey: Survey, origin: Points, target: Points, fov: float) -> Camer
 
 
 def _main_axis(up: Vector) -> Vector:
-    axis = int(np.argmax(np.abs(up)))
+    """Return the axis that an up vector is most like; y wins narrow decisions, as it is usual."""
+    axis = int(np.argmax(np.abs(up) * (1.0, 1.1, 1.0)))
     result = [0.0, 0.0, 0.0]
     result[axis] = math.copysign(1.0, up[axis])
     return vector(result)

@@ -14,8 +14,12 @@ from mitsuba_gdpt.scenes import Catalogue
 ROOM = """<scene version="3.0.0">
   <sensor type="perspective">
     <float name="fov" value="60"/>
-    <film type="hdrfilm"><integer name="width" value="32"/><integer name="height" value="18"/></film>
-    <transform name="to_world"><lookat origin="0.3,0.2,3.2" target="0,-0.4,-1" up="0,1,0"/></transform>
+    <film type="hdrfilm">
+      <integer name="width" value="32"/><integer name="height" value="18"/>
+    </film>
+    <transform name="to_world">
+      <lookat origin="0.3,0.2,3.2" target="0,-0.4,-1" up="0,1,0"/>
+    </transform>
   </sensor>
   <bsdf type="twosided" id="paint">
     <bsdf type="diffuse"><rgb name="reflectance" value="$shade"/></bsdf>
