@@ -11,6 +11,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt.cli import dataset
 from mitsuba_gdpt.cli.catalogue import catalogue
 from mitsuba_gdpt.cli.denoise import denoise
 from mitsuba_gdpt.cli.info import info
@@ -41,6 +42,7 @@ app = typer.Typer(
 for command in (render, denoise, scenes, info):
     app.command()(command)
 app.add_typer(catalogue)
+app.add_typer(dataset.app, name="dataset")
 
 
 def _print_version(wanted: bool) -> None:
