@@ -1,7 +1,8 @@
 """Training and test data: sampling plans, rendering, storage, torch data sets.
 
 Crop sets: a :class:`CropPlan` says what to render, :func:`render_crops` does it, and
-:class:`CropSet` or :class:`CropDataset` reads the result.
+:class:`CropSet` or :class:`CropDataset` reads the result. :class:`OnlineCrops` renders crops while
+a network is trained, without storing them.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.data.dataset import Crop, CropDataset, CropSet
+    from mitsuba_gdpt.data.online import OnlineCrops
     from mitsuba_gdpt.data.plan import CropPlan, CropSpec
     from mitsuba_gdpt.data.units import render_crops
 
-__all__ = ["Crop", "CropDataset", "CropPlan", "CropSet", "CropSpec", "render_crops"]
+__all__ = ["Crop", "CropDataset", "CropPlan", "CropSet", "CropSpec", "OnlineCrops", "render_crops"]
 
 #: Loaded when they are first asked for: rendering needs no torch data sets, and reading no Mitsuba.
 _HOMES = {
@@ -23,6 +25,7 @@ _HOMES = {
     "CropPlan": "plan",
     "CropSet": "dataset",
     "CropSpec": "plan",
+    "OnlineCrops": "online",
     "render_crops": "units",
 }
 

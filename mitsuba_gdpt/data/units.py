@@ -61,7 +61,13 @@ def render_crops(
     elif cluster.setup is None:
         setup = functools.partial(rendering.set_variant, _variant())
         cluster = dataclasses.replace(cluster, setup=setup)
-    stored = store.create(plan, LAYOUT, path, crops_per_shard=crops_per_shard)
+    stored = store.create(
+        plan,
+        LAYOUT,
+        path,
+        crops_per_shard=crops_per_shard,
+        attributes={"variant": _variant()},
+    )
     units = [
         CropUnit(plan, shard)
         for shard in store.shards(plan, Path(path).absolute(), stored["crops_per_shard"])
