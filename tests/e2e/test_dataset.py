@@ -29,7 +29,10 @@ licence = "CC0"
 {views}
 """
 VIEWS = "boxes = [{ min = [-0.5, -0.5, 3.0], max = [0.5, 0.5, 4.0] }]\ntargets = [[0, 0, 0]]"
-SMALL = "--crops 2 --size 16 --spp-levels 2 --max-spp 8 --reference-spp 8 --scenes squares".split()
+SMALL = [
+    *("--crops", "2", "--size", "16", "--spp-levels", "2", "--max-spp", "8"),
+    *("--reference-spp", "8", "--scenes", "squares"),
+]
 
 
 @pytest.fixture

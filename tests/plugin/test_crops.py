@@ -52,10 +52,11 @@ def test_all_crops_share_their_kernels(plan: CropPlan, lens: bool) -> None:
     (squares,) = plan.scenes
     if not lens:
         plan = replace(plan, scenes=(replace(squares, targets=()),))
-    # Some of the levels, and all targets, are split into tiles.
-    plan = replace(plan, max_spp=24, max_lanes=16 * 16 * 12, reference_spp=32)
+    # Of each crop the first level fits into one tile; the second and the targets are split.
+    plan = replace(plan, max_spp=128, max_lanes=16 * 16 * 15, reference_spp=32)
     specs = [plan.crop(plan.scenes[0], index) for index in range(4)]
     assert all((spec.camera.aperture > 0) == lens for spec in specs)
+    assert all(spec.spp[0] < 16 <= spec.spp[1] for spec in specs)
     assert len({(spec.frame, spec.offset, spec.spp) for spec in specs}) == 4
     renderer = CropRenderer(plan.scenes[0], plan)
     first = kernels(renderer, 0)
