@@ -13,6 +13,7 @@ import typer
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.cli.batch import batch
 from mitsuba_gdpt.cli.catalogue import catalogue
+from mitsuba_gdpt.cli.dataset import dataset
 from mitsuba_gdpt.cli.denoise import denoise
 from mitsuba_gdpt.cli.evaluate import evaluate
 from mitsuba_gdpt.cli.info import info
@@ -43,6 +44,7 @@ app = typer.Typer(
 for command in (render, denoise, evaluate, batch, scenes, info):
     app.command()(command)
 app.add_typer(catalogue)
+app.add_typer(dataset)
 
 
 def _print_version(wanted: bool) -> None:
