@@ -23,8 +23,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mitsuba_gdpt import provenance
 from mitsuba_gdpt.channels import VARIANCE_SUFFIX, Layout
-from mitsuba_gdpt.data import provenance
 from mitsuba_gdpt.data.plan import CropPlan, CropSpec
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
 from mitsuba_gdpt.scenes.catalogue import CatalogueScene
@@ -162,8 +162,7 @@ def _build(
             "channels": list(layout.channels),
             "crops_per_shard": crops_per_shard,
             "plan": plan.to_dict(),
-            "versions": provenance.versions(),
-            "commit": provenance.commit(),
+            "made_by": provenance.describe(date=False),
             **attributes,
         },
     )
