@@ -36,5 +36,9 @@ class LLVMError(GDPTError, RuntimeError):
     """No LLVM library that Dr.Jit can use safely was found or selected."""
 
 
+class WeightsError(GDPTError, RuntimeError):
+    """Weights of a network are missing, damaged or do not fit."""
+
+
 class MissingDependencyError(GDPTError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
