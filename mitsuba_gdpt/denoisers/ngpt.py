@@ -61,7 +61,7 @@ def _presets() -> dict[str, Preset]:
     ):
         for loss, loss_name, loss_doc in (("", "ngpt", ""), ("-l1", "ngpt-l1", ", L1 loss")):
             for twin in ("", "-nograd"):
-                gradients = () if twin else _GRADIENTS
+                gradients: tuple[Feature, ...] = () if twin else _GRADIENTS
                 inputs = InputConfig((_PRIMAL, *gradients, *_AUXILIARY))
                 text = doc + loss_doc + ("" if gradients else ", without gradients")
                 table[size + loss + twin] = Preset(
@@ -72,9 +72,9 @@ def _presets() -> dict[str, Preset]:
         twins: dict[str, tuple[Feature, ...]] = {"": (*_GRADIENTS, *_GRADIENT_VARIANCES)}
         if guides == ("oidn",):  # the others see gradients through their guide
             twins["-nograd"] = ()
-        for twin, gradients in twins.items():
+        for twin, seen in twins.items():
             images = tuple(Feature(GUIDE + guide, "log1p") for guide in guides)
-            features = (_PRIMAL, *_VARIANCES, *gradients, *_AUXILIARY, *images)
+            features = (_PRIMAL, *_VARIANCES, *seen, *_AUXILIARY, *images)
             config = DenseModelConfig.make(
                 InputConfig(features, demodulate=True, exposure=True),
                 head="blend",
@@ -84,7 +84,7 @@ def _presets() -> dict[str, Preset]:
             )
             text = f"correction of {' and '.join(guides)} by a small dense U-Net"
             table[name + twin] = Preset(
-                config, "noise2noise", text + ("" if gradients else ", without gradients")
+                config, "noise2noise", text + ("" if seen else ", without gradients")
             )
     table["kpcn"] = Preset(KPCNConfig(), "ngpt-l1", "predicted filters, Bako et al. 2017")
     table["kpcn-small"] = Preset(
