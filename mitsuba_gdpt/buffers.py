@@ -16,7 +16,7 @@ import torch
 import torch.utils.dlpack
 
 from mitsuba_gdpt import exr
-from mitsuba_gdpt.channels import CORE, OPTIONAL, PRIMAL, VARIANCE_SUFFIX, VARIANCES, Layout
+from mitsuba_gdpt.channels import PRIMAL, TABLE, VARIANCE_SUFFIX, Layout
 from mitsuba_gdpt.errors import (
     ConfigError,
     FormatError,
@@ -25,8 +25,7 @@ from mitsuba_gdpt.errors import (
     NonFiniteError,
 )
 
-_TABLE = (*CORE, *OPTIONAL, *VARIANCES)
-_NAME_OF_ATTRIBUTE = {buffer.attribute: buffer.name for buffer in _TABLE}
+_NAME_OF_ATTRIBUTE = {buffer.attribute: buffer.name for buffer in TABLE}
 _ALPHA = "A"  # a film with alpha stores it; nothing here uses it
 _ROOT = "<root>."  # what mi.Bitmap.split() calls the layer without a name
 _DLPACK_CUDA = 2  # kDLCUDA of the DLPack standard
@@ -434,14 +433,14 @@ def _arrange(names: Sequence[str], strict: bool) -> tuple[Layout, list[int]]:
             raise LayoutError(f"the channel name {plain!r} occurs twice; expected unique names")
         position[plain] = index
     position.pop(_ALPHA, None)
-    known = {channel: buffer for buffer in _TABLE for channel in buffer.channels}
+    known = {channel: buffer for buffer in TABLE for channel in buffer.channels}
     if strict and (unknown := [name for name in position if name not in known]):
         raise LayoutError(
             f"unknown channel(s) {', '.join(map(repr, unknown))}; expected names as listed by "
             f"mitsuba_gdpt.channels (R, G, B, dx.R, dx.G, ...)"
         )
     touched = {known[name].name for name in position if name in known}
-    buffers = tuple(buffer for buffer in _TABLE if buffer.name in touched)
+    buffers = tuple(buffer for buffer in TABLE if buffer.name in touched)
     missing = [name for buffer in buffers for name in buffer.channels if name not in position]
     if missing or not buffers:
         raise LayoutError(

@@ -82,7 +82,20 @@ VARIANCES: tuple[Buffer, ...] = tuple(
     if b in CORE or b.name in ("diffuse", "specular")
 )
 
-_BY_NAME = {b.name: b for b in (*CORE, *OPTIONAL, *VARIANCES)}
+#: Not rendered but computed from a frame and its neighbours, and stored beside it.
+DERIVED: tuple[Buffer, ...] = (
+    Buffer(
+        "motion",
+        ("X", "Y"),
+        "where the pixel's content was in the previous frame minus where it is, pixels, +Y down",
+        signed=True,
+    ),
+)
+
+#: Every buffer there is, in the order of a file that has them all.
+TABLE: tuple[Buffer, ...] = (*CORE, *OPTIONAL, *VARIANCES, *DERIVED)
+
+_BY_NAME = {b.name: b for b in TABLE}
 
 
 @dataclass(frozen=True)
@@ -106,10 +119,15 @@ class Layout:
                 buffer that is wanted.
 
         Raises:
-            ConfigError: A name is unknown.
+            ConfigError: A name is unknown, or a buffer of that name cannot be rendered.
         """
         wanted = set(features)
         known = {b.name for b in OPTIONAL}
+        if derived := sorted(wanted & {b.name for b in DERIVED}):
+            raise ConfigError(
+                f"{', '.join(derived)} cannot be rendered: it takes the camera of the previous "
+                f"frame. Leave it out and call mitsuba_gdpt.data.motion.add_motion on the buffers"
+            )
         if unknown := sorted(wanted - known):
             raise ConfigError(
                 f"unknown feature(s) {', '.join(map(repr, unknown))}; "

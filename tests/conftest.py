@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 TIERS = ("unit", "plugin", "statistical", "e2e", "packaging")
 SHARED = ROOT.parent / "shared"
 _NO_SHARED = "missing shared data"
+#: Skips for one of these reasons are listed at the end.
+_LOUD = (_NO_SHARED, "no Chromium")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,15 +41,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """List the tests that did not run for want of data, so that nobody takes them for passed."""
-    skipped = [
-        report.nodeid
-        for report in terminalreporter.stats.get("skipped", ())
-        if isinstance(report.longrepr, tuple) and _NO_SHARED in report.longrepr[2]
-    ]
-    if skipped:
-        terminalreporter.section(f"NOT TESTED: {len(skipped)} tests, {_NO_SHARED} ({SHARED})")
-        for nodeid in skipped:
+    """List the tests that could not run here, so that nobody takes them for passed."""
+    skipped: dict[str, list[str]] = {}
+    for report in terminalreporter.stats.get("skipped", ()):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        if any(words in reason for words in _LOUD):
+            skipped.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+    for reason, nodeids in skipped.items():
+        terminalreporter.section(f"NOT TESTED: {len(nodeids)} tests, {reason}")
+        for nodeid in nodeids:
             terminalreporter.line(nodeid)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import sys
 from pathlib import Path
 
-from mitsuba_gdpt import _llvm, rendering
+from mitsuba_gdpt import _llvm, provenance, rendering
 from mitsuba_gdpt._version import __version__
 
 #: Distributions whose versions matter, besides Mitsuba and Dr.Jit.
@@ -20,32 +19,15 @@ def info() -> None:
     rows = [
         ("mitsuba_gdpt", f"{__version__} ({Path(__file__).parents[1]})"),
         ("Python", f"{platform.python_version()} ({sys.executable})"),
-        ("system", f"{platform.platform()}, {_processor()}, {os.cpu_count()} threads"),
+        ("system", f"{platform.platform()}, {provenance.processor()}, {os.cpu_count()} threads"),
         *_mitsuba(),
         *_torch(),
-        ("libraries", ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES)),
+        ("libraries", ", ".join(f"{name} {provenance.version(name)}" for name in _LIBRARIES)),
         *_methods(),
     ]
     width = max(len(label) for label, _ in rows)
     for label, text in rows:
         print(f"{label:<{width}}  {text}")
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _mitsuba() -> list[tuple[str, str]]:

@@ -11,8 +11,11 @@ import torch.utils.dlpack
 
 from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, is_bitmap
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import ngpt as ngpt  # registers its methods
-from mitsuba_gdpt.denoisers import poisson as poisson  # registers its methods
+from mitsuba_gdpt.denoisers import nfor as nfor  # registers its methods, like those below
+from mitsuba_gdpt.denoisers import ngpt as ngpt
+from mitsuba_gdpt.denoisers import oidn as oidn
+from mitsuba_gdpt.denoisers import optix as optix
+from mitsuba_gdpt.denoisers import poisson as poisson
 from mitsuba_gdpt.denoisers.registry import Method, find, methods, register, requires_package
 from mitsuba_gdpt.denoisers.weights import load_weights
 

@@ -30,9 +30,14 @@ def make_integrator(parameters: Mapping[str, Any]) -> mi.Integrator:
 
 
 def render(
-    source: Source, integrator: mi.Integrator, *, spp: int, seed: int = 0, sensor: int = 0
+    source: Source,
+    integrator: mi.Integrator,
+    *,
+    spp: int,
+    seed: int = 0,
+    sensor: int | mi.Sensor = 0,
 ) -> FrameBuffers:
-    """Render a scene to named buffers.
+    """Render a scene to named buffers, as seen by one of its sensors or by another one.
 
     Raises:
         ConfigError: The integrator cannot work with these numbers.
@@ -40,7 +45,7 @@ def render(
     """
     from mitsuba_gdpt.buffers import FrameBuffers
 
-    view = source.sensor(sensor)
+    view = source.sensor(sensor) if isinstance(sensor, int) else sensor
     try:
         # Not mi.render(), whose differentiable wrapper replaces the message of any error.
         image = integrator.render(source.scene, sensor=view, spp=spp, seed=seed)

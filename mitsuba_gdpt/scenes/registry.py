@@ -20,11 +20,12 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Camera:
-    """Where a scene is seen from (Y up, metres).
+    """Where a scene is seen from, in the scene's own unit (metres in the built-in ones).
 
     Attributes:
         origin: Position.
         target: Point in the middle of the picture.
+        up: Direction that is vertical in the picture; of any length, not parallel to the view.
         fov: Field of view in degrees along the wider image axis.
         aperture: Lens radius; 0 is a pinhole.
         focus: Distance of the focal plane; by default the distance of the target.
@@ -32,6 +33,7 @@ class Camera:
 
     origin: Vector
     target: Vector
+    up: Vector = (0.0, 1.0, 0.0)
     fov: float = 45.0
     aperture: float = 0.0
     focus: float | None = None
@@ -47,7 +49,7 @@ class Camera:
             "near_clip": 0.01,
             "far_clip": 1000.0,
             "to_world": mi.ScalarTransform4f().look_at(
-                origin=list(self.origin), target=list(self.target), up=[0, 1, 0]
+                origin=list(self.origin), target=list(self.target), up=list(self.up)
             ),
         }
         if self.aperture:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 #: Top-level parts of the package, lowest first; a part may import from the layers below its own.
 LAYERS = (
     {"errors", "_version"},
-    {"channels", "progress", "files", "_llvm"},
+    {"channels", "progress", "files", "provenance", "_llvm"},
     {"exr"},
     {"buffers"},
     {"integrators", "denoisers", "metrics", "scenes"},
@@ -38,6 +38,7 @@ FORBIDDEN_AT_IMPORT = {
     "integrators": {"torch"},
     "scenes": {"torch"},
     "rendering": {"torch", "mitsuba", "drjit"},
+    "report": {"torch", "mitsuba", "drjit"},
     "denoisers": {"mitsuba", "drjit"},
     "metrics": {"mitsuba", "drjit"},
     "cli": {"torch"},

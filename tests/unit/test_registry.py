@@ -243,15 +243,15 @@ class TestRegistry:
     def test_missing_package(self, own_registry: None) -> None:
         check = registry.requires_package("no_such_package", "oidn")
 
-        @registry.register("oidn", needs=("primal",), doc="", check=check)
-        def oidn(buffers: FrameBuffers) -> torch.Tensor:
+        @registry.register("absent", needs=("primal",), doc="", check=check)
+        def absent(buffers: FrameBuffers) -> torch.Tensor:
             raise AssertionError("must not run")
 
-        method = denoisers.find("oidn")
+        method = denoisers.find("absent")
         assert not method.available
         message = r"'no_such_package' is not installed; run: pip install 'mitsuba-gdpt\[oidn\]'"
         with pytest.raises(MissingDependencyError, match=message):
-            denoise(render(), "oidn", layout=LAYOUT)
+            denoise(render(), "absent", layout=LAYOUT)
 
     def test_present_package(self) -> None:
         registry.requires_package("numpy", "oidn")()

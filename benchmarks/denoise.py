@@ -1,0 +1,182 @@
+"""Latency and memory of every reconstruction method, as multiples of ``oidn``.
+
+All methods run in one process, in turns, so that whatever else the machine does hits all of them;
+reported are median and least time of a call on buffers in memory, and ratios of the medians to
+``oidn`` with prefiltered features and to its variants. Peak memory is that of a fresh process per
+method: growth of the resident set from just before the first call to the end, so it includes
+weights and libraries that the method loads.
+
+    python benchmarks/denoise.py [METHOD ...] [--size 512x512 ...] [--repeats 5] [--synthetic]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+from common import table
+
+#: Further ways to call a method of the registry.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "oidn, balanced": ("oidn", {"quality": "balanced"}),
+    "oidn, raw": ("oidn", {"aux": "raw"}),
+    "oidn, raw, fast": ("oidn", {"aux": "raw", "quality": "fast"}),
+    "oidn, none, fast": ("oidn", {"aux": "none", "quality": "fast"}),
+}
+#: What all are compared with; shown where they are among the methods that ran.
+BASELINES = ("oidn", *(name for name in VARIANTS if name.endswith("fast")))
+SIZES = ("512x512", "1280x720")
+SCENE, SPP = "morning-room", 4
+
+
+def buffers(size: str, synthetic: bool) -> Any:
+    """Return features and variances of a render, or noise in their shape."""
+    import torch
+
+    from mitsuba_gdpt import rendering
+    from mitsuba_gdpt.buffers import FrameBuffers
+    from mitsuba_gdpt.channels import OPTIONAL, Layout
+
+    width, height = map(int, size.split("x"))
+    features = [b.name for b in OPTIONAL if b.name in ("diffuse", "specular", "roughness")]
+    if synthetic:
+        layout = Layout.make(features=features, variances=True)
+        noise = torch.rand(height, width, layout.count, generator=torch.Generator().manual_seed(0))
+        return FrameBuffers(noise, layout)
+    rendering.set_variant(None)
+    source = rendering.open_source(rendering.BUILTIN + SCENE, width=width, height=height)
+    integrator = rendering.make_integrator(
+        {**source.integrator, "features": ",".join(features), "variances": True}
+    )
+    return rendering.render(source, integrator, spp=SPP)
+
+
+def candidates(wanted: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return name -> (method, options) of what can run here, and name -> reason of the rest."""
+    from mitsuba_gdpt import denoisers
+
+    possible: dict[str, tuple[str, dict[str, Any]]] = {}
+    for method in denoisers.methods():
+        possible[method.name] = (method.name, {})
+        possible.update({k: v for k, v in VARIANTS.items() if v[0] == method.name})
+    if unknown := [name for name in wanted if name not in possible]:
+        sys.exit(f"unknown: {', '.join(unknown)}; choose from: {', '.join(possible)}")
+    able, unable = {}, {}
+    for name, (method, options) in possible.items():
+        if wanted and name not in wanted:
+            continue
+        if obstacle := denoisers.find(method).obstacle:
+            unable[name] = str(obstacle)
+        else:
+            able[name] = (method, options)
+    return able, unable
+
+
+def latencies(frame: Any, able: dict[str, Any], repeats: int) -> dict[str, list[float]]:
+    """Return seconds of each call, after one round that is not counted."""
+    import torch
+
+    from mitsuba_gdpt import denoisers
+
+    seconds: dict[str, list[float]] = {name: [] for name in able}
+    for i in range(repeats + 1):
+        for name, (method, options) in able.items():
+            start = time.perf_counter()
+            denoisers.denoise(frame, method, **options)
+            if frame.device.type == "cuda":
+                torch.cuda.synchronize(frame.device)
+            if i > 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def peak_memory(name: str, size: str) -> float:
+    """Return MB that one call adds to the peak resident set of a fresh process."""
+    command = [sys.executable, __file__, name, "--size", size, "--memory-of-this-process"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def measure_memory(name: str, size: str) -> float:
+    """Return MB by which the resident set grows at most while a method runs, first call included.
+
+    Linux only: resets the kernel's high-water mark (proc(5), ``clear_refs``) before the call, which
+    ``ru_maxrss`` cannot do; otherwise start-up could hide the call.
+    """
+    from mitsuba_gdpt import denoisers
+
+    frame = buffers(size, synthetic=True)
+    method, options = candidates([name])[0][name]
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    before = _status("VmRSS")
+    denoisers.denoise(frame, method, **options)
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(key: str) -> int:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(key))
+
+
+def report(size: str, seconds: dict[str, list[float]], memory: dict[str, float]) -> str:
+    """Return the table of one size."""
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    baselines = [name for name in BASELINES if name in median]
+    header = [size, "median, s", "least, s", *(f"x {b}" for b in baselines), "peak memory, MB"]
+    rows: list[list[object]] = [
+        [
+            name,
+            median[name],
+            min(times),
+            *(median[name] / median[baseline] for baseline in baselines),
+            round(memory[name]) if name in memory else "",
+        ]
+        for name, times in seconds.items()
+    ]
+    return table(header, rows)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("methods", nargs="*", help="names of methods or of their variants")
+    parser.add_argument("--size", nargs="+", default=SIZES, help="WIDTHxHEIGHT")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of torch and Dr.Jit")
+    parser.add_argument("--synthetic", action="store_true", help="noise instead of a render")
+    parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
+    parser.add_argument("--memory-of-this-process", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.memory_of_this_process:
+        print(measure_memory(args.methods[0], args.size[0]))
+        return
+
+    import drjit as dr
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+        dr.set_thread_count(args.threads)
+    able, unable = candidates(args.methods)
+    load = "/".join(f"{v:.1f}" for v in os.getloadavg())
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, load {load}, torch {torch.__version__}")
+    what = "noise" if args.synthetic else f"{SCENE}, {SPP} spp"
+    print(f"{what}, {args.repeats} rounds, {torch.get_num_threads()} threads\n", flush=True)
+    for size in args.size:
+        seconds = latencies(buffers(size, args.synthetic), able, args.repeats)
+        memory = {} if args.no_memory else {name: peak_memory(name, size) for name in able}
+        print(report(size, seconds, memory) + "\n", flush=True)
+    for name, reason in unable.items():
+        print(f"- {name}: not available: {reason}")
+    print(f"load at the end {'/'.join(f'{v:.1f}' for v in os.getloadavg())}")
+
+
+if __name__ == "__main__":
+    main()

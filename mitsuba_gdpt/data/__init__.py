@@ -1,0 +1,1 @@
+"""Data sets of renders: planned, rendered, stored and read."""

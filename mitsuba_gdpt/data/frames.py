@@ -1,0 +1,430 @@
+"""Rendering of frame sets: sequences of one scene each, as a tree of EXR files.
+
+A frame is a unit of work: a target with many samples and several noisy renders with few, all of
+the same camera and with their own seeds. Everything follows from the plan and the position of the
+frame in it, so a frame rendered twice, anywhere, gives the same files; and a file appears only when
+it is complete. Whatever was killed, rerunning it finishes the set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import logging
+import os
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Series
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mitsuba_gdpt import progress, provenance, rendering
+from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.data import frame_set
+from mitsuba_gdpt.data.motion import PinholeCamera, add_motion
+from mitsuba_gdpt.errors import ConfigError, GDPTError
+from mitsuba_gdpt.files import replace_text
+from mitsuba_gdpt.scenes import Camera
+
+_log = logging.getLogger(__name__)
+
+#: Gradients mean nothing in a target: with ``shifts=0`` the integrator leaves them 0.
+_GRADIENTS = ("dx", "dy", "dx.var", "dy.var")
+_EXECUTION = "mitsuba_gdpt.execution"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class CameraSequence:
+    """One scene, seen by one camera after the other.
+
+    Attributes:
+        scene: Name of the folder: letters, digits, ``-`` and ``_``.
+        split: One of :data:`~mitsuba_gdpt.data.frame_set.SPLITS`.
+        source: What :func:`mitsuba_gdpt.rendering.open_source` takes.
+        cameras: One per frame; see :func:`fly_through` and :func:`still`.
+        parameters: Values for the ``$name`` parameters of an XML file.
+        max_depth: Path depth; None for the scene's own.
+
+    Raises:
+        ConfigError: The name or the split is not allowed, or there are no cameras.
+    """
+
+    scene: str
+    split: str
+    source: str
+    cameras: tuple[Camera, ...]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    max_depth: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        object.__setattr__(self, "cameras", tuple(self.cameras))
+        if not _NAME.fullmatch(self.scene):
+            raise ConfigError(
+                f"got the scene name {self.scene!r}; expected letters, digits, '-' and '_', since "
+                f"it becomes a folder"
+            )
+        if self.split not in frame_set.SPLITS:
+            raise ConfigError(
+                f"the split of {self.scene!r} is {self.split!r}; expected one of: "
+                f"{', '.join(frame_set.SPLITS)}"
+            )
+        if not self.cameras:
+            raise ConfigError(f"the sequence {self.scene!r} has no cameras; expected one per frame")
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """What all frames of a set have in common.
+
+    Attributes:
+        width: Of the images, in pixels.
+        height: Of the images, in pixels.
+        spp: Samples per pixel of the noisy renders.
+        noisy: Number of noisy renders per frame.
+        target_spp: Samples per pixel of the target.
+        features: Optional buffers to store, as of the integrator.
+        variances: Store variances.
+        motion: Store screen-space motion.
+        half: Store primal and albedo of the noisy renders as float16.
+        seed: Changes all noise.
+        max_lanes: As of ``gdpt``: paths per pass, which bounds the memory. Part of the settings
+            because the random numbers of a render depend on how it is split.
+
+    Raises:
+        ConfigError: A value makes no sense.
+    """
+
+    width: int = 1280
+    height: int = 720
+    spp: int = 1
+    noisy: int = 5
+    target_spp: int = 1024
+    features: tuple[str, ...] = ()
+    variances: bool = False
+    motion: bool = True
+    half: bool = False
+    seed: int = 0
+    max_lanes: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        object.__setattr__(self, "features", tuple(self.features))
+        for name in ("width", "height", "spp", "noisy", "target_spp", "max_lanes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; expected 0 or more")
+        if self.variances and min(self.spp, self.target_spp) < 2:
+            raise ConfigError(
+                f"spp is {self.spp} and target_spp {self.target_spp}; variances need 2 or more"
+            )
+        Layout.make(self.features, self.variances)  # refuses unknown names
+
+
+@dataclass(frozen=True)
+class FramePlan:
+    """A frame set that is to be rendered.
+
+    Raises:
+        ConfigError: Two sequences would share a folder, or a scene is both trained on and tested.
+    """
+
+    sequences: tuple[CameraSequence, ...]
+    settings: FrameSettings = FrameSettings()
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        object.__setattr__(self, "sequences", tuple(self.sequences))
+        names = [sequence.scene for sequence in self.sequences]
+        if double := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(
+                f"{', '.join(double)}: more than one sequence of that name; expected one per "
+                f"scene, in one split. Give a second sequence of a scene another name"
+            )
+        if not names:
+            raise ConfigError("the plan has no sequences; expected at least one")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as it is stored, in types that JSON keeps."""
+        plan: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plan
+
+
+def fly_through(path: Callable[[float], Camera], frames: int) -> tuple[Camera, ...]:
+    """Return cameras at equal steps along a path.
+
+    Args:
+        path: Time 0..1 to a camera, for example the fly-through of a catalogue's scene.
+        frames: How many; the first is at time 0, the last at time 1.
+
+    Raises:
+        ConfigError: ``frames`` is less than 2.
+    """
+    if frames < 2:
+        raise ConfigError(f"got {frames} frame(s); expected 2 or more. A still camera: still()")
+    return tuple(path(index / (frames - 1)) for index in range(frames))
+
+
+def still(camera: Camera, frames: int) -> tuple[Camera, ...]:
+    """Return one camera for all frames: a sequence in which only the noise changes.
+
+    Raises:
+        ConfigError: ``frames`` is less than 1.
+    """
+    if frames < 1:
+        raise ConfigError(f"got {frames} frames; expected 1 or more")
+    return (camera,) * frames
+
+
+@dataclass(frozen=True)
+class FrameUnit:
+    """One frame to render; a unit of work as ``mitsuba_gdpt.execution`` takes it.
+
+    Attributes:
+        root: Folder of the set.
+        split: As of its :class:`CameraSequence`, like the following four.
+        scene: Name of the folder.
+        source: Scene to load.
+        parameters: Names and values, sorted.
+        max_depth: Path depth, or None.
+        index: Number of the frame.
+        target_index: First frame with this camera without a move since: all frames of a camera at
+            rest have the same target, so that what flickers is the noise.
+        camera: Of this frame.
+        previous: Of the previous frame, None for the first.
+        settings: Of the set.
+    """
+
+    root: str
+    split: str
+    scene: str
+    source: str
+    parameters: tuple[tuple[str, str], ...]
+    max_depth: int | None
+    index: int
+    target_index: int
+    camera: Camera
+    previous: Camera | None
+    settings: FrameSettings
+
+    @property
+    def key(self) -> str:
+        """Unique name within the set."""
+        return f"{self.split}-{self.scene}-{self.index:04d}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the files go."""
+        return frame_set.frame_folder(self.root, self.split, self.scene, self.index)
+
+    def is_done(self) -> bool:
+        """Tell whether all files are there."""
+        return all((self.folder / name).is_file() for name, *_ in self._renders())
+
+    def run(self) -> None:
+        """Render what is not there yet, the target last.
+
+        Raises:
+            GDPTError: The scene cannot be loaded or rendered, or a file cannot be written.
+        """
+        import mitsuba as mi
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        source = _open(mi.variant(), self.source, self.parameters)
+        sensor = _make_sensor(self.camera, self.settings)
+        camera = PinholeCamera.from_sensor(sensor)
+        previous = None
+        if self.previous is not None:
+            previous = PinholeCamera.from_sensor(_make_sensor(self.previous, self.settings))
+        for name, seed, spp, gradients in self._renders():
+            path = self.folder / name
+            if path.is_file():
+                continue
+            integrator = rendering.make_integrator(self._parameters(source, gradients))
+            frame = rendering.render(source, integrator, spp=spp, seed=seed, sensor=sensor)
+            if not gradients:
+                frame = _without(frame, _GRADIENTS)
+            if self.settings.motion:
+                frame = add_motion(frame, camera, previous)
+            frame.validate()
+            metadata = {
+                "scene": self.scene,
+                "source": self.source,
+                "split": self.split,
+                "frame": self.index,
+                "spp": spp,
+                "seed": seed,
+                "variant": mi.variant(),
+                "version": __version__,
+                **camera.metadata(),
+            }
+            frame.to_exr(path, metadata=metadata, half=self.settings.half and gradients)
+
+    def seed(self, k: int) -> int:
+        """Return the seed of render number ``k``: 0 is the target, 1 the first noisy one."""
+        index = self.target_index if k == 0 else self.index
+        place = zlib.crc32(f"{self.split}/{self.scene}".encode())
+        sequence = np.random.SeedSequence(self.settings.seed, spawn_key=(place, index, k))
+        return int(sequence.generate_state(1)[0])
+
+    def _renders(self) -> list[tuple[str, int, int, bool]]:
+        """List file name, seed, samples per pixel and whether gradients are wanted."""
+        settings = self.settings
+        noisy = [
+            (frame_set.noisy_name(k), self.seed(1 + k), settings.spp, True)
+            for k in range(settings.noisy)
+        ]
+        return [*noisy, (frame_set.TARGET, self.seed(0), settings.target_spp, False)]
+
+    def _parameters(self, source: rendering.Source, gradients: bool) -> dict[str, Any]:
+        parameters = {
+            **source.integrator,
+            "features": ",".join(self.settings.features),
+            "variances": self.settings.variances,
+            "max_lanes": self.settings.max_lanes,
+        }
+        if self.max_depth is not None:
+            parameters["max_depth"] = self.max_depth
+        if not gradients:
+            parameters["shifts"] = 0
+        return parameters
+
+
+def frame_units(plan: FramePlan, root: str | os.PathLike[str]) -> list[FrameUnit]:
+    """Return the units of work of a plan, scene by scene."""
+    units = []
+    for sequence in plan.sequences:
+        target_index = 0
+        for index, camera in enumerate(sequence.cameras):
+            previous = sequence.cameras[index - 1] if index else None
+            if camera != previous:
+                target_index = index
+            unit = FrameUnit(
+                root=os.fspath(root),
+                split=sequence.split,
+                scene=sequence.scene,
+                source=sequence.source,
+                parameters=tuple(sorted(sequence.parameters.items())),
+                max_depth=sequence.max_depth,
+                index=index,
+                target_index=target_index,
+                camera=camera,
+                previous=previous,
+                settings=plan.settings,
+            )
+            units.append(unit)
+    return units
+
+
+def render_frames(
+    plan: FramePlan, root: str | os.PathLike[str], *, cluster: Any = None
+) -> dict[str, str]:
+    """Render a frame set, or what is missing of it. A Mitsuba variant has to be set.
+
+    A frame that fails does not stop the others.
+
+    Args:
+        plan: What to render.
+        root: Folder of the set; created if it does not exist.
+        cluster: ``execution.ClusterOptions``; by default frames are rendered here, one by one.
+
+    Returns:
+        Keys of frames that failed, with the error in one line.
+
+    Raises:
+        ConfigError: The folder holds a set of another plan.
+    """
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    _describe(plan, root)
+    units = frame_units(plan, root)
+    if importlib.util.find_spec(_EXECUTION) is not None:
+        execution = importlib.import_module(_EXECUTION)
+        failed = execution.run(units, cluster=cluster, description="rendering frames").failed
+        return dict(failed)
+    if cluster is not None:
+        raise ConfigError(f"{_EXECUTION} is not there; expected cluster=None, to render here")
+    return _run_here(units)
+
+
+def _run_here(units: Series[FrameUnit]) -> dict[str, str]:
+    failed: dict[str, str] = {}
+    todo = [unit for unit in units if not unit.is_done()]
+    with progress.task("rendering frames", total=len(todo)) as task:
+        for unit in todo:
+            try:
+                unit.run()
+            except (GDPTError, RuntimeError) as error:
+                _log.info("frame %s failed", unit.key, exc_info=True)
+                failed[unit.key] = " ".join(str(error).split())
+            task.advance()
+    return failed
+
+
+def _describe(plan: FramePlan, root: Path) -> None:
+    """Write the description of a set, or compare with the one that is there."""
+    path = root / frame_set.DESCRIPTION
+    if not path.is_file():
+        description = {
+            "format": frame_set.FORMAT,
+            "version": frame_set.VERSION,
+            "plan": plan.as_dict(),
+            "made_by": provenance.describe(),
+        }
+        replace_text(path, json.dumps(description, indent=1) + "\n")
+        return
+    stored = frame_set.read_description(path).get("plan")
+    if stored != (wanted := plan.as_dict()):
+        raise ConfigError(
+            f"{path} describes another set; it differs in {_difference(stored, wanted)}. Choose "
+            f"another folder, or the plan that this one was begun with"
+        )
+
+
+def _difference(stored: Any, wanted: Mapping[str, Any]) -> str:
+    settings = stored.get("settings", {}) if isinstance(stored, dict) else {}
+    differing = [
+        f"{name} ({settings.get(name)!r}, now {value!r})"
+        for name, value in wanted["settings"].items()
+        if settings.get(name) != value
+    ]
+    return ", ".join(differing) or "its sequences"
+
+
+@functools.lru_cache(maxsize=2)  # units come scene by scene; a scene may take gigabytes
+def _open(
+    variant: str | None, source: str, parameters: tuple[tuple[str, str], ...]
+) -> rendering.Source:
+    """Load a scene, once per process as long as the same one is asked for."""
+    return rendering.open_source(source, parameters=dict(parameters))
+
+
+def _make_sensor(camera: Camera, settings: FrameSettings) -> Any:
+    import mitsuba as mi
+
+    film = {
+        "type": "hdrfilm",
+        "width": settings.width,
+        "height": settings.height,
+        "rfilter": {"type": "box"},
+        "pixel_format": "rgb",
+        "component_format": "float32",
+    }
+    return mi.load_dict({**camera.as_dict(), "film": film, "sampler": {"type": "independent"}})
+
+
+def _without(frame: FrameBuffers, names: Series[str]) -> FrameBuffers:
+    kept = tuple(buffer for buffer in frame.layout.buffers if buffer.name not in names)
+    data = torch.cat([frame[buffer.name] for buffer in kept], dim=-1)
+    return FrameBuffers(data, Layout(kept), frame.metadata)

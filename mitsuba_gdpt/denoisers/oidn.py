@@ -1,0 +1,226 @@
+"""Intel Open Image Denoise, through the ``mitsuba-oidn`` package.
+
+A pretrained network for images of a path tracer, guided by albedo and normal; A. Áfra, *Intel Open
+Image Denoise*, https://www.openimagedenoise.org. It is the baseline that any reconstruction has to
+beat, and reads nothing of what the gradient domain adds: the primal, albedo and normal.
+
+Filters are kept, because making one reads and converts the weights; see :class:`_Pipeline`.
+The library computes on the thread pool of Dr.Jit, so that a renderer and the denoiser in one
+process do not fight over cores; torch's own threads are not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.denoisers.registry import register, requires_package
+from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
+
+if TYPE_CHECKING:
+    import mitsuba_oidn
+
+#: What can be done with albedo and normal.
+AUX = ("prefiltered", "raw", "none")
+#: Size of the networks: the library's own names.
+QUALITIES = ("high", "balanced", "fast")
+#: Most combinations of size, device and options whose filters are kept.
+CACHE_SIZE = 4
+
+_GUIDES = ("albedo", "normal")
+_LEAST_WEIGHTS = 64  # bytes; the library reads the header of any blob without looking at its size
+
+
+@register(
+    "oidn",
+    needs=("primal",),
+    uses=_GUIDES,
+    doc="Intel Open Image Denoise",
+    check=requires_package("mitsuba_oidn", "oidn"),
+)
+def oidn(
+    buffers: FrameBuffers,
+    *,
+    aux: str | None = "prefiltered",
+    quality: str = "high",
+    hdr: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_scale: float | None = None,
+) -> torch.Tensor:
+    """Denoise the primal, guided by albedo and normal.
+
+    Runs on the device of the buffers and reads them in place.
+
+    Args:
+        buffers: Needs ``primal``; ``albedo`` and ``normal`` unless ``aux`` is "none". Negative
+            values of the primal count as 0: the networks know non-negative radiance only, and the
+            library clamps on the way in.
+        aux: "prefiltered": denoise albedo and normal first, each with the network made for it, and
+            take them for free of noise. "raw": take them as rendered. "none" (or None, which is
+            what the command line makes of it): do without.
+        quality: "high", "balanced" or "fast", for all networks that run.
+        hdr: Take the primal as radiance without an upper bound; otherwise it is clamped to [0, 1].
+        weights: File of weights for the main network (``.tza``), as the training toolkit of
+            the library exports them. The networks that prefilter stay the built-in ones.
+        input_scale: Factor on the primal before the network sees it; undone after. By default the
+            library derives it from the image, so that its brightness does not matter. A sequence
+            of frames flickers less with one factor for all.
+
+    Returns:
+        (H, W, 3) float32, never negative.
+
+    Raises:
+        ConfigError: An option has a bad value.
+        LayoutError: ``aux`` asks for buffers that are missing.
+        FormatError: ``weights`` does not exist, is damaged, or is for other inputs.
+    """
+    aux = "none" if aux is None else aux
+    _check_choice("aux", aux, AUX)
+    _check_choice("quality", quality, QUALITIES)
+    if input_scale is not None and not (math.isfinite(input_scale) and input_scale > 0):
+        raise ConfigError(f"input_scale is {input_scale}; expected a number > 0, or None")
+    guides = () if aux == "none" else _GUIDES
+    if missing := [name for name in guides if name not in buffers]:
+        raise LayoutError(
+            f"oidn with aux={aux!r} needs the buffer(s) {', '.join(missing)}; there are: "
+            f"{', '.join(buffers.names)}. Pass aux='none' to denoise the primal alone"
+        )
+    blob = None if weights is None else _read_weights(weights)
+    key = (
+        (buffers.height, buffers.width),
+        _device_key(buffers.device),
+        (aux, quality, hdr, input_scale),
+        hashlib.sha256(blob).digest() if blob else None,
+    )
+    images = {"color": _bindable(buffers["primal"])}
+    images.update({name: _bindable(buffers[name]) for name in guides})
+    import mitsuba_oidn
+
+    with _lock:  # a filter works on one image at a time
+        pipeline = _pipelines.get(key)
+        if pipeline is None:
+            pipeline = _Pipeline(buffers.device, aux, quality, hdr, input_scale, blob)
+        try:
+            image = pipeline.run(images)
+        except mitsuba_oidn.Error as error:
+            if blob is None:
+                raise
+            raise FormatError(
+                f"{weights}: cannot use these weights with aux={aux!r}: {error}"
+            ) from (error)
+        _pipelines[key] = pipeline
+        _pipelines.move_to_end(key)
+        while len(_pipelines) > CACHE_SIZE:
+            _pipelines.popitem(last=False)
+    return image
+
+
+class _Pipeline:
+    """The filters for images of one size on one device, with one choice of options.
+
+    Between runs it holds the networks and their scratch memory, but no image.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        aux: str,
+        quality: str,
+        hdr: bool,
+        input_scale: float | None,
+        weights: bytes | None,
+    ) -> None:
+        self._device = _make_device(device)
+        self._prefilters: dict[str, mitsuba_oidn.Filter] = {}
+        if aux == "prefiltered":
+            self._prefilters = {name: self._new_filter(quality) for name in _GUIDES}
+        self._main = self._new_filter(quality)
+        self._main.hdr = hdr
+        self._main.clean_aux = aux == "prefiltered"
+        self._main.input_scale = input_scale
+        if weights is not None:
+            self._main.set_data("weights", weights)
+
+    def run(self, images: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Filter images of the library's names (``color``, ``albedo``, ``normal``)."""
+        images = dict(images)
+        for name, prefilter in self._prefilters.items():
+            images[name] = _execute(prefilter, {name: images[name]})
+        return _execute(self._main, images)
+
+    def _new_filter(self, quality: str) -> mitsuba_oidn.Filter:
+        import mitsuba_oidn
+
+        result = self._device.new_filter("RT")
+        result.quality = getattr(mitsuba_oidn.Quality, quality.capitalize())
+        return result
+
+
+_pipelines: OrderedDict[Any, _Pipeline] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _execute(network: mitsuba_oidn.Filter, images: dict[str, torch.Tensor]) -> torch.Tensor:
+    first = next(iter(images.values()))
+    output = torch.empty(first.shape, dtype=torch.float32, device=first.device)
+    bound = {**images, "output": output}
+    try:
+        for name, image in bound.items():
+            network.set_image(name, image)
+        network.execute()
+    finally:  # a filter would keep the last frame in memory; binding anew costs microseconds
+        for name in bound:
+            network.unset_image(name)
+    return output
+
+
+def _make_device(device: torch.device) -> mitsuba_oidn.Device:
+    import mitsuba_oidn
+
+    if device.type == "cpu":
+        return mitsuba_oidn.Device(mitsuba_oidn.DeviceType.CPU)
+    if device.type == "cuda":
+        stream = torch.cuda.current_stream(device)  # so that it waits for what torch has queued
+        return mitsuba_oidn.Device.cuda(stream.device.index, stream.cuda_stream)
+    raise ConfigError(
+        f"the buffers are on the device {str(device)!r}, which oidn cannot use here; "
+        f"move them: buffers.to('cpu')"
+    )
+
+
+def _device_key(device: torch.device) -> Any:
+    if device.type == "cuda":
+        stream = torch.cuda.current_stream(device)
+        return stream.device.index, stream.cuda_stream
+    return device.type
+
+
+def _bindable(image: torch.Tensor) -> torch.Tensor:
+    """Return the image itself if the library can address it, otherwise a copy."""
+    image = image.detach()
+    rows, columns, channels = image.stride()
+    in_place = channels == 1 and columns >= image.shape[2] and rows >= columns * image.shape[1]
+    return image if in_place else image.clone(memory_format=torch.contiguous_format)
+
+
+def _read_weights(path: str | os.PathLike[str]) -> bytes:
+    try:
+        blob = Path(path).read_bytes()
+    except OSError as error:
+        raise FormatError(f"{path}: cannot read these weights: {error.strerror}") from error
+    if len(blob) < _LEAST_WEIGHTS:
+        raise FormatError(f"{path}: {len(blob)} bytes; expected the weights of a network (.tza)")
+    return blob
+
+
+def _check_choice(option: str, value: str, choice: tuple[str, ...]) -> None:
+    if value not in choice:
+        raise ConfigError(f"{option} is {value!r}; expected one of: {', '.join(choice)}")

@@ -1,0 +1,76 @@
+"""optix: the real thing on a GPU, a clear obstacle elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import CORE, Layout
+from mitsuba_gdpt.denoisers import denoise, find, optix
+from mitsuba_gdpt.errors import LayoutError, VariantError
+
+
+def frame(height: int = 33, width: int = 47) -> FrameBuffers:
+    random = torch.Generator().manual_seed(0)
+    buffers = FrameBuffers(torch.zeros(height, width, Layout.make().count), Layout.make())
+    buffers.primal.copy_(-torch.log(torch.rand(height, width, 3, generator=random) + 1e-3))
+    buffers.albedo.fill_(0.5)
+    buffers.normal[..., 2] = -1
+    return buffers
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import drjit as dr
+
+    monkeypatch.setattr(dr, "has_backend", lambda _: False)
+
+
+@pytest.fixture
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import drjit as dr
+
+    monkeypatch.setattr(dr, "has_backend", lambda _: True)
+
+
+def test_without_gpu(no_gpu: None) -> None:
+    with pytest.raises(VariantError, match=r"needs an NVIDIA GPU, and Dr\.Jit found none"):
+        denoise(frame(), "optix")
+    obstacle = find("optix").obstacle  # what 'mitsuba-gdpt info' shows
+    assert isinstance(obstacle, VariantError)
+
+
+def test_with_another_variant(a_gpu: None, variant_llvm_rgb: str) -> None:
+    with pytest.raises(VariantError, match=r"the active one is llvm_ad_rgb; call mi\.set_variant"):
+        denoise(frame(), "optix")
+
+
+def test_guides_are_missing() -> None:
+    buffers = FrameBuffers(torch.rand(4, 4, 3), Layout(CORE[:1]))
+    with pytest.raises(LayoutError, match=r"buffer\(s\) albedo, normal; .* Pass guided=False"):
+        optix.optix(buffers)
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("size", [(33, 47), (1, 1), (3, 5)])
+def test_denoises(size: tuple[int, int], guided: bool, variant_cuda_rgb: str) -> None:
+    buffers = frame(*size)
+    image = denoise(buffers, "optix", guided=guided)
+    assert image.shape == (*size, 3)
+    assert torch.isfinite(image).all()
+    if size == (33, 47):
+        assert image.std() < buffers.primal.std() / 4
+        assert float((image.mean() - buffers.primal.mean()).abs()) < 0.1
+
+
+def test_equals_mitsuba(variant_cuda_rgb: str) -> None:
+    import mitsuba as mi
+
+    buffers = frame()
+    denoiser = mi.OptixDenoiser([buffers.width, buffers.height], albedo=True, normals=True)
+    images = [
+        mi.TensorXf(buffers[name].contiguous().numpy()) for name in ("primal", "albedo", "normal")
+    ]
+    expected = torch.from_numpy(denoiser(*images).numpy())
+    assert torch.allclose(denoise(buffers, "optix"), expected, rtol=1e-3, atol=1e-4)
