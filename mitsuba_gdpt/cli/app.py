@@ -15,6 +15,7 @@ from mitsuba_gdpt.cli.denoise import denoise
 from mitsuba_gdpt.cli.info import info
 from mitsuba_gdpt.cli.render import render
 from mitsuba_gdpt.cli.scenes import scenes
+from mitsuba_gdpt.cli.train import train
 from mitsuba_gdpt.errors import (
     ConfigError,
     FormatError,
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (render, denoise, scenes, info):
+for command in (render, denoise, scenes, train, info):
     app.command()(command)
 
 

@@ -281,6 +281,8 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     Raises:
         ConfigError: A key is unknown or missing, or a value is of another type.
     """
+    if kind is Any:
+        return value
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, value, where)
