@@ -83,8 +83,12 @@ class Training(pl.LightningModule):
             )
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Update the moving average; it starts with the weights themselves."""
+    def update_average(self) -> None:
+        """Update the moving average after a step; it starts with the weights themselves.
+
+        Not a hook: Lightning runs those of callbacks first, and the one that writes checkpoints
+        needs the average to be up to date.
+        """
         step = self.global_step
         decay = min(self.settings.average, step / (step + 10))
         with torch.no_grad():

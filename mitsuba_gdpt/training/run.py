@@ -289,6 +289,7 @@ class _Monitor(pl.Callback):
         self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int
     ) -> None:
         step, config = trainer.global_step, self.config
+        module.update_average()
         self.losses.append(float(module.terms["loss"].detach()))
         if step % config.report_every == 0:
             self._report(trainer, module, step)
