@@ -12,6 +12,7 @@ import typer
 
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.cli.denoise import denoise
+from mitsuba_gdpt.cli.evaluate import evaluate
 from mitsuba_gdpt.cli.info import info
 from mitsuba_gdpt.cli.render import render
 from mitsuba_gdpt.cli.scenes import scenes
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (render, denoise, scenes, train, info):
+for command in (render, denoise, scenes, train, evaluate, info):
     app.command()(command)
 
 

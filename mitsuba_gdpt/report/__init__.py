@@ -8,6 +8,7 @@ plain data and know nothing about where it comes from. See docs/report.md.
 from __future__ import annotations
 
 from mitsuba_gdpt.report.gallery import write_gallery
+from mitsuba_gdpt.report.markdown import to_markdown
 from mitsuba_gdpt.report.model import (
     Cell,
     Curve,
@@ -38,6 +39,7 @@ __all__ = [
     "View",
     "ViewImage",
     "contact_sheet",
+    "to_markdown",
     "view_link",
     "write_gallery",
     "write_report",

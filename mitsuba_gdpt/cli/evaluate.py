@@ -1,0 +1,164 @@
+"""``mitsuba-gdpt evaluate``: methods against each other at equal time, with a report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mitsuba_gdpt.cli import options
+from mitsuba_gdpt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mitsuba_gdpt.evaluation import MethodSpec
+
+
+#: The most important first. E-LPIPS is left out: its 200 draws take longer than all the rest.
+_DEFAULT_METRICS = ("relmse", "hdr-flip", "smape", "psnr", "ssim", "lpips-squeeze")
+
+
+def evaluate(
+    scenes: Annotated[
+        list[str],
+        typer.Argument(help="Mitsuba XML files, folders with a scene.xml, or builtin:NAME."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for the report, tables, images and cells."),
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            "-m",
+            metavar="NAME[:KEY=VALUE,...]",
+            help="Method with options; may be repeated. By default all that run here.",
+            show_default=False,
+        ),
+    ] = None,
+    spp: Annotated[
+        str, typer.Option(metavar="N,N", help="Samples per pixel of gdpt; each sets a budget.")
+    ] = "2,8,32",
+    seeds: Annotated[int, typer.Option(help="Repetitions of each cell.", min=1)] = 3,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Metric; may be repeated, the most important first. By default "
+            f"those of {', '.join(_DEFAULT_METRICS)} that run here.",
+            show_default=False,
+        ),
+    ] = None,
+    max_depth: Annotated[
+        int, typer.Option(help="Longest path; stored references without a depth have 12.", min=1)
+    ] = 12,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            help="Image width in pixels; by default that of the stored reference, else 320.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    reference_spp: Annotated[
+        int,
+        typer.Option(help="Samples per pixel of each half of a reference to be rendered.", min=1),
+    ] = 1024,
+    repeats: Annotated[int, typer.Option(help="Timed renders per measurement.", min=1)] = 3,
+    shifts: Annotated[int, typer.Option(help="Offset paths of gdpt: 4 or 2.")] = 4,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the tables as Markdown.")
+    ] = False,
+    variant: options.Variant = None,
+) -> None:
+    """Compare methods at equal render time; a rerun continues where it stopped.
+
+    Methods that read gradients get a gdpt render of N spp. All others get as many path-traced
+    samples, with features, as take the same time, measured in the same run.
+
+    Example: mitsuba-gdpt evaluate builtin:corner-gallery --spp 2,8 -o results
+    """
+    counts = _numbers(spp, "--spp")
+
+    from mitsuba_gdpt import evaluation, provenance, rendering
+    from mitsuba_gdpt.cli import session
+
+    variant = rendering.set_variant(variant)
+    settings = evaluation.Settings(
+        scenes=tuple(scenes),
+        methods=_methods(method),
+        spp=counts,
+        seeds=seeds,
+        metrics=_metrics(metric),
+        max_depth=max_depth,
+        width=width,
+        reference_spp=reference_spp,
+        repeats=repeats,
+        gdpt={"shifts": shifts},
+    )
+
+    def show(record: evaluation.Record) -> None:
+        first = settings.metrics[0]
+        text = record.error or f"{first} {record.metrics[first]:.4g}"
+        print(
+            f"{record.scene}, {record.method}, {record.spp} spp, seed {record.seed}: {text}",
+            file=sys.stderr,
+        )
+
+    with session.progress_bar():
+        records = evaluation.evaluate(settings, output, on_record=show)
+    origin = {
+        "command": shlex.join(["mitsuba-gdpt", *sys.argv[1:]]),
+        **provenance.describe(),
+        "variant": variant,
+    }
+    page = evaluation.write_results(records, settings, output, origin)
+    if markdown:
+        print((output / "results.md").read_text(encoding="utf-8"))
+    failed = sum(record.error is not None for record in records)
+    print(
+        f"{len(records)} cells, {failed} failed, wrote {page} and results.csv, .json, .md beside it"
+    )
+
+
+def _methods(words: list[str] | None) -> tuple[MethodSpec, ...]:
+    """Return the methods asked for, or all that can run on this machine."""
+    from mitsuba_gdpt import denoisers
+    from mitsuba_gdpt.evaluation import MethodSpec
+
+    if words:
+        return tuple(MethodSpec.parse(word) for word in words)
+    chosen = []
+    for method in denoisers.methods():
+        if obstacle := method.obstacle:
+            print(f"left out: {method.name}: {obstacle}", file=sys.stderr)
+        else:
+            chosen.append(MethodSpec(method.name))
+    return tuple(chosen)
+
+
+def _metrics(words: list[str] | None) -> tuple[str, ...]:
+    """Return the metrics asked for, or of the default ones those that can be computed here."""
+    from mitsuba_gdpt import metrics
+
+    if words:
+        return tuple(metrics.find(word).name for word in words)
+    chosen = []
+    for name in _DEFAULT_METRICS:
+        metric = metrics.find(name)
+        if obstacle := metric.obstacle():
+            print(f"left out: {name}: {obstacle}", file=sys.stderr)
+        else:
+            chosen.append(name)
+    return tuple(chosen)
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{option} {text!r} is not a list of whole numbers such as 2,8") from None

@@ -1,0 +1,122 @@
+"""What the methods of one cell are given: renders of equal cost in both domains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from mitsuba_gdpt import rendering
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.evaluation.settings import GRADIENT, PRIMAL, Settings
+
+if TYPE_CHECKING:
+    import mitsuba as mi
+
+#: Distance between the seeds of two halves, beyond any number of repetitions.
+_SECOND_HALF = 1 << 20
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Buffers for the methods of one domain.
+
+    Attributes:
+        frame: The render.
+        halves: Two independent renders whose sample-weighted mean is ``frame``, for methods that
+            ask for them; None in the gradient domain and where there is only one sample.
+    """
+
+    frame: FrameBuffers
+    halves: tuple[FrameBuffers, FrameBuffers] | None = None
+
+
+def integrator(
+    source: rendering.Source, settings: Settings, domain: str, *, bare: bool = False
+) -> mi.Integrator:
+    """Make the integrator of a domain.
+
+    The primal domain is served by ``gdpt`` without offset paths, which is path tracing that
+    records features from the hits it has: within a few percent of the time of ``path`` alone, and
+    so the fastest such baseline there is (``aov`` around ``path`` takes 1.8 times as long).
+
+    Args:
+        source: Scene.
+        settings: Which methods have to be served.
+        domain: ``GRADIENT`` or ``PRIMAL``.
+        bare: Leave out variances and optional features.
+    """
+    parameters = {**source.integrator, **settings.gdpt, "max_depth": settings.max_depth}
+    if domain == PRIMAL:
+        parameters["shifts"] = 0
+    if not bare:
+        parameters["features"] = ",".join(settings.features(domain))
+        parameters["variances"] = settings.needs_variances(domain)
+    return rendering.make_integrator(parameters)
+
+
+def timed_integrators(
+    source: rendering.Source, settings: Settings
+) -> tuple[mi.Integrator, mi.Integrator]:
+    """Make the integrators whose render times are compared, for gradients and without.
+
+    The second is relieved of variances and optional features, which only some baselines read:
+    they get them for nothing.
+    """
+    return integrator(source, settings, GRADIENT), integrator(source, settings, PRIMAL, bare=True)
+
+
+def render_gradient(source: rendering.Source, settings: Settings, *, spp: int, seed: int) -> Inputs:
+    """Render with ``gdpt``."""
+    tracer = integrator(source, settings, GRADIENT)
+    return Inputs(rendering.render(source, tracer, spp=spp, seed=seed))
+
+
+def render_primal(source: rendering.Source, settings: Settings, *, spp: int, seed: int) -> Inputs:
+    """Path-trace in two halves, which some methods read, and average them."""
+    tracer = integrator(source, settings, PRIMAL)
+    layout = tracer.layout
+    counts = (spp - spp // 2, spp // 2)
+    if min(counts) < 2:  # one sample has no variance; merge() takes it from the two halves
+        tracer.variances = False
+        tracer.layout = Layout.make(settings.features(PRIMAL))
+    if spp == 1:
+        return Inputs(rendering.render(source, tracer, spp=1, seed=seed))
+    first, second = (
+        rendering.render(source, tracer, spp=count, seed=seed + offset)
+        for count, offset in zip(counts, (0, _SECOND_HALF), strict=True)
+    )
+    return Inputs(merge(first, second, counts, layout), (first, second))
+
+
+def merge(
+    a: FrameBuffers, b: FrameBuffers, counts: tuple[int, int], layout: Layout
+) -> FrameBuffers:
+    """Average two independent renders of the same view.
+
+    Args:
+        a: A render.
+        b: Another of the same layout and size.
+        counts: Their samples per pixel, the weights of the average.
+        layout: Layout of the result: that of the halves, or that with variances added.
+
+    Returns:
+        Mean buffers. Variances are those of the mean: from the halves' own where they have them,
+        else from the squared difference of the halves (one degree of freedom: very noisy).
+    """
+    weights = [count / sum(counts) for count in counts]
+    data = torch.empty((a.height, a.width, layout.count), dtype=torch.float32, device=a.device)
+    merged = FrameBuffers(data, layout)
+    for name in layout.names:
+        if name in a:
+            # The variance of a weighted sum has the weights squared.
+            power = 2 if name.endswith(VARIANCE_SUFFIX) else 1
+            merged[name][:] = weights[0] ** power * a[name] + weights[1] ** power * b[name]
+        else:
+            base = name.removesuffix(VARIANCE_SUFFIX)
+            # E (a - b)^2 = s/n + s/m for a variance s per sample; that of the mean is s/(n + m).
+            difference = (a[base] - b[base]).square().mean(-1, keepdim=True)
+            merged[name][:] = difference * weights[0] * weights[1]
+    return merged

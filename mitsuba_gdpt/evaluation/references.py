@@ -1,0 +1,156 @@
+"""References in two independent halves: stored beside the scene, or rendered once and kept."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mitsuba_gdpt import progress, rendering
+from mitsuba_gdpt.errors import FormatError
+from mitsuba_gdpt.files import replace_file
+
+#: File beside a scene's XML with the arrays ``a`` and ``b``, (H, W, 3) linear radiance.
+FILE_NAME = "reference.npz"
+#: Path depth of stored references that do not say.
+STORED_DEPTH = 12
+#: Width of pictures where neither the user nor a stored reference says.
+DEFAULT_WIDTH = 320
+
+_SAMPLES_PER_PASS = 64
+_FIRST_SEED = 0x5EED_0000  # far from the seeds of the renders that are judged
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Two independent estimates of the same image.
+
+    Attributes:
+        a: (H, W, 3) float32 linear radiance.
+        b: The same with other samples.
+        max_depth: Longest path in them.
+        spp: Samples per pixel of each.
+    """
+
+    a: NDArray[np.float32]
+    b: NDArray[np.float32]
+    max_depth: int
+    spp: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return int(self.a.shape[1]), int(self.a.shape[0])
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """The better estimate, (H, W, 3)."""
+        return (0.5 * (self.a + self.b)).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write an npz file, atomically."""
+        arrays: dict[str, Any] = {"a": self.a, "b": self.b}
+        arrays |= {"max_depth": np.int64(self.max_depth), "spp": np.int64(self.spp)}
+
+        def write_to(temporary: Path) -> None:
+            with temporary.open("wb") as stream:
+                np.savez_compressed(stream, **arrays)
+
+        replace_file(path, write_to)
+
+
+def read(path: Path) -> Halves:
+    """Read a reference file.
+
+    Raises:
+        FormatError: The file is damaged, an array is missing, or shapes do not fit.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise FormatError(f"{path}: cannot read this reference: {error}") from error
+    if missing := {"a", "b"} - set(arrays):
+        raise FormatError(
+            f"{path}: no array {', '.join(sorted(missing))}; expected two independent halves a, b"
+        )
+    a, b = (arrays[name].astype(np.float32) for name in ("a", "b"))
+    if a.shape != b.shape or a.ndim != 3 or a.shape[-1] != 3:
+        raise FormatError(f"{path}: shapes {a.shape} and {b.shape}; expected (H, W, 3) twice")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise FormatError(f"{path}: the reference contains NaN or infinity")
+    depth = int(arrays.get("max_depth", STORED_DEPTH))
+    return Halves(a, b, depth, int(arrays.get("spp", 0)))
+
+
+def stored(scene: str, max_depth: int) -> Halves | None:
+    """Return the reference beside a scene file, if there is one of that path depth."""
+    if scene.startswith(rendering.BUILTIN):
+        return None
+    path = Path(scene).parent / FILE_NAME
+    if not path.is_file():
+        return None
+    halves = read(path)
+    return halves if halves.max_depth == max_depth else None
+
+
+def render(
+    source: rendering.Source, *, spp: int, max_depth: int, target: Path, label: str
+) -> Halves:
+    """Path-trace a reference, or go on where an earlier call was interrupted.
+
+    Sums are kept in float64 and written beside ``target`` after every pass, under the name
+    ``*.partial.npz``.
+
+    Args:
+        source: Scene.
+        spp: Samples per pixel of each half.
+        max_depth: Longest path.
+        target: File to write when done; read instead of rendering if it fits.
+        label: What progress reports call the work.
+    """
+    if target.is_file():
+        halves = read(target)
+        if halves.spp >= spp and halves.max_depth == max_depth:
+            return halves
+    tracer = rendering.make_integrator(
+        {**source.integrator, "max_depth": max_depth, "shifts": 0, "features": ""}
+    )
+    counts = [min(_SAMPLES_PER_PASS, spp - done) for done in range(0, spp, _SAMPLES_PER_PASS)]
+    partial = target.with_suffix(".partial.npz")
+    sums, passes = _read_partial(partial, spp, max_depth)
+    with progress.task(label, total=2 * len(counts)) as task:
+        task.advance(passes)
+        for index in range(passes, 2 * len(counts)):
+            half, count = index % 2, counts[index // 2]
+            frame = rendering.render(source, tracer, spp=count, seed=_FIRST_SEED + index)
+            sums[half] = sums[half] + count * frame.primal.numpy().astype(np.float64)
+            _write_partial(partial, sums, index + 1, spp, max_depth)
+            task.advance()
+    a, b = ((total / spp).astype(np.float32) for total in sums)
+    halves = Halves(a, b, max_depth, spp)
+    halves.save(target)
+    partial.unlink(missing_ok=True)
+    return halves
+
+
+def _write_partial(path: Path, sums: list[Any], passes: int, spp: int, max_depth: int) -> None:
+    def write_to(temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            np.savez(stream, a=sums[0], b=sums[1], state=np.array([passes, spp, max_depth]))
+
+    replace_file(path, write_to)
+
+
+def _read_partial(path: Path, spp: int, max_depth: int) -> tuple[list[Any], int]:
+    """Return the two sums and the number of passes in them; zeros for a fresh start."""
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as stored_sums:
+            passes, *rest = (int(value) for value in stored_sums["state"])
+            if rest == [spp, max_depth]:
+                return [stored_sums["a"], stored_sums["b"]], passes
+    return [np.float64(0), np.float64(0)], 0

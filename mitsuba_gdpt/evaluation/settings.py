@@ -1,0 +1,150 @@
+"""What is compared with what."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mitsuba_gdpt import denoisers
+from mitsuba_gdpt.channels import OPTIONAL, VARIANCE_SUFFIX
+from mitsuba_gdpt.errors import ConfigError
+
+GRADIENT, PRIMAL = "gradient", "primal"
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A reconstruction method with options, as one row of the comparison.
+
+    Attributes:
+        name: Method, as given to ``denoise(method=...)``.
+        options: Options that differ from the method's defaults.
+        label: What the row is called; by default the name and the options.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        known = denoisers.find(self.name).options
+        if unknown := sorted(set(self.options) - set(known)):
+            raise ConfigError(
+                f"method {self.name!r} has no option {', '.join(map(repr, unknown))}; "
+                f"its options: {', '.join(known) or 'none'}"
+            )
+        if not self.label:
+            words = [f"{key}={value}" for key, value in self.options.items()]
+            object.__setattr__(self, "label", " ".join([self.name, *words]))
+
+    @classmethod
+    def parse(cls, text: str) -> MethodSpec:
+        """Read ``NAME`` or ``NAME:KEY=VALUE,KEY=VALUE``.
+
+        Raises:
+            ConfigError: The method is unknown or an option has no value.
+        """
+        name, _, rest = text.partition(":")
+        options: dict[str, Any] = {}
+        for word in filter(None, rest.split(",")):
+            key, equals, value = word.partition("=")
+            if not (key and equals):
+                raise ConfigError(
+                    f"method {text!r}: {word!r} is not of the form KEY=VALUE; write "
+                    "NAME:KEY=VALUE,KEY=VALUE"
+                )
+            try:
+                options[key] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                options[key] = value
+        return cls(name, options)
+
+    @property
+    def domain(self) -> str:
+        """``"gradient"`` if the method reads dx and dy, else ``"primal"``."""
+        return GRADIENT if "dx" in self.buffers else PRIMAL
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        """Names of all buffers that the method reads where they are there."""
+        method = denoisers.find(self.name)
+        return (*method.needs, *method.uses)
+
+    @property
+    def file_name(self) -> str:
+        """The label, fit for a file name."""
+        return "".join(c if c.isalnum() or c in "-.=" else "_" for c in self.label)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole evaluation: scenes x methods x sample counts x seeds.
+
+    Attributes:
+        scenes: Mitsuba XML files, folders with a ``scene.xml``, or ``builtin:NAME``.
+        methods: Rows of the comparison.
+        spp: Sample counts of ``gdpt``. Each sets a budget: methods that do not read gradients get
+            as many samples as fit into the same render time.
+        seeds: Independent repetitions of each cell; they give the standard errors.
+        metrics: Names out of ``metrics.METRICS``.
+        max_depth: Longest path of all renders, references included.
+        width: Image width in pixels; by default that of the stored reference, else 320.
+        reference_spp: Samples per pixel of *each half* of a reference that has to be rendered.
+        repeats: Timed renders per measurement; the median counts.
+        gdpt: Further parameters of the ``gdpt`` integrator, such as ``{"shifts": 2}``.
+    """
+
+    scenes: tuple[str, ...]
+    methods: tuple[MethodSpec, ...]
+    spp: tuple[int, ...] = (2, 8, 32)
+    seeds: int = 3
+    metrics: tuple[str, ...] = ("relmse",)
+    max_depth: int = 12
+    width: int | None = None
+    reference_spp: int = 1024
+    repeats: int = 3
+    gdpt: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("scenes", "methods", "spp", "metrics"):
+            values: Sequence[Any] = getattr(self, name)
+            if not values:
+                raise ConfigError(f"an evaluation needs at least one of: {name}")
+            if len({str(value) for value in values}) != len(values):
+                raise ConfigError(f"{name} holds a value twice: {', '.join(map(str, values))}")
+        labels = [method.label for method in self.methods]
+        if len(set(labels)) != len(labels):
+            raise ConfigError(f"two methods have the same label: {', '.join(labels)}")
+        for name in ("seeds", "reference_spp", "repeats"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        least = 2 if self.needs_variances(GRADIENT) else 1
+        if min(self.spp) < least:
+            raise ConfigError(
+                f"spp is {min(self.spp)}; expected at least {least}"
+                + (", since a method reads variances" if least > 1 else "")
+            )
+
+    def of_domain(self, domain: str) -> tuple[MethodSpec, ...]:
+        """Return the methods that read gradients, or those that do not."""
+        return tuple(method for method in self.methods if method.domain == domain)
+
+    def features(self, domain: str) -> tuple[str, ...]:
+        """Return the optional buffers that the methods of a domain read."""
+        read = {name for method in self.of_domain(domain) for name in method.buffers}
+        return tuple(buffer.name for buffer in OPTIONAL if buffer.name in read)
+
+    def needs_variances(self, domain: str) -> bool:
+        """Tell whether a method of the domain reads variances."""
+        return any(
+            name.endswith(VARIANCE_SUFFIX)
+            for method in self.of_domain(domain)
+            for name in method.buffers
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-compatible values."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,134 @@
+"""The folder of an evaluation: one small file per finished cell, so that a rerun continues.
+
+OUT/settings.json                       what was asked for, versions, machine
+OUT/cells/SCENE/METHOD-8spp-0.json      one cell: errors, times, or what went wrong
+OUT/timing/SCENE-8spp.json              sample counts of equal time
+OUT/images/SCENE/METHOD-8spp.exr        the image of the first seed (half float)
+OUT/images/SCENE/reference.exr
+OUT/references/SCENE.npz                a reference that was rendered here
+OUT/report.html, results.csv, results.json, results.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mitsuba_gdpt import exr
+from mitsuba_gdpt.evaluation.equal_time import EqualTime
+from mitsuba_gdpt.evaluation.settings import MethodSpec
+from mitsuba_gdpt.files import replace_text
+
+
+@dataclass(frozen=True)
+class Record:
+    """One cell: a method on one scene at one budget, with one seed.
+
+    Attributes:
+        scene: Scene name.
+        method: Label of the method.
+        domain: Domain of its input, ``"gradient"`` or ``"primal"``.
+        spp: Samples per pixel of ``gdpt`` that set the budget.
+        rendered_spp: Samples per pixel of this method's own input.
+        seed: Number of the repetition.
+        render_seconds: Median render time of such an input.
+        denoise_seconds: Time of the reconstruction.
+        metrics: Metric name to value.
+        standard_errors: Metric name to the metric's own standard error, where it has one.
+        error: What went wrong, or None.
+        fingerprint: Hash of everything that the result depends on.
+    """
+
+    scene: str
+    method: str
+    domain: str
+    spp: int
+    seed: int
+    rendered_spp: int = 0
+    render_seconds: float = 0.0
+    denoise_seconds: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    standard_errors: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    fingerprint: str = ""
+
+
+class Store:
+    """Reads and writes the folder; see the module's docstring."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write_settings(self, values: Mapping[str, Any]) -> None:
+        """Keep what was asked for."""
+        self._write_json(self.folder / "settings.json", values)
+
+    def record(self, scene: str, method: MethodSpec, spp: int, seed: int) -> Record | None:
+        """Return a cell that has been written, failed or not."""
+        values = _read_json(self._cell(scene, method, spp, seed))
+        return None if values is None else Record(**values)
+
+    def write_record(self, record: Record, method: MethodSpec) -> None:
+        """Keep a cell."""
+        path = self._cell(record.scene, method, record.spp, record.seed)
+        self._write_json(path, asdict(record))
+
+    def timing(self, scene: str, spp: int, fingerprint: str) -> EqualTime | None:
+        """Return the sample counts of equal time, if they were measured with these settings."""
+        values = _read_json(self._timing(scene, spp))
+        if values is None or values.pop("fingerprint") != fingerprint:
+            return None
+        return EqualTime(**values)
+
+    def write_timing(self, scene: str, timing: EqualTime, fingerprint: str) -> None:
+        """Keep sample counts of equal time."""
+        values = {**timing.as_dict(), "fingerprint": fingerprint}
+        self._write_json(self._timing(scene, timing.spp), values)
+
+    def image_path(self, scene: str, method: MethodSpec | None, spp: int = 0) -> Path:
+        """Return where a picture is kept; that of the reference without a method."""
+        name = "reference" if method is None else f"{method.file_name}-{spp}spp"
+        return self.folder / "images" / scene / f"{name}.exr"
+
+    def write_image(self, path: Path, image: NDArray[np.float32]) -> None:
+        """Keep a picture as half float, values beyond its range clipped to it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        limit = float(np.finfo(np.float16).max)
+        exr.write_image(path, np.clip(image, -limit, limit), half=True)
+
+    def reference_path(self, scene: str) -> Path:
+        """Return where a reference that has to be rendered is kept."""
+        path = self.folder / "references" / f"{scene}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _cell(self, scene: str, method: MethodSpec, spp: int, seed: int) -> Path:
+        return self.folder / "cells" / scene / f"{method.file_name}-{spp}spp-{seed}.json"
+
+    def _timing(self, scene: str, spp: int) -> Path:
+        return self.folder / "timing" / f"{scene}-{spp}spp.json"
+
+    @staticmethod
+    def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def fingerprint(*values: Any) -> str:
+    """Return a short hash of JSON-compatible values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or of a run that was killed before files were atomic
+        return None
+    return values

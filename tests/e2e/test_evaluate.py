@@ -1,0 +1,91 @@
+"""``mitsuba-gdpt evaluate`` on tiny pictures: cells, failures, resumption, results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mitsuba_gdpt import denoisers, rendering
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.evaluation import MethodSpec, Results, Settings, evaluate, write_results
+
+SCENE = "builtin:corner-gallery"
+
+
+@pytest.fixture
+def settings(variant_llvm_rgb: str) -> Settings:
+    return Settings(
+        scenes=(SCENE,),
+        methods=(MethodSpec("none"), MethodSpec("poisson-l2")),
+        spp=(2,),
+        seeds=2,
+        metrics=("relmse", "smape"),
+        max_depth=4,
+        width=24,
+        reference_spp=32,
+        repeats=1,
+    )
+
+
+def test_cells_are_measured_written_and_not_repeated(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = evaluate(settings, tmp_path)
+    assert [(r.method, r.seed, r.error) for r in records] == [
+        ("none", 0, None),
+        ("poisson-l2", 0, None),
+        ("none", 1, None),
+        ("poisson-l2", 1, None),
+    ]
+    by_method = {record.method: record for record in records}
+    assert by_method["poisson-l2"].rendered_spp == 2
+    assert by_method["none"].rendered_spp >= 2, "path tracing gets more samples in the same time"
+    assert by_method["none"].render_seconds > 0
+    value = Results(records).value("corner-gallery", "none", 2, "relmse")
+    assert value.standard_error > 0, "two seeds gave the same image"
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("rendered again")
+
+    monkeypatch.setattr(rendering, "open_source", fail)
+    assert evaluate(settings, tmp_path) == records
+
+
+def test_failing_cells_are_reported_and_tried_again(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = denoisers.find("poisson-l2")
+    broken = MethodSpec("poisson-l2")
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConfigError("no paint left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(method), "__call__", fail)
+        records = evaluate(settings, tmp_path)
+    assert {record.error for record in records} == {"no paint left"}
+    again = evaluate(settings, tmp_path)
+    assert {record.error for record in again} == {None}
+    assert broken.label in Results(again).methods
+
+
+def test_a_scene_that_does_not_load_stops_nothing(settings: Settings, tmp_path: Path) -> None:
+    import dataclasses
+
+    both = dataclasses.replace(settings, scenes=("missing.xml", SCENE), seeds=1)
+    records = evaluate(both, tmp_path)
+    assert ["does not exist" in str(record.error) for record in records] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    page = write_results(records, both, tmp_path, {"command": "test"})
+    text = page.read_text(encoding="utf-8")
+    assert "missing.xml does not exist" in text
+    assert "no value" not in (tmp_path / "results.md").read_text()
+    values = json.loads((tmp_path / "results.json").read_text())
+    assert len(values["records"]) == 4
+    assert (tmp_path / "results.csv").read_text().count("\n") == 5

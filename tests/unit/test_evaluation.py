@@ -1,0 +1,258 @@
+"""Evaluation: settings, merged halves, references that survive interruption, means and tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mitsuba_gdpt import rendering
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.evaluation import MethodSpec, Record, Results, Settings, references, tables
+from mitsuba_gdpt.evaluation.inputs import merge
+from mitsuba_gdpt.evaluation.store import Store
+from mitsuba_gdpt.evaluation.summary import to_csv
+
+
+def settings(**changes: object) -> Settings:
+    values: dict[str, object] = {"scenes": ("a.xml",), "methods": (MethodSpec("none"),)}
+    return Settings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+class TestSettings:
+    def test_methods_are_parsed_with_their_options(self) -> None:
+        spec = MethodSpec.parse("poisson-l1:alpha=0.1")
+        assert (spec.name, spec.options, spec.label) == (
+            "poisson-l1",
+            {"alpha": 0.1},
+            "poisson-l1 alpha=0.1",
+        )
+        assert spec.file_name == "poisson-l1_alpha=0.1"
+
+    def test_the_domain_follows_from_what_a_method_reads(self) -> None:
+        assert MethodSpec("poisson-l2").domain == "gradient"
+        assert MethodSpec("none").domain == "primal"
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [("nonsense", "unknown"), ("none:x", "KEY=VALUE"), ("none:x=1", "has no option 'x'")],
+    )
+    def test_bad_methods_are_refused(self, text: str, message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            MethodSpec.parse(text)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"scenes": ()}, "at least one of: scenes"),
+            ({"spp": (2, 2)}, "twice"),
+            ({"seeds": 0}, "seeds is 0"),
+            ({"spp": (0,)}, "expected at least 1"),
+            ({"methods": (MethodSpec("none"), MethodSpec("none"))}, "twice"),
+        ],
+    )
+    def test_bad_settings_are_refused(self, changes: dict[str, object], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            settings(**changes)
+
+
+class TestMerge:
+    """Halves of 3 and 1 samples of a known distribution."""
+
+    def frames(self, counts: tuple[int, int], variances: bool) -> list[FrameBuffers]:
+        generator = torch.Generator().manual_seed(1)
+        layout = Layout.make(variances=variances)
+        frames = []
+        for count in counts:
+            samples = torch.randn(count, 300, 300, layout.count, generator=generator) * 2 + 1
+            frame = FrameBuffers(samples.mean(0), layout)
+            if variances:
+                for name in layout.names:
+                    if name.endswith(".var"):
+                        base = samples[..., layout.slices[name.removesuffix(".var")]]
+                        frame[name][:] = (base.var(0) / count).mean(-1, keepdim=True)
+            frames.append(frame)
+        return frames
+
+    @pytest.mark.parametrize("variances", [True, False])
+    @pytest.mark.parametrize("counts", [(2, 2), (3, 2)])
+    def test_the_mean_and_its_variance(self, counts: tuple[int, int], variances: bool) -> None:
+        a, b = self.frames(counts, variances)
+        merged = merge(a, b, counts, Layout.make(variances=True))
+        n, m = counts
+        expected = (n * a.primal + m * b.primal) / (n + m)
+        assert torch.allclose(merged.primal, expected, atol=1e-6)
+        for name in ("primal.var", "depth.var"):
+            # Samples have variance 4; 90,000 pixels pin the mean estimate to about 1 %.
+            assert float(merged[name].mean()) == pytest.approx(4 / (n + m), rel=0.02)
+
+
+class TestReferences:
+    @pytest.fixture
+    def source(self, monkeypatch: pytest.MonkeyPatch) -> rendering.Source:
+        """A scene whose renders are uniform noise of mean 1; 'calls' counts them."""
+
+        def render(source: object, tracer: object, *, spp: int, seed: int) -> FrameBuffers:
+            self.calls.append((spp, seed))
+            if len(self.calls) == self.interrupt_at:
+                raise KeyboardInterrupt
+            noise = np.random.default_rng(seed).uniform(0, 2, (4, 5, spp, 3)).mean(2)
+            data = torch.zeros(4, 5, Layout.make().count)
+            data[..., :3] = torch.from_numpy(noise)
+            return FrameBuffers(data, Layout.make())
+
+        self.calls: list[tuple[int, int]] = []
+        self.interrupt_at = -1
+        monkeypatch.setattr(rendering, "render", render)
+        monkeypatch.setattr(rendering, "make_integrator", lambda parameters: None)
+        return rendering.Source("noise", None)  # type: ignore[arg-type]
+
+    def make(self, source: rendering.Source, target: Path, spp: int = 150) -> references.Halves:
+        return references.render(source, spp=spp, max_depth=7, target=target, label="test")
+
+    def test_halves_are_independent_and_have_all_samples(
+        self, source: rendering.Source, tmp_path: Path
+    ) -> None:
+        halves = self.make(source, tmp_path / "r.npz")
+        assert [spp for spp, _ in self.calls] == [64, 64, 64, 64, 22, 22]
+        assert len({seed for _, seed in self.calls}) == 6
+        assert abs(float(halves.a.mean()) - 1) < 0.05
+        assert not np.array_equal(halves.a, halves.b)
+
+    def test_an_interrupted_reference_goes_on_to_the_same_bits(
+        self, source: rendering.Source, tmp_path: Path
+    ) -> None:
+        whole = self.make(source, tmp_path / "whole.npz")
+        self.calls.clear()
+        self.interrupt_at = 4
+        with pytest.raises(KeyboardInterrupt):
+            self.make(source, tmp_path / "r.npz")
+        self.interrupt_at = -1
+        done = len(self.calls)
+        resumed = self.make(source, tmp_path / "r.npz")
+        assert len(self.calls) - done == 3, "finished passes were rendered again"
+        assert np.array_equal(resumed.a, whole.a)
+        assert np.array_equal(resumed.b, whole.b)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["r.npz", "whole.npz"]
+
+    def test_a_finished_reference_is_read_and_a_smaller_one_replaced(
+        self, source: rendering.Source, tmp_path: Path
+    ) -> None:
+        self.make(source, tmp_path / "r.npz")
+        self.calls.clear()
+        self.make(source, tmp_path / "r.npz")
+        assert not self.calls
+        self.make(source, tmp_path / "r.npz", spp=200)
+        assert self.calls
+
+    def test_one_beside_the_scene_counts_if_its_depth_fits(self, tmp_path: Path) -> None:
+        image = np.ones((2, 3, 3), np.float32)
+        np.savez(tmp_path / references.FILE_NAME, a=image, b=image)
+        scene = str(tmp_path / "scene.xml")
+        found = references.stored(scene, 12)
+        assert found is not None
+        assert found.size == (3, 2)
+        assert references.stored(scene, 6) is None
+        assert references.stored("builtin:chess", 12) is None
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            (lambda p: p.write_bytes(b"PK\x03\x04junk"), "cannot read"),
+            (lambda p: np.savez(p, a=np.ones((2, 2, 3))), "no array b"),
+            (lambda p: np.savez(p, a=np.ones((2, 2, 3)), b=np.ones((2, 3, 3))), "shapes"),
+            (lambda p: np.savez(p, a=np.ones((1, 1, 3)), b=np.full((1, 1, 3), np.nan)), "NaN"),
+        ],
+    )
+    def test_a_damaged_file_is_named(
+        self, damage: Callable[[Path], None], message: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "reference.npz"
+        damage(path)
+        with pytest.raises(FormatError, match=message):
+            references.read(path)
+
+
+def cell(scene: str, method: str, spp: int, seed: int, value: float) -> Record:
+    return Record(
+        scene=scene,
+        method=method,
+        domain="primal",
+        spp=spp,
+        seed=seed,
+        rendered_spp=2 * spp,
+        render_seconds=spp / 10,
+        denoise_seconds=0.5,
+        metrics={"relmse": value},
+    )
+
+
+@pytest.fixture
+def results() -> Results:
+    records = [
+        cell(scene, method, spp, seed, level * (1 + seed) / spp)
+        for scene, level in (("hall", 1.0), ("room", 100.0))
+        for method in ("none", "oidn")
+        for spp in (2, 8)
+        for seed in (0, 1, 2)
+    ]
+    broken = Record("room", "oidn", "primal", 32, 0, error="out of paint")
+    return Results([*records, broken, *(cell("hall", "oidn", 32, s, 0.1) for s in (0, 1, 2))])
+
+
+class TestResults:
+    def test_mean_and_standard_error_over_seeds(self, results: Results) -> None:
+        value = results.value("hall", "none", 2, "relmse")
+        assert value.mean == pytest.approx(np.mean([0.5, 1.0, 1.5]))
+        assert value.standard_error == pytest.approx(np.std([0.5, 1, 1.5], ddof=1) / math.sqrt(3))
+
+    def test_geometric_mean_over_scenes(self, results: Results) -> None:
+        value = results.over_scenes("none", 2, "relmse", geometric=True)
+        assert value.mean == pytest.approx(10.0)
+        one = results.value("hall", "none", 2, "relmse")
+        # Both scenes have the same relative error e; that of the mean is sqrt(2 e^2) / 2.
+        expected = value.mean * one.standard_error / one.mean / math.sqrt(2)
+        assert value.standard_error == pytest.approx(expected)
+
+    def test_a_scene_without_value_makes_the_mean_unknown(self, results: Results) -> None:
+        assert math.isnan(results.over_scenes("oidn", 32, "relmse", geometric=True).mean)
+        assert results.error("room", "oidn", 32) == "out of paint"
+        assert results.error("hall", "oidn", 32) is None
+
+    def test_csv_has_every_cell(self, results: Results) -> None:
+        rows = list(csv.DictReader(io.StringIO(to_csv(results.records))))
+        assert len(rows) == len(results.records)
+        assert rows[0]["relmse"] == "0.5"
+        assert [row["error"] for row in rows].count("out of paint") == 1
+
+    def test_tables_show_values_and_failures(self, results: Results) -> None:
+        table = tables.per_scene(results, "relmse", 32)
+        assert [[c.error for c in row] for row in table.cells] == [
+            [None, None],
+            [None, "out of paint"],
+        ]
+        assert table.cells[1][0].value == pytest.approx(0.1)
+        summary = tables.overview(results, ["relmse"], 8)
+        assert summary.cells[0][0].value == pytest.approx(2.5)
+        assert [c.value for c in summary.cells[0][1:]] == [16, 0.8, 0.5]
+
+    def test_curves_leave_out_what_is_unknown(self, results: Results) -> None:
+        by_label = {curve.label: curve for curve in tables.curves(results, "relmse")[0].curves}
+        assert list(by_label["none"].x) == [4, 16]
+        assert list(by_label["oidn"].x) == [4, 16]
+
+
+def test_records_survive_the_store(tmp_path: Path) -> None:
+    store, method = Store(tmp_path), MethodSpec("none")
+    record = cell("hall", "none", 2, 1, 0.25)
+    store.write_record(record, method)
+    assert store.record("hall", method, 2, 1) == record
+    assert store.record("hall", method, 2, 0) is None
