@@ -215,12 +215,8 @@ def preprocess(
     Raises:
         LayoutError: A buffer or guide is missing.
     """
+    require(config.needs, layout)
     slices = layout.slices
-    if missing := [name for name in config.needs if name not in slices]:
-        raise LayoutError(
-            f"the network needs the buffer(s) {', '.join(missing)}; there are: "
-            f"{', '.join(layout.names)}. Render them, or use other weights"
-        )
     given = 0 if guides is None else guides.shape[1]
     if given < len(config.guides):
         raise LayoutError(
@@ -251,6 +247,19 @@ def preprocess(
             values = values * depth_scale[:, None, None, None]
         parts.append(padding.apply(values, feature.source))
     return Prepared(torch.cat(parts, dim=-1), padding, scale, modulation)
+
+
+def require(names: Sequence[str], layout: Layout) -> None:
+    """Check that buffers which a network reads are there.
+
+    Raises:
+        LayoutError: One is missing.
+    """
+    if missing := [name for name in names if name not in layout]:
+        raise LayoutError(
+            f"the network needs the buffer(s) {', '.join(missing)}; there are: "
+            f"{', '.join(layout.names)}. Render them, or use other weights"
+        )
 
 
 def exposure_scale(primal: torch.Tensor) -> torch.Tensor:

@@ -24,9 +24,9 @@ from torch.nn import functional
 
 from mitsuba_gdpt.channels import VARIANCE_SUFFIX, Layout, buffer
 from mitsuba_gdpt.denoisers import tiling
+from mitsuba_gdpt.denoisers.inputs import require
 from mitsuba_gdpt.denoisers.models import Model
 from mitsuba_gdpt.denoisers.networks import KernelNetwork, KernelNetworkConfig, apply_kernels
-from mitsuba_gdpt.errors import LayoutError
 
 ALBEDO_EPSILON = 0.00316
 _DEPTH_EPSILON = 1e-10
@@ -126,8 +126,7 @@ def preprocess(
     """
     slices = layout.slices
     needs = KPCNConfig().needs
-    if missing := [name for name in needs if name not in slices]:
-        raise LayoutError(f"kpcn needs the buffer(s) {', '.join(missing)}")
+    require(needs, layout)
     values = {name: data[..., slices[name]] for name in needs}
     variances = {name: values[name + VARIANCE_SUFFIX] for name in (*_PARTS, *_AUXILIARY)}
 

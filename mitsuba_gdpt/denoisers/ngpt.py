@@ -18,7 +18,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX
 from mitsuba_gdpt.denoisers import models, registry, tiling
 from mitsuba_gdpt.denoisers import weights as weight_files
-from mitsuba_gdpt.denoisers.inputs import GUIDE, Feature, InputConfig
+from mitsuba_gdpt.denoisers.inputs import GUIDE, Feature, InputConfig, require
 from mitsuba_gdpt.denoisers.kpcn import KPCNConfig
 from mitsuba_gdpt.denoisers.models import DenseModelConfig
 
@@ -119,6 +119,7 @@ def reconstruct(
         LayoutError: A buffer that the model needs is missing.
         NonFiniteError: It contains NaN or infinity.
     """
+    require(model.needs, buffers.layout)
     buffers.validate(model.needs)
     guides = guide_images(model.guides, buffers)
     model.tile_memory = memory

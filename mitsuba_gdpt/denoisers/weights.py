@@ -130,7 +130,7 @@ def save_weights(
         "commit": commit,
         "licence": licence,
     }
-    contents = save(tensors, description)
+    contents = _canonical(save(tensors, description))
     path = Path(folder) / f"{name}-{tag}-{_hash(contents)}{_SUFFIX}"
     if not _FILE_NAME.fullmatch(path.name):
         raise ConfigError(f"name {name!r} and tag {tag!r} do not make a valid file name")
@@ -231,6 +231,20 @@ def _hash(contents: bytes) -> str:
     return hashlib.sha256(contents).hexdigest()[:8]
 
 
+def _split(contents: bytes) -> tuple[Any, bytes]:
+    """Take a safetensors file apart: header (JSON), and the bytes of the tensors."""
+    size = int.from_bytes(contents[:8], "little")
+    return json.loads(contents[8 : 8 + size]), contents[8 + size :]
+
+
+def _canonical(contents: bytes) -> bytes:
+    """Sort the header, whose order is random otherwise: equal weights shall have equal names."""
+    header, tensors = _split(contents)
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8, as the format recommends
+    return len(text).to_bytes(8, "little") + text + tensors
+
+
 def _parse(path: Path, contents: bytes) -> WeightsInfo:
     """Check a file's name and read its metadata."""
     match = _FILE_NAME.fullmatch(path.name)
@@ -245,8 +259,7 @@ def _parse(path: Path, contents: bytes) -> WeightsInfo:
             f"{match['hash']}: the file is damaged or was changed. Get it again"
         )
     try:
-        size = int.from_bytes(contents[:8], "little")
-        metadata = json.loads(contents[8 : 8 + size])["__metadata__"]
+        metadata = _split(contents)[0]["__metadata__"]
         missing = [key for key in REQUIRED if key not in metadata]
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: not a safetensors file with metadata") from error
