@@ -10,7 +10,7 @@ the border. Any frame size works, down to one pixel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch

@@ -11,18 +11,12 @@ from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import models
 from mitsuba_gdpt.denoisers.inputs import MARGIN
 from mitsuba_gdpt.denoisers.models import Model
-from mitsuba_gdpt.errors import MissingDependencyError, NonFiniteError
+from mitsuba_gdpt.errors import NonFiniteError
 from mitsuba_gdpt.training.augment import Example, augment
 from mitsuba_gdpt.training.config import TrainingConfig
 from mitsuba_gdpt.training.examples import seeded
+from mitsuba_gdpt.training.framework import pl
 from mitsuba_gdpt.training.losses import Loss
-
-try:
-    import lightning.pytorch as pl
-except ImportError as error:
-    raise MissingDependencyError(
-        "training needs the package 'lightning'; run: pip install 'mitsuba-gdpt[train]'"
-    ) from error
 
 _ORIGINAL_STEPS = 600_000
 _BETA1, _ADAM_EPSILON = 0.9, 1e-8

@@ -36,12 +36,9 @@ from mitsuba_gdpt.training.examples import (
     crop_names,
     split,
 )
+from mitsuba_gdpt.training.framework import TensorBoardLogger, TorchCheckpointIO, pl
 from mitsuba_gdpt.training.losses import UNBIASED
-from mitsuba_gdpt.training.module import Training, pl
-
-# isort: split  (after the module, which says what to install if Lightning is missing)
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from mitsuba_gdpt.training.module import Training
 
 CHECKPOINT = "last.ckpt"
 RUN_FILE = "run.json"

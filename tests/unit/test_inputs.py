@@ -75,9 +75,7 @@ class TestPadding:
                 padded[:, :rows, :columns], values[:, :rows, :columns], rtol=0, atol=1e-6
             )
 
-    def test_depth_goes_on_straight(
-        self, height: int, width: int, shift: tuple[int, int]
-    ) -> None:
+    def test_depth_goes_on_straight(self, height: int, width: int, shift: tuple[int, int]) -> None:
         rows, columns = torch.arange(height) * 2.0, torch.arange(width) * 3.0
         plane = (rows[:, None] + columns).expand(1, -1, -1)[..., None]
         padding = Padding.around(height, width, 8, shift)

@@ -204,8 +204,8 @@ class TestWeights:
         )
         again, info = weights.read_weights(path)
         assert again.config == model.config == info.config
-        assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(),
-                                                     model.state_dict().values(), strict=True))  # fmt: skip
+        expected = model.state_dict()
+        assert all(torch.equal(t, expected[name]) for name, t in again.state_dict().items())
         assert (info.name, info.tag, info.arch) == ("ngpt-small", "v1", "dense-unet")
         assert save(model, tmp_path) == path  # the same contents have the same name
 
@@ -278,9 +278,7 @@ class TestWeights:
 
 
 class TestMethods:
-    def test_shipped_weights_by_name(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_shipped_weights_by_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(weights, "FOLDER", tmp_path)
         method = find("ngpt-small")
         assert isinstance(method.obstacle, WeightsError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -105,22 +106,23 @@ class TestLayers:
         norms = torch.stack([torch.sqrt(1e-8 + w.square().sum()) for w in weight])
         return weight * (scale * math.sqrt(2) / norms)[:, None, None, None]
 
-    def test_convolutions(self) -> None:
+    @pytest.mark.parametrize(
+        ("make", "options"),
+        [
+            (lambda: Pointwise(3, 5), {}),
+            (lambda: Convolution(3, 5, 3), {"padding": 1}),
+            (lambda: Down(3, 5), {"stride": 2}),
+        ],
+    )
+    def test_convolutions(
+        self, make: Callable[[], torch.nn.Module], options: dict[str, int]
+    ) -> None:
+        layer = randomise(make())
         x = torch.rand(2, 6, 8, 3)
-        planar = x.permute(0, 3, 1, 2)
-        conv = torch.nn.functional.conv2d
-        for layer, expected in (
-            (layer := randomise(Pointwise(3, 5)), conv(planar, self.effective(layer), layer.bias)),
-            (
-                layer := randomise(Convolution(3, 5, 3)),
-                conv(planar, self.effective(layer), layer.bias, padding=1),
-            ),
-            (
-                layer := randomise(Down(3, 5)),
-                conv(planar, self.effective(layer), layer.bias, stride=2),
-            ),
-        ):
-            torch.testing.assert_close(layer(x), expected.permute(0, 2, 3, 1))
+        expected = torch.nn.functional.conv2d(
+            x.permute(0, 3, 1, 2), self.effective(layer), layer.bias, **options
+        )
+        torch.testing.assert_close(layer(x), expected.permute(0, 2, 3, 1))
 
     def test_transposed_convolution(self) -> None:
         layer = randomise(Up(3, 5))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.channels import DERIVED, Layout
 from mitsuba_gdpt.denoisers import denoise, load_weights
 from mitsuba_gdpt.denoisers.weights import make_model, read_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
@@ -230,25 +230,21 @@ class TestAugmentation:
         def means(name: str) -> torch.Tensor:
             which = Augmentation(**{**only, name: True})
             generator = torch.Generator().manual_seed(0)
-            drawn = [augment.augment(start, which, generator).images for _ in range(4000)]
+            drawn = [augment.augment(start, which, generator).images for _ in range(1500)]
             return torch.stack(drawn)[:, 0, 0, 0]
 
         factors = means("colour")
-        torch.testing.assert_close(factors.mean(0), torch.ones(3), rtol=0, atol=0.05)
-        torch.testing.assert_close(factors.std(0), torch.full((3,), 0.5**0.5), rtol=0, atol=0.05)
-        torch.testing.assert_close(factors.sum(1), torch.full((4000,), 3.0))
+        torch.testing.assert_close(factors.mean(0), torch.ones(3), rtol=0, atol=0.08)
+        torch.testing.assert_close(factors.std(0), torch.full((3,), 0.5**0.5), rtol=0, atol=0.08)
+        torch.testing.assert_close(factors.sum(1), torch.full((1500,), 3.0))
         brightness = means("brightness")[:, 0]
-        assert brightness.log().mean() == pytest.approx(-0.5, abs=0.05)
-        assert brightness.log().std() == pytest.approx(1, abs=0.05)
+        assert brightness.log().mean() == pytest.approx(-0.5, abs=0.08)
+        assert brightness.log().std() == pytest.approx(1, abs=0.08)
         none = augment.augment(start, Augmentation(**only), torch.Generator())
         assert torch.equal(none.buffers, start.buffers)
 
     def test_motion_is_refused(self) -> None:
-        from mitsuba_gdpt import channels
-
-        if "motion" not in {buffer.name for buffer in channels.OPTIONAL}:
-            pytest.skip("there is no such buffer")
-        layout = Layout.make(features=("motion",))
+        layout = Layout(DERIVED)
         start = Example(torch.zeros(2, 2, layout.count), layout, torch.zeros(1, 2, 2, 3))
         with pytest.raises(ConfigError, match="motion"):
             augment.augment(start, Augmentation(), torch.Generator())
