@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -161,12 +160,15 @@ def main() -> None:
     import drjit as dr
     import torch
 
+    from mitsuba_gdpt import provenance
+
     if args.threads:
         torch.set_num_threads(args.threads)
         dr.set_thread_count(args.threads)
     able, unable = candidates(args.methods)
     load = "/".join(f"{v:.1f}" for v in os.getloadavg())
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, load {load}, torch {torch.__version__}")
+    origin = provenance.describe()
+    print(f"{origin['machine']}, load {load}\n{origin['libraries']}\n{origin['date']}")
     what = "noise" if args.synthetic else f"{SCENE}, {SPP} spp"
     print(f"{what}, {args.repeats} rounds, {torch.get_num_threads()} threads\n", flush=True)
     for size in args.size:

@@ -11,6 +11,9 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt.cli.batch import batch
+from mitsuba_gdpt.cli.catalogue import catalogue
+from mitsuba_gdpt.cli.dataset import dataset
 from mitsuba_gdpt.cli.denoise import denoise
 from mitsuba_gdpt.cli.evaluate import evaluate
 from mitsuba_gdpt.cli.info import info
@@ -39,8 +42,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (render, denoise, scenes, train, evaluate, info):
+for command in (render, denoise, evaluate, batch, train, scenes, info):
     app.command()(command)
+app.add_typer(catalogue)
+app.add_typer(dataset)
 
 
 def _print_version(wanted: bool) -> None:

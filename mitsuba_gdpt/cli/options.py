@@ -72,11 +72,17 @@ def parse_values(words: Sequence[str] | None, option: str) -> dict[str, Any]:
     return result
 
 
-def check_output(path: Path | None, suffix: str) -> None:
-    """Refuse an output file that could not be written, before any work is done.
+def check_output(path: Path | None, suffix: str, *, folder: bool = False) -> None:
+    """Refuse an output that could not be written, before any work is done.
+
+    Args:
+        path: File to write, or None.
+        suffix: What it has to end in.
+        folder: The output is a folder, which may be there already, and not a file.
 
     Raises:
-        ConfigError: The suffix is wrong, the folder does not exist or the path is a folder.
+        ConfigError: The suffix is wrong, the parent does not exist, or there is a folder where a
+            file is to be, or the reverse.
     """
     if path is None:
         return
@@ -84,5 +90,5 @@ def check_output(path: Path | None, suffix: str) -> None:
         raise ConfigError(f"output file {path} should end in {suffix}")
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise ConfigError(f"cannot write {path}: it is a folder")
+    if path.exists() and path.is_dir() != folder:
+        raise ConfigError(f"cannot write {path}: it is {'no' if folder else 'a'} folder")

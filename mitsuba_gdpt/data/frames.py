@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import json
-import logging
 import os
 import re
 import zlib
@@ -25,21 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from mitsuba_gdpt import progress, provenance, rendering
+from mitsuba_gdpt import execution, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.data import frame_set
 from mitsuba_gdpt.data.motion import PinholeCamera, add_motion
-from mitsuba_gdpt.errors import ConfigError, GDPTError
+from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.files import replace_text
 from mitsuba_gdpt.scenes import Camera
 
-_log = logging.getLogger(__name__)
-
 #: Gradients mean nothing in a target: with ``shifts=0`` the integrator leaves them 0.
 _GRADIENTS = ("dx", "dy", "dx.var", "dy.var")
-_EXECUTION = "mitsuba_gdpt.execution"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -328,8 +323,11 @@ def frame_units(plan: FramePlan, root: str | os.PathLike[str]) -> list[FrameUnit
 
 
 def render_frames(
-    plan: FramePlan, root: str | os.PathLike[str], *, cluster: Any = None
-) -> dict[str, str]:
+    plan: FramePlan,
+    root: str | os.PathLike[str],
+    *,
+    cluster: execution.ClusterOptions | None = None,
+) -> execution.Summary:
     """Render a frame set, or what is missing of it. A Mitsuba variant has to be set.
 
     A frame that fails does not stop the others.
@@ -337,10 +335,10 @@ def render_frames(
     Args:
         plan: What to render.
         root: Folder of the set; created if it does not exist.
-        cluster: ``execution.ClusterOptions``; by default frames are rendered here, one by one.
+        cluster: Workers to use; by default frames are rendered in this process, one by one.
 
     Returns:
-        Keys of frames that failed, with the error in one line.
+        How many frames were rendered, were there already, and failed, and why.
 
     Raises:
         ConfigError: The folder holds a set of another plan.
@@ -349,27 +347,7 @@ def render_frames(
     root.mkdir(parents=True, exist_ok=True)
     _describe(plan, root)
     units = frame_units(plan, root)
-    if importlib.util.find_spec(_EXECUTION) is not None:
-        execution = importlib.import_module(_EXECUTION)
-        failed = execution.run(units, cluster=cluster, description="rendering frames").failed
-        return dict(failed)
-    if cluster is not None:
-        raise ConfigError(f"{_EXECUTION} is not there; expected cluster=None, to render here")
-    return _run_here(units)
-
-
-def _run_here(units: Series[FrameUnit]) -> dict[str, str]:
-    failed: dict[str, str] = {}
-    todo = [unit for unit in units if not unit.is_done()]
-    with progress.task("rendering frames", total=len(todo)) as task:
-        for unit in todo:
-            try:
-                unit.run()
-            except (GDPTError, RuntimeError) as error:
-                _log.info("frame %s failed", unit.key, exc_info=True)
-                failed[unit.key] = " ".join(str(error).split())
-            task.advance()
-    return failed
+    return execution.run(units, cluster=cluster, description="rendering frames")
 
 
 def _describe(plan: FramePlan, root: Path) -> None:

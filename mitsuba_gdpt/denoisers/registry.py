@@ -11,17 +11,19 @@ The signature is the documentation of the options: their names and defaults are 
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
+from mitsuba_gdpt import packages
 from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import VARIANCE_SUFFIX
 from mitsuba_gdpt.channels import buffer as table_row
-from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError, MissingDependencyError
+from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -94,7 +96,7 @@ class Method:
         if missing := [name for name in self.needs if name not in buffers]:
             raise LayoutError(
                 f"method {self.name!r} needs the buffer(s) {', '.join(missing)}; "
-                f"there are: {', '.join(buffers.names)}"
+                f"there are: {', '.join(buffers.names)}{_remedy(missing)}"
             )
         needless = self.check_unless is not None and options.get(self.check_unless) is not None
         if not needless and (obstacle := self.obstacle) is not None:
@@ -106,6 +108,13 @@ class Method:
             options = {}
         image: torch.Tensor = target(buffers, **options)
         return image
+
+
+def _remedy(missing: Sequence[str]) -> str:
+    """Say how to get buffers that a render has only on request."""
+    if any(name.endswith(VARIANCE_SUFFIX) for name in missing):
+        return ". For variances, render with variances=True and 2 or more samples per pixel"
+    return ""
 
 
 _METHODS: dict[str, Method] = {}
@@ -157,15 +166,7 @@ def requires_package(package: str, extra: str) -> Callable[[], None]:
         package: Import name, for example ``"mitsuba_oidn"``.
         extra: The extra of this package that installs it, for example ``"oidn"``.
     """
-
-    def check() -> None:
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(
-                f"the package {package!r} is not installed; "
-                f"run: pip install 'mitsuba-gdpt[{extra}]'"
-            )
-
-    return check
+    return functools.partial(packages.check, package, extra)
 
 
 def methods() -> tuple[Method, ...]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from mitsuba_gdpt import __version__, denoisers, metrics, progress, rendering
+from mitsuba_gdpt import denoisers, metrics, progress, rendering
+from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.errors import GDPTError
 from mitsuba_gdpt.evaluation import equal_time, references
 from mitsuba_gdpt.evaluation.equal_time import EqualTime

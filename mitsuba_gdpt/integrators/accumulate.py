@@ -11,6 +11,7 @@ from typing import Any
 
 import drjit as dr
 import mitsuba as mi
+import numpy as np
 
 
 @dataclass
@@ -42,7 +43,7 @@ def pixel_mean(components: list[Any], spp: int, variance: bool, selected: Any = 
     if selected is not None:
         n = dr.count(dr.gather(mi.Bool, selected, dr.arange(mi.UInt32, spp)))[0]
         components = [dr.select(selected, c, 0) for c in components]
-    means = [_block_sum(c, spp) / n for c in components]
+    means = [_block_sum(c, spp) * _reciprocal(n) for c in components]
     if not variance:
         return PixelMean(means)
     pixel = dr.arange(mi.UInt32, dr.width(components[0])) // dr.opaque(mi.UInt32, spp)
@@ -52,7 +53,12 @@ def pixel_mean(components: list[Any], spp: int, variance: bool, selected: Any = 
         if selected is not None:
             deviation = dr.select(selected, deviation, 0)
         total += _block_sum(dr.square(deviation), spp)
-    return PixelMean(means, total / (len(components) * n * (n - 1)))
+    return PixelMean(means, total * _reciprocal(len(components) * n * (n - 1)))
+
+
+def _reciprocal(n: int) -> Any:
+    """Return 1 / n as an input of kernels instead of a constant, which each spp would recompile."""
+    return dr.opaque(mi.Float, np.float32(1) / np.float32(n))
 
 
 def _block_sum(x: Any, size: int) -> Any:
@@ -74,7 +80,9 @@ class Frame:
         index = dr.arange(mi.UInt32, tile.area)
         row = index // dr.opaque(mi.UInt32, tile.width)
         column = index - row * dr.opaque(mi.UInt32, tile.width)
-        target = (row + tile.y) * self.width + column + tile.x
+        # Opaque, so that one kernel serves all tiles.
+        first = dr.opaque(mi.UInt32, tile.y * self.width + tile.x)
+        target = row * self.width + column + first
         if name not in self._planes:
             self._planes[name] = dr.zeros(mi.Float, self.width * self.height)
         dr.scatter(self._planes[name], plane, target)

@@ -156,7 +156,7 @@ class Camera:
         wavelength = sampler.next_1d() if mi.is_spectral else mi.Float(0)
         if self.shared:
             jitter = self._shared_jitter(sample)
-            find = self._shared_finder(tile)
+            find = self._shared_finder(tile, halo=bool(shifts))
         else:
 
             def find(ray: Any, x: Any, y: Any, sample: Any, active: Any) -> Any:
@@ -186,15 +186,21 @@ class Camera:
     def _shared_jitter(self, sample: Any) -> Any:
         return mi.Point2f(*(dr.gather(mi.Float, c, sample) for c in self._subpixel))
 
-    def _shared_finder(self, tile: Tile) -> Callable[..., Any]:
-        """Trace the primary rays of a tile and of the pixels around it; return a look-up."""
-        halo = tile.grown(self.width, self.height)
-        x, y, sample = self._lanes(halo)
+    def _shared_finder(self, tile: Tile, halo: bool) -> Callable[..., Any]:
+        """Trace the primary rays of a tile and of the pixels around it; return a look-up.
+
+        Args:
+            tile: Pixels to render.
+            halo: Whether the pixels around it are wanted; offset paths need them.
+        """
+        if halo:
+            tile = tile.grown(self.width, self.height)
+        x, y, sample = self._lanes(tile)
         position = mi.Point2f(mi.Float(x), mi.Float(y)) + self._shared_jitter(sample)
         ray, _ = self._ray(position, mi.Point2f(0.5), mi.Float(0), mi.Float(0))
         hits = primary_hit(self.integrator, self.scene, ray, mi.Bool(True))
         dr.eval(hits)
-        x0, y0, width = (dr.opaque(mi.Int32, v) for v in (halo.x, halo.y, halo.width))
+        x0, y0, width = (dr.opaque(mi.Int32, v) for v in (tile.x, tile.y, tile.width))
         spp = dr.opaque(mi.UInt32, self.spp)
 
         def find(ray: Any, x: Any, y: Any, sample: Any, active: Any) -> Any:

@@ -38,11 +38,13 @@ from mitsuba_gdpt.metrics.pixelwise import (
     MeanL2,
     MeanRelMSE,
     MeanSMAPE,
+    MeanTrimmedRelMSE,
     l1,
     l2,
     relative_error_map,
     relmse,
     smape,
+    trimmed_relmse,
 )
 from mitsuba_gdpt.metrics.structural import (
     MeanMSSSIM,
@@ -72,6 +74,7 @@ __all__ = [
     "MeanRelMSE",
     "MeanSMAPE",
     "MeanSSIM",
+    "MeanTrimmedRelMSE",
     "Metric",
     "MetricValue",
     "PooledPSNR",
@@ -97,4 +100,5 @@ __all__ = [
     "smape",
     "srgb",
     "ssim",
+    "trimmed_relmse",
 ]

@@ -22,6 +22,7 @@ class Accumulator(ABC):
     sum and a count, so parts of a data set can be evaluated apart and merged.
 
     Example:
+        >>> from mitsuba_gdpt.metrics import MeanRelMSE
         >>> metric = MeanRelMSE()
         >>> metric.update(torch.ones(4, 4, 3), torch.zeros(4, 4, 3))
         >>> metric.update(torch.ones(2, 8, 8, 3), torch.ones(2, 8, 8, 3))

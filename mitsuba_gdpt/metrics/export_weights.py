@@ -10,6 +10,7 @@ https://github.com/mkettune/elpips. Nothing of this is imported by the rest of t
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import io
 import pickle
@@ -25,7 +26,6 @@ from torch import Tensor
 
 from mitsuba_gdpt.errors import FormatError, GDPTError, MissingDependencyError, WeightsError
 from mitsuba_gdpt.files import replace_file
-from mitsuba_gdpt.metrics._packages import optional
 from mitsuba_gdpt.metrics.backbones import AlexNet, Backbone, SqueezeNet
 from mitsuba_gdpt.metrics.weights import ENVIRONMENT_VARIABLE, FEATURES, HEADS
 
@@ -94,11 +94,9 @@ def optional_for_export(package: str) -> Any:
         MissingDependencyError: It is not installed.
     """
     try:
-        return optional(package)
-    except MissingDependencyError as error:
-        raise MissingDependencyError(
-            f"{error.__cause__}; run: pip install torchvision lpips"
-        ) from error
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingDependencyError(f"{error}; run: pip install torchvision lpips") from error
 
 
 def save_features(state: Mapping[str, Tensor], network: str, folder: Path) -> Path:
@@ -170,6 +168,8 @@ class _ArrayUnpickler(pickle.Unpickler):
     _ALLOWED = frozenset({"_reconstruct", "ndarray", "dtype", "scalar"})
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):  # how protocol 2 stores bytes
+            return lambda text, encoding: text.encode("latin1")
         if module.split(".")[0] != "numpy" or name not in self._ALLOWED:
             raise pickle.UnpicklingError(f"refused to load {module}.{name}")
         return super().find_class(module, name)

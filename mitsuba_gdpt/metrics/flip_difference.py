@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mitsuba_gdpt import packages
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.metrics._packages import optional
 from mitsuba_gdpt.metrics.accumulator import Accumulator
 from mitsuba_gdpt.metrics.images import Reference, as_reference, encode_display, one_image, pair
 
@@ -144,7 +144,7 @@ def flip(
         raise ConfigError(f"got pixels_per_degree = {pixels_per_degree}; expected a positive one")
     if domain == "ldr" and exposures is not None:
         raise ConfigError("got exposures for LDR-FLIP; only HDR-FLIP has any")
-    evaluator = optional("flip_evaluator")
+    evaluator = packages.load("flip_evaluator", "eval")
     target = reference.mean.detach()
     parameters: dict[str, float | int] = {"ppd": float(pixels_per_degree)}
     if domain == "ldr":

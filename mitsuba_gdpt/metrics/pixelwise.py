@@ -19,6 +19,8 @@ RELMSE_EPSILON = 1e-2
 RELMSE_NGPT_EPSILON = 1e-3
 #: Added to the sum of magnitudes; that of SBMC.
 SMAPE_EPSILON = 1e-2
+#: Share of the pixels that :func:`trimmed_relmse` leaves out.
+TRIMMED_SHARE = 1e-3
 
 
 def l1(image: Tensor, reference: Tensor | Reference) -> Tensor:
@@ -57,12 +59,12 @@ def relmse(
 
     :math:`\bar r` is the mean of the reference's channels (grey). No outlier is removed.
 
-    Bias: with halves the numerator is :math:`(p - a)(p - b)` and :math:`\bar r` comes from their
-    mean. The numerator alone is unbiased. What remains is of relative order
-    :math:`\mathrm{Var}[\bar r]/(\bar r^2 + \epsilon)`, because numerator and denominator share
-    noise; it matters only where the reference itself is off by tens of percent, in dark pixels
-    with rare bright samples. Against the mean alone, the bias is that same ratio *added* to the
-    error, which matters as soon as it is not small compared with the error itself.
+    Bias: with halves the numerator is :math:`(p - a)(p - b)`, unbiased by itself, and
+    :math:`\bar r` comes from their mean. As the two share noise, a bias remains that is of second
+    order: with the relative variance :math:`v` of a pixel in one half, it is a fraction of order
+    :math:`v` of the error, plus a term of order :math:`v^2` (against the mean alone,
+    :math:`v / 2` is added). It matters where a half deviates by more than about a tenth; with
+    three tenths, relMSE can be off by its own size. docs/metrics.md has figures.
 
     Args:
         image: (H, W, 3) or (N, H, W, 3), scene-linear.
@@ -78,6 +80,36 @@ def relmse(
         ConfigError: As for :func:`l1`, or ``epsilon`` is not positive.
     """
     return _relmse_update(image, reference, epsilon).mean()
+
+
+def trimmed_relmse(
+    image: Tensor,
+    reference: Tensor | Reference,
+    *,
+    epsilon: float = RELMSE_EPSILON,
+    trim: float = TRIMMED_SHARE,
+) -> Tensor:
+    """Return relMSE without the pixels of the largest error: what it is but for fireflies.
+
+    A single firefly can make more than nine tenths of an image's relMSE, so that two methods are
+    compared by whether one pixel of one seed got lucky. Read this beside :func:`relmse`, never
+    alone: a method that leaves fireflies standing looks as good here as one that removes them.
+
+    Args:
+        image: (H, W, 3) or (N, H, W, 3), scene-linear.
+        reference: Of the same shape. With halves a small negative bias remains, since the trimmed
+            pixels are also those where the reference's own noise adds to the error.
+        epsilon: As for :func:`relmse`.
+        trim: Share of each image's pixels to leave out.
+
+    Returns:
+        Scalar; mean over the batch.
+
+    Raises:
+        LayoutError, NonFiniteError: As for :func:`l1`.
+        ConfigError: As for :func:`relmse`, or ``trim`` is not in [0, 1).
+    """
+    return _trimmed_update(image, reference, epsilon, trim).mean()
 
 
 def relative_error_map(
@@ -148,6 +180,18 @@ class MeanRelMSE(Accumulator):
         return _relmse_update(image, reference, self.epsilon)
 
 
+class MeanTrimmedRelMSE(Accumulator):
+    """Mean over images of :func:`trimmed_relmse`."""
+
+    def __init__(self, *, epsilon: float = RELMSE_EPSILON, trim: float = TRIMMED_SHARE) -> None:
+        """Choose the constants of :func:`trimmed_relmse`."""
+        super().__init__()
+        self.epsilon, self.trim = _positive(epsilon), trim
+
+    def _update(self, image: Tensor, reference: Tensor | Reference) -> Tensor:
+        return _trimmed_update(image, reference, self.epsilon, self.trim)
+
+
 class MeanSMAPE(Accumulator):
     """Mean over images of :func:`smape`."""
 
@@ -172,6 +216,16 @@ def _l2_update(image: Tensor, reference: Tensor | Reference) -> Tensor:
 
 def _relmse_update(image: Tensor, reference: Tensor | Reference, epsilon: float) -> Tensor:
     return _relative_squared_error(image, reference, epsilon).mean((1, 2, 3))
+
+
+def _trimmed_update(
+    image: Tensor, reference: Tensor | Reference, epsilon: float, trim: float
+) -> Tensor:
+    if not 0 <= trim < 1:
+        raise ConfigError(f"got trim = {trim}; expected a share of the pixels, 0 <= trim < 1")
+    pixels = _relative_squared_error(image, reference, epsilon).mean(-1).flatten(1)
+    kept = max(1, int(pixels.shape[1] * (1 - trim)))
+    return pixels.sort(1).values[:, :kept].mean(1)
 
 
 def _relative_squared_error(image: Tensor, reference: Tensor | Reference, epsilon: float) -> Tensor:

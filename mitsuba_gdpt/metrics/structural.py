@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mitsuba_gdpt import packages
 from mitsuba_gdpt.errors import LayoutError
-from mitsuba_gdpt.metrics._packages import optional
 from mitsuba_gdpt.metrics.accumulator import Accumulator
 from mitsuba_gdpt.metrics.images import Reference, encode_display, pair
 
@@ -147,7 +147,7 @@ def _structural(function: str, least: int, image: Tensor, reference: Tensor | Re
             f"{function}: got an image of {shown.shape[1]} x {shown.shape[2]} pixels; "
             f"expected at least {least} on each side"
         )
-    compute: Any = getattr(optional("pytorch_msssim"), function)
+    compute: Any = getattr(packages.load("pytorch_msssim", "eval"), function)
     values: Tensor = compute(
         shown.movedim(-1, 1),
         target.movedim(-1, 1),

@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mitsuba_gdpt import packages
 from mitsuba_gdpt.errors import ConfigError, GDPTError, NonFiniteError
 from mitsuba_gdpt.metrics import pixelwise, structural
-from mitsuba_gdpt.metrics._packages import optional
 from mitsuba_gdpt.metrics.accumulator import Accumulator
 from mitsuba_gdpt.metrics.elpips_distance import MeanELPIPS, elpips_estimate
 from mitsuba_gdpt.metrics.flip_difference import MeanFLIP, flip
@@ -82,7 +82,7 @@ class Metric:
         """
         try:
             if self.package is not None:
-                optional(self.package)
+                packages.load(self.package, "eval")
             if self.needs_weights:
                 find_folder(weights)
         except GDPTError as error:
@@ -216,6 +216,14 @@ _ENTRIES = (
         _plain(pixelwise.relmse),
         lambda _: pixelwise.MeanRelMSE(),
         unbiased=True,
+    ),
+    Metric(
+        "relmse-trimmed",
+        "relMSE (trimmed)",
+        "relMSE without the 0.1 % of pixels with the largest error",
+        "linear",
+        _plain(pixelwise.trimmed_relmse),
+        lambda _: pixelwise.MeanTrimmedRelMSE(),
     ),
     Metric(
         "relmse-ngpt",

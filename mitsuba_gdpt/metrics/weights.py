@@ -92,9 +92,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path}: not a readable safetensors file: {error}. {_REMEDY}"
-        ) from error
+        raise WeightsError(f"{path}: no readable safetensors file: {error}. {_REMEDY}") from error
     for name, tensor in state.items():
         if not bool(tensor.isfinite().all()):
             raise WeightsError(f"{path}: {name} contains NaN or infinity; the file is damaged")

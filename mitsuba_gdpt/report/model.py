@@ -271,7 +271,7 @@ class Report:
         views: In order of appearance; views of the same title belong together.
         failures: Shown first.
         notes: One paragraph each.
-        epsilon: Of the relative error (x - r)² / (r² + epsilon) in the viewer.
+        epsilon: Of the relative error (x - r)² / (grey(r)² + epsilon) in the viewer.
     """
 
     title: str

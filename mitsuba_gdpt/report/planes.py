@@ -1,6 +1,6 @@
 """Images as compressed bytes that a browser decodes by itself; docs/report.md describes the format.
 
-``templates/decode.js`` is the other half of this module.
+``templates/viewer/decode.js`` is the other half of this module.
 """
 
 from __future__ import annotations

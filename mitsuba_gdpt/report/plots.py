@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mitsuba_gdpt import packages
 from mitsuba_gdpt.report.model import Curve, Plot
-from mitsuba_gdpt.report.style import load
 
 _SIZE = (6.0, 3.9)  # inches at 72 dpi: the units of the SVG; the page scales it
 _MARKERS = "osD^vPX<>"  # so that curves differ by more than colour
@@ -38,6 +38,13 @@ class LegendEntry:
     curve: str
     slope: float | None
 
+    @property
+    def slope_text(self) -> str:
+        """The slope with its sign, typeset."""
+        if self.slope is None:
+            return ""
+        return f"{round(self.slope, 2) + 0.0:+.2f}".replace("-", "−")  # never "−0.00"
+
 
 def slope(curve: Curve) -> float | None:
     """Fit log y = a + slope * log x by least squares; None if there are no two positions."""
@@ -60,8 +67,8 @@ def draw(plot: Plot, colours: Mapping[str, str], prefix: str) -> tuple[str, list
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    matplotlib = load("matplotlib")
-    figure_class = load("matplotlib.figure").Figure
+    matplotlib = packages.load("matplotlib", "eval")
+    figure_class = packages.load("matplotlib.figure", "eval").Figure
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": prefix,
@@ -119,7 +126,7 @@ def _draw_curve(axes: Any, curve: Curve, colour: str, marker: str, gid: str) -> 
 
 def _label_axes(axes: Any, plot: Plot) -> None:
     """Label with plain numbers; the x axis with the positions that were measured, if few."""
-    ticker = load("matplotlib.ticker")
+    ticker = packages.load("matplotlib.ticker", "eval")
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         between = (1.0, 2.0, 5.0) if np.log10(high / low) < _FEW_DECADES else (1.0,)
         axis.set_major_locator(ticker.LogLocator(subs=between, numticks=20))

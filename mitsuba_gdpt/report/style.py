@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from functools import cache
 from typing import Any
 
-from mitsuba_gdpt.errors import MissingDependencyError
+from mitsuba_gdpt import packages
 
 #: Colours of methods on light and on dark paper, after Okabe and Ito, "Color Universal Design"
 #: (2008), with further dark hues; told apart with all common kinds of colour blindness.
@@ -47,24 +46,9 @@ def number(value: float, standard_error: float | None = None) -> str:
     return f"{value:#.{digits}g}".rstrip(".")
 
 
-def load(package: str) -> Any:
-    """Import a package of the extra ``eval``.
-
-    Raises:
-        MissingDependencyError: It is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"reports need the package {package.split('.')[0]!r}, which is not installed; "
-            "run: pip install 'mitsuba-gdpt[eval]'"
-        ) from error
-
-
 @cache
 def _environment() -> Any:
-    jinja2 = load("jinja2")
+    jinja2 = packages.load("jinja2", "eval")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mitsuba_gdpt.report"),
         autoescape=True,
@@ -76,7 +60,7 @@ def _environment() -> Any:
     def source(name: str) -> Any:
         """Insert a style sheet or script as it is: braces in it are not template code."""
         text = environment.loader.get_source(environment, name)[0]
-        return load("markupsafe").Markup(text)
+        return packages.load("markupsafe", "eval").Markup(text)
 
     # Metrics keep their order.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}

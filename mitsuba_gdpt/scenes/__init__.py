@@ -1,12 +1,15 @@
 """Built-in procedural scenes: made by code, no asset files, every Mitsuba variant.
 
 ``names()`` lists them, ``describe(name)`` tells what one covers, ``load(name)`` gives a
-``mi.Scene`` and ``as_dict(name)`` the dictionary behind it.
+``mi.Scene`` and ``as_dict(name)`` the dictionary behind it. A :class:`Catalogue` says from where to
+render scenes, built-in or not, for data sets.
 """
 
 from __future__ import annotations
 
 from mitsuba_gdpt.scenes import builtin as _builtin  # noqa: F401  (registers the scenes)
+from mitsuba_gdpt.scenes.catalogue import CameraBox, Catalogue, CatalogueScene
+from mitsuba_gdpt.scenes.flythrough import KeyFrame
 from mitsuba_gdpt.scenes.registry import (
     TAGS,
     Camera,
@@ -18,4 +21,17 @@ from mitsuba_gdpt.scenes.registry import (
     scene,
 )
 
-__all__ = ["TAGS", "Camera", "SceneInfo", "as_dict", "describe", "load", "names", "scene"]
+__all__ = [
+    "TAGS",
+    "Camera",
+    "CameraBox",
+    "Catalogue",
+    "CatalogueScene",
+    "KeyFrame",
+    "SceneInfo",
+    "as_dict",
+    "describe",
+    "load",
+    "names",
+    "scene",
+]

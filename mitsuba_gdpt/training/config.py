@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 from mitsuba_gdpt.denoisers.models import PRECISIONS, DenseModelConfig
 from mitsuba_gdpt.denoisers.ngpt import PRESETS
 from mitsuba_gdpt.denoisers.weights import decode
-from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.scenes import toml
 from mitsuba_gdpt.training.augment import Augmentation
 from mitsuba_gdpt.training.losses import LOSSES
 
@@ -153,7 +153,7 @@ def load_config(
         FormatError: The file is missing or no TOML.
         ConfigError: A field is unknown, missing, or has a bad value.
     """
-    values: dict[str, Any] = {} if path is None else _read_toml(Path(path))
+    values: dict[str, Any] = {} if path is None else toml.read(Path(path))
     for key, value in (overrides or {}).items():
         table = values
         *parents, last = key.split(".")
@@ -164,16 +164,3 @@ def load_config(
         table[last] = value
     config: TrainingConfig = decode(TrainingConfig, values, "configuration")
     return config
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib  # of the extra "train"
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FormatError(f"{path}: cannot read this configuration: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: not a TOML file: {error}") from error

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from mitsuba_gdpt.errors import MissingDependencyError
+from typing import Any
 
-try:
-    import lightning.pytorch as pl
-    import tensorboard  # noqa: F401  # the logger imports it only when it writes
-    from lightning.pytorch.loggers import TensorBoardLogger
-    from lightning.pytorch.plugins.io import TorchCheckpointIO
-except ImportError as error:
-    raise MissingDependencyError(
-        f"training needs Lightning and TensorBoard ({error}); "
-        f"run: pip install 'mitsuba-gdpt[train]'"
-    ) from error
+from mitsuba_gdpt import packages
 
-__all__ = ["TensorBoardLogger", "TorchCheckpointIO", "pl"]
+packages.check("tensorboard", "train")  # the logger imports it only when it writes
+pl: Any = packages.load("lightning.pytorch", "train")
+TensorBoardLogger: Any = packages.load("lightning.pytorch.loggers", "train").TensorBoardLogger
+TorchCheckpointIO: Any = packages.load("lightning.pytorch.plugins.io", "train").TorchCheckpointIO

@@ -177,8 +177,12 @@ class Browser:
             width=width, height=height, deviceScaleFactor=1, mobile=mobile,
         )  # fmt: skip
         self.command("Emulation.setTouchEmulationEnabled", enabled=mobile)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.command("Emulation.setEmulatedMedia", features=[scheme])
+        features = [
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+            # Scrolling that goes on for a while would move what the tests point at.
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
+        self.command("Emulation.setEmulatedMedia", features=features)
 
     def key(self, key: str, code: str = "", modifiers: int = 0) -> None:
         text = key if len(key) == 1 else ""

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 #: Top-level parts of the package, lowest first; a part may import from the layers below its own.
 LAYERS = (
     {"errors", "_version"},
-    {"channels", "progress", "files", "provenance", "_llvm"},
+    {"channels", "progress", "files", "packages", "provenance", "_llvm"},
     {"exr"},
     {"buffers"},
     {"integrators", "denoisers", "metrics", "scenes"},

@@ -19,9 +19,9 @@ VISIBILITY = "visibility"
 
 Halves = tuple[FrameBuffers, FrameBuffers]
 
-_SCALING_RADIUS = 10  # neighbourhoods in which the two estimates of the variance are compared
+_SCALING_RADIUS = 3  # boxes over which two estimates of the variance are compared
 _LEAST_SCALE = 0.1
-_VISIBILITY_RADIUS = 1
+_VISIBILITY_RADIUS = 1  # box over which its only estimate is averaged
 _LARGEST_MISMATCH = 0.05  # of render and halves, relative to the difference of the halves
 
 
@@ -88,10 +88,8 @@ def _share(whole: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> float:
     difference = (a - b).double()
     squared = float(difference.square().sum())
     scale = float(whole.double().square().sum())
-    if squared <= 1e-12 * scale:  # no noise at all
-        share = 0.5
-    else:
-        share = float((difference * (whole - b)).sum()) / squared
+    noisy = squared > 1e-12 * scale
+    share = float((difference * (whole - b)).sum()) / squared if noisy else 0.5
     mismatch = float((whole - b - share * difference).square().sum())
     if mismatch > _LARGEST_MISMATCH**2 * squared + 1e-10 * scale or not 0.01 < share < 0.99:
         raise ConfigError(
@@ -101,35 +99,33 @@ def _share(whole: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> float:
     return share
 
 
-def _image(
-    name: str, buffers: FrameBuffers, halves: Halves | None, share: float | None
-) -> Image:
+def _image(name: str, buffers: FrameBuffers, halves: Halves | None, share: float | None) -> Image:
+    """Take one buffer out of a render and its halves, with the best estimate of its variance."""
     value = _planar(buffers, name)
-    pair = None
-    if halves is not None and share is not None:
-        pair = Pair(_planar(halves[0], name), _planar(halves[1], name), share)
-    scale = torch.ones((), device=value.device)
-    if name == "depth":  # a length, in whatever unit the scene is modelled
-        scale = 1 / value.mean().clamp_min(torch.finfo(value.dtype).tiny)
-        value = value * scale
-        pair = pair and Pair(pair.a * scale, pair.b * scale, pair.share)
-    if name + VARIANCE_SUFFIX in buffers:
-        variance = buffers[name + VARIANCE_SUFFIX][..., 0].clamp_min(0) * scale**2
-        if pair is not None:
-            variance = _matched(variance, pair.variance())
-    else:
-        assert pair is not None  # only features of halves do without a variance channel
-        variance = box_mean(pair.variance(), _VISIBILITY_RADIUS)
-    return Image(value, variance, pair)
+    unit = _mean_depth(value) if name == "depth" else torch.ones_like(value[0, 0, 0])
+    value = value / unit
+    if halves is None or share is None:
+        return Image(value, buffers[name + VARIANCE_SUFFIX][..., 0].clamp_min(0) / unit**2)
+    pair = Pair(_planar(halves[0], name) / unit, _planar(halves[1], name) / unit, share)
+    if name == VISIBILITY:
+        return Image(value, box_mean(pair.variance(), _VISIBILITY_RADIUS), pair)
+    variance = buffers[name + VARIANCE_SUFFIX][..., 0].clamp_min(0) / unit**2
+    return Image(value, _matched(variance, pair.variance()), pair)
+
+
+def _mean_depth(depth: torch.Tensor) -> torch.Tensor:
+    """Mean of what was hit: a unit of length that fits the scene, 1 where there is nothing."""
+    mean = depth.sum() / (depth > 0).sum().clamp_min(1)
+    return torch.where(mean > 0, mean, 1.0)
 
 
 def _matched(variance: torch.Tensor, from_halves: torch.Tensor) -> torch.Tensor:
-    """Scale the sample variance to what the halves' difference says, in wide neighbourhoods.
+    """Scale the sample variance to agree with the difference of the halves around each pixel.
 
-    Stratified and low-discrepancy samples have less error than their variance suggests, which the
-    difference of the halves shows, without bias but with much noise; F. Rousselle et al.,
-    *Adaptive Rendering with Non-Local Means Filtering*, 2012, section 5. Independent samples
-    give a ratio near 1.
+    Stratified samples have less error than their variance suggests. The difference of the halves
+    shows how much less, without bias but with much noise, so the two are compared over boxes;
+    F. Rousselle et al., *Adaptive Rendering with Non-Local Means Filtering*, 2012. Never up:
+    more error than independent samples have is noise of the comparison.
     """
     tiny = torch.finfo(variance.dtype).tiny
     expected = box_mean(from_halves, _SCALING_RADIUS)

@@ -24,8 +24,9 @@ _TILE = 64
 # One pixel counts for no more than this in the distance of two patches: fireflies of zero
 # estimated variance would otherwise exceed float32.
 _LARGEST_DISTANCE = 1e4
-# Of the variance, relative to the guide's mean square: where nothing varies, equal is equal.
+# Added to the variance, relative to the guide's mean square: without noise only equals are alike.
 _LEAST_VARIANCE = 1e-12
+_LARGEST_VARIANCE = 1e30  # twice as much must not be infinite
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,16 @@ class Tile:
     height: int
     width: int
 
-    @property
-    def index(self) -> tuple[slice, slice]:
-        """Index of the tile into the last two axes of an image."""
-        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+    def of(self, image: torch.Tensor, margin: int = 0) -> torch.Tensor:
+        """View of the tile in an image (..., H, W).
 
-    def grown(self, margin: int) -> tuple[slice, slice]:
-        """Index of the tile with a margin, into an image that was padded by that margin."""
-        return (
-            slice(self.y, self.y + self.height + 2 * margin),
-            slice(self.x, self.x + self.width + 2 * margin),
-        )
+        Args:
+            image: All pixels, padded by ``margin`` on all sides.
+            margin: So many pixels around the tile are in the view too.
+        """
+        rows = slice(self.y, self.y + self.height + 2 * margin)
+        columns = slice(self.x, self.x + self.width + 2 * margin)
+        return image[..., rows, columns]
 
 
 def tiles(height: int, width: int, tile_height: int, tile_width: int) -> Iterator[Tile]:
@@ -78,9 +78,11 @@ class PatchDistances:
         self.patch_radius, self.window_radius = patch_radius, window_radius
         self.height, self.width = guide.shape[-2:]
         margin = patch_radius + window_radius
-        scale = guide.square().mean().clamp_min(torch.finfo(guide.dtype).tiny / _LEAST_VARIANCE)
+        least = guide.double().square().mean() * _LEAST_VARIANCE
+        least = least.clamp(torch.finfo(guide.dtype).tiny, _LARGEST_VARIANCE).to(guide.dtype)
+        variance = (variance + least).clamp_max(_LARGEST_VARIANCE)
         self._guide = F.pad(guide, (margin,) * 4)
-        self._variance = F.pad(variance + scale * _LEAST_VARIANCE, (margin,) * 4, value=1.0)
+        self._variance = F.pad(variance, (margin,) * 4, value=1.0)
 
     def __call__(self, tile: Tile) -> torch.Tensor:
         """Compute the distances for the pixels of one tile.
@@ -92,13 +94,13 @@ class PatchDistances:
         window, patch = self.window_radius, self.patch_radius
         n = 2 * window + 1
         rows, columns = tile.height + 2 * patch, tile.width + 2 * patch
-        guide = self._guide[(slice(None), *tile.grown(patch + window))]
-        variance = self._variance[tile.grown(patch + window)]
+        guide = tile.of(self._guide, window + patch)
+        variance = tile.of(self._variance, window + patch)
         inner = slice(window, window + rows), slice(window, window + columns)
-        guide_p, variance_p = guide[(slice(None), None, *inner)], variance[inner]
-        inside_y = self._inside(tile.y, rows, self.height, guide)
-        inside_x = self._inside(tile.x, columns, self.width, guide)
-        count_x = _box(inside_x, patch, -1)
+        guide_p, variance_p = guide[:, inner[0], inner[1]][:, None], variance[inner]
+        both_y = self._both_inside(tile.y, rows, self.height, guide)
+        both_x = self._both_inside(tile.x, columns, self.width, guide)
+        count_y, count_x = _box(both_y, patch, -1), _box(both_x, patch, -1)
         result = guide.new_empty(n, n, tile.height, tile.width)
         for i in range(n):
             # All n shifts along x at once: one overlapping view instead of n small tensors.
@@ -108,21 +110,19 @@ class PatchDistances:
             distance -= torch.minimum(variance_p, variance_q).add_(variance_p)
             distance /= variance_p + variance_q
             distance.clamp_(max=_LARGEST_DISTANCE)
-            distance *= inside_y[i, :, None]
-            distance *= inside_x[:, None]
+            distance *= both_y[i, :, None]
+            distance *= both_x[:, None]
             total = _box(_box(distance, patch, -1), patch, -2)
-            count = _box(inside_y[i], patch, -1)[:, None] * count_x[:, None]
-            torch.div(total, count.clamp_min_(1), out=result[i])
+            count = (count_y[i, :, None] * count_x[:, None]).clamp_min_(1)
+            torch.div(total, count, out=result[i])
         result.clamp_(min=0)
-        centre_y = inside_y[:, patch : patch + tile.height] == 0
-        centre_x = inside_x[:, patch : patch + tile.width] == 0
-        if bool(centre_y.any()):
-            result.masked_fill_(centre_y[:, None, :, None], torch.inf)
-        if bool(centre_x.any()):
-            result.masked_fill_(centre_x[None, :, None, :], torch.inf)
+        for both, shape in ((both_y, (n, 1, -1, 1)), (both_x, (1, n, 1, -1))):
+            outside = both[:, patch : both.shape[1] - patch] == 0
+            if bool(outside.any()):
+                result.masked_fill_(outside.view(shape), torch.inf)
         return result
 
-    def _inside(self, start: int, count: int, size: int, like: torch.Tensor) -> torch.Tensor:
+    def _both_inside(self, start: int, count: int, size: int, like: torch.Tensor) -> torch.Tensor:
         """(n, count): 1 where a coordinate and the one it is compared with are in the image."""
         window = self.window_radius
         p = torch.arange(count, device=like.device) + (start - self.patch_radius)
@@ -148,15 +148,16 @@ def filter_images(
     n = 2 * window + 1
     padded = F.pad(images, (window,) * 4)
     result = torch.empty_like(images)
-    for tile in tiles(*images.shape[-2:], tile_size, tile_size):
+    height, width = images.shape[-2:]
+    for tile in tiles(height, width, tile_size, tile_size):
         weights = weights_of(distances(tile), bandwidth)
-        source = padded[(slice(None), *tile.grown(window))]
-        total = torch.zeros_like(images[(slice(None), *tile.index)])
+        source = tile.of(padded, window)
+        total = torch.zeros_like(tile.of(images))
         for i in range(n):
             for j in range(n):
                 shifted = source[:, i : i + tile.height, j : j + tile.width]
                 total.addcmul_(weights[i, j], shifted)
-        result[(slice(None), *tile.index)] = total / weights.sum((0, 1))
+        tile.of(result).copy_(total / weights.sum((0, 1)))
     return result
 
 
@@ -188,14 +189,13 @@ def _box(values: torch.Tensor, radius: int, dim: int) -> torch.Tensor:
     Sums of 1, 2, 4, ... neighbours are combined as the binary digits of the width say.
     """
     width, length = 2 * radius + 1, values.shape[dim] - 2 * radius
-    total, start, span = None, 0, 1
-    while True:
+    total = values.narrow(dim, 0, length).clone()  # the width is odd: its last digit is 1
+    start, span = 1, 2
+    while span <= width:
+        kept = values.shape[dim] - span // 2
+        values = values.narrow(dim, 0, kept) + values.narrow(dim, span // 2, kept)
         if width & span:
-            part = values.narrow(dim, start, length)
-            total = part.clone() if total is None else total.add_(part)
+            total += values.narrow(dim, start, length)
             start += span
-        if 2 * span > width:
-            return total
-        kept = values.shape[dim] - span
-        values = values.narrow(dim, 0, kept) + values.narrow(dim, span, kept)
         span *= 2
+    return total

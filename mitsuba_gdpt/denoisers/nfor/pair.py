@@ -29,6 +29,10 @@ class Pair:
         """(C, H, W) image of all samples."""
         return self.mix(self.a, self.b)
 
+    def variances_of_halves(self, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Variances of ``a`` and ``b`` from that of their mean."""
+        return variance / self.share, variance / (1 - self.share)
+
     def variance(self) -> torch.Tensor:
         """(H, W) estimate of the variance of :meth:`mean` from one difference; mean over C.
 

@@ -14,7 +14,9 @@ import torch.nn.functional as F  # noqa: N812
 from mitsuba_gdpt.denoisers.nfor.nlmeans import PatchDistances, filter_images
 from mitsuba_gdpt.denoisers.nfor.pair import Pair
 
-_BANDWIDTH = 1.0  # of the filter that smooths errors and choices
+# Of the filter that smooths errors and choices. The paper takes 1, which at few samples carries
+# choices from noisy pixels to dark ones beside them.
+_BANDWIDTH = 0.5
 
 
 def squared_error(colour: Pair, variance: torch.Tensor, filtered: Pair) -> torch.Tensor:
@@ -28,15 +30,14 @@ def squared_error(colour: Pair, variance: torch.Tensor, filtered: Pair) -> torch
     Returns:
         (H, W) mean over channels: unbiased but noisy, so it can be negative.
     """
-    error_a = (filtered.a - colour.b).square().mean(0) - variance / (1 - colour.share)
-    error_b = (filtered.b - colour.a).square().mean(0) - variance / colour.share
+    variance_a, variance_b = colour.variances_of_halves(variance)
+    error_a = (filtered.a - colour.b).square().mean(0) - variance_b
+    error_b = (filtered.b - colour.a).square().mean(0) - variance_a
     # These are errors of the halves; averaging takes away this much of their variance.
     return colour.mix(error_a, error_b) - filtered.variance()
 
 
-def select(
-    errors: torch.Tensor, candidates: Sequence[Pair], distances: PatchDistances
-) -> Pair:
+def select(errors: torch.Tensor, candidates: Sequence[Pair], distances: PatchDistances) -> Pair:
     """Blend candidates, in favour of the one with the least estimated error.
 
     Args:

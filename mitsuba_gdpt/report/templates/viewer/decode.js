@@ -21,7 +21,7 @@ function blobText(id) {
 
 async function inflate(id) {
   if (typeof DecompressionStream === "undefined") {
-    throw new Error("this browser is too old to show images; use Chromium 80, Firefox 113, Safari 16.4 or newer");
+    throw new Error("this browser is too old to show images; use Chromium 111, Firefox 113, Safari 16.4 or newer");
   }
   const base64 = await blobText(id);
   try {

@@ -64,15 +64,19 @@ function mapTable(name) {
 const MAP_TABLES = { error: mapTable("viridis"), flip: mapTable("magma") };
 const ERROR_RANGE = [-4, 1]; // powers of ten at the ends of the colour bar
 
-// Squared relative error (x - r)² / (r² + epsilon), mean over the channels: what relMSE averages.
+// Squared error over the squared grey of the reference, (x - r)² / (grey(r)² + epsilon), mean over
+// the channels: what relMSE averages.
 function pixelError(planes, reference, index, epsilon) {
-  let sum = 0;
+  let squares = 0;
+  let grey = 0;
   for (let c = 0; c < 3; c++) {
     const r = HALF_VALUES[reference[c][index]];
     const difference = HALF_VALUES[planes[c][index]] - r;
-    sum += (difference * difference) / (r * r + epsilon);
+    squares += difference * difference;
+    grey += r;
   }
-  return sum / 3;
+  grey /= 3;
+  return squares / 3 / (grey * grey + epsilon);
 }
 
 function errorLevel(error) {
@@ -110,5 +114,5 @@ function formatValue(value) {
 }
 
 function formatError(value) {
-  return value !== 0 && (value < 1e-3 || value >= 1e4) ? value.toExponential(1) : value.toPrecision(3);
+  return value !== 0 && (value < 1e-2 || value >= 1e3) ? value.toExponential(1) : value.toPrecision(3);
 }

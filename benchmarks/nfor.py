@@ -1,0 +1,93 @@
+"""Quality and time of NFOR, at equal spp.
+
+For each scene: relMSE of the primal, and by how much it falls with ``nfor`` with and without halves
+(and in brackets without the 0.1 % of pixels with the largest error). Errors as in ``gradients.py``.
+
+    python benchmarks/nfor.py [SCENE ...] [--spp 32] [--threads 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from common import DEV, SHARED, dev_scenes, geometric_mean, load, table
+from gradients import reference_of, relative, trimmed
+
+import mitsuba_gdpt as gdpt
+
+
+def merge(a: gdpt.FrameBuffers, b: gdpt.FrameBuffers, spp: int) -> gdpt.FrameBuffers:
+    """Return the render whose halves of ``spp`` samples each are a and b."""
+    data = (a.data.double() + b.data.double()) / 2
+    for name in a.names:
+        if name + ".var" in a:
+            inner = spp * (a[name + ".var"] + b[name + ".var"]).double()  # sum of sample variances
+            between = (a[name] - b[name]).double().square().mean(-1, keepdim=True)
+            sample = ((spp - 1) * inner + spp / 2 * between) / (2 * spp - 1)
+            data[..., a.layout.slices[name + ".var"]] = sample / (2 * spp)
+    return gdpt.FrameBuffers.from_tensor(data, a.layout)
+
+
+def examine(name: str, spp: int, depth: int) -> tuple[list[object], list[float]]:
+    """Return one row of the table, and its ratios of errors."""
+    import mitsuba as mi
+
+    width = np.load(SHARED / "dev" / name / "reference.npz")["a"].shape[1] if name in DEV else 192
+    scene = load(name, width, depth)
+    reference = reference_of(name, scene, depth)
+    integrator: Any = mi.load_dict(
+        {"type": "gdpt", "max_depth": depth, "shifts": 0, "variances": True}
+        | {"features": "visibility"}
+    )
+    halves = []
+    for seed in (11, 12):
+        out = mi.render(scene, integrator=integrator, spp=spp // 2, seed=seed)
+        halves.append(gdpt.FrameBuffers.from_render(out, integrator))
+    buffers = merge(*halves, spp // 2)
+    before = relative(buffers["primal"].numpy(), reference)
+    row: list[object] = [name, float(before.mean())]
+    ratios, seconds = [], []
+    for options in ({"halves": tuple(halves)}, {}):
+        start = time.perf_counter()
+        image = gdpt.denoise(buffers, "nfor", **options)
+        seconds.append(time.perf_counter() - start)
+        after = relative(image.numpy(), reference)
+        ratios += [float(before.mean() / after.mean()), trimmed(before) / trimmed(after)]
+    cells = [f"{ratios[i]:.2f} ({ratios[i + 1]:.2f})" for i in (0, 2)]
+    return [*row, *cells, *seconds], ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scenes", nargs="*", help="dev or built-in scenes (default: all dev)")
+    parser.add_argument("--spp", type=int, default=32, help="even, at least 4 (default: 32)")
+    parser.add_argument("--max-depth", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
+    arguments = parser.parse_args()
+    if arguments.spp < 4 or arguments.spp % 2:
+        parser.error(f"--spp is {arguments.spp}; expected an even number >= 4")
+
+    import mitsuba as mi
+
+    mi.set_variant("llvm_ad_rgb")
+    mi.set_log_level(mi.LogLevel.Error)
+    torch.set_num_threads(arguments.threads)
+    rows, all_ratios = [], []
+    for name in arguments.scenes or dev_scenes():
+        row, ratios = examine(name, arguments.spp, arguments.max_depth)
+        rows.append(row)
+        all_ratios.append(ratios)
+        print(f"{name} done", flush=True)
+    mean = [geometric_mean(column) for column in zip(*all_ratios, strict=True)]
+    rows.append(["geometric mean", ""] + [f"{mean[i]:.2f} ({mean[i + 1]:.2f})" for i in (0, 2)])
+    rows[-1] += ["", ""]
+    header = ["scene", "relMSE", "nfor", "nfor, no halves", "s", "s, no halves"]
+    print(table(header, rows))
+
+
+if __name__ == "__main__":
+    main()

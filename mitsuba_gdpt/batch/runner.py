@@ -1,0 +1,183 @@
+"""Check a batch, run it, show what came of it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mitsuba_gdpt import denoisers, execution, exr, metrics, packages, rendering, report, scenes
+from mitsuba_gdpt.batch.jobs import EXPOSURE, Job, expand
+from mitsuba_gdpt.batch.spec import Batch
+from mitsuba_gdpt.batch.unit import RenderUnit, forget_scenes, group
+from mitsuba_gdpt.errors import ConfigError, FormatError, GDPTError, VariantError
+from mitsuba_gdpt.rendering import BUILTIN
+
+if TYPE_CHECKING:
+    from mitsuba_gdpt.channels import Layout
+
+GALLERY = "gallery.html"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a batch left behind.
+
+    Attributes:
+        jobs: All jobs.
+        summary: Counts renders, not jobs: one may serve several denoisers.
+        failed: EXR path of each job that is not done, with its error in one line.
+        gallery: The page, if one was wanted.
+    """
+
+    jobs: tuple[Job, ...]
+    summary: execution.Summary
+    failed: Mapping[Path, str]
+    gallery: Path | None
+
+
+def run(batch: Batch, *, cluster: execution.ClusterOptions | None = None) -> Result:
+    """Do the jobs of a batch that are not done yet, and write the gallery.
+
+    A Mitsuba variant has to be set; workers use the same.
+
+    Args:
+        batch: What to do.
+        cluster: Where; by default in this process. Without a ``setup`` of its own, workers set the
+            variant of this process.
+
+    Raises:
+        GDPTError: As for :func:`validate`; jobs that fail are in the result instead.
+        Interrupted: Ctrl-C.
+    """
+    jobs = validate(batch)
+    batch.output.mkdir(parents=True, exist_ok=True)
+    if cluster is not None and cluster.setup is None:
+        setup = functools.partial(rendering.set_variant, jobs[0].variant)
+        cluster = replace(cluster, setup=setup)
+    units = group(jobs)
+    try:
+        summary = execution.run(units, cluster=cluster, description="batch")
+    finally:
+        forget_scenes()
+    failed = dict(_failures(units, summary))
+    page = None
+    if batch.gallery:
+        page = batch.output / GALLERY
+        items = [_item(job, failed.get(job.output), page.parent) for job in jobs]
+        renders = f"{len(jobs)} images from {len(units)} renders, {len(failed)} failed"
+        report.write_gallery(report.Gallery(batch.title, items, subtitle=renders), page)
+    return Result(jobs, summary, failed, page)
+
+
+def validate(batch: Batch) -> tuple[Job, ...]:
+    """Look for everything that can be wrong before a scene is loaded, and return the jobs.
+
+    Raises:
+        VariantError: No Mitsuba variant is set.
+        ConfigError: A name is unknown, names collide, or settings of the integrator or a denoiser
+            make no sense.
+        FormatError: A scene or a reference is missing.
+        MissingDependencyError: A denoiser, a metric or the gallery needs a package.
+    """
+    import mitsuba as mi
+
+    if mi.variant() is None:
+        raise VariantError(
+            "no Mitsuba variant is set; call mi.set_variant('llvm_ad_rgb') or another one first"
+        )
+    if batch.gallery:
+        packages.check("jinja2", "batch")
+    jobs = expand(batch, mi.variant())
+    layouts: dict[str, Layout] = {}
+    checked: set[str] = set()
+    for job in jobs:
+        _check_scene(job)
+        settings = json.dumps(dict(job.settings), sort_keys=True)
+        if settings not in layouts:
+            with _blaming(f"integrator {job.integrator!r}"):
+                layouts[settings] = rendering.make_integrator(job.settings).layout
+        method = json.dumps([job.method, dict(job.options), settings], sort_keys=True)
+        if method not in checked:
+            checked.add(method)
+            with _blaming(f"denoiser {job.denoiser!r}"):
+                denoisers.check_method(job.method, job.options, layouts[settings])
+        for name in job.metrics if job.reference else ():
+            if (obstacle := metrics.find(name).obstacle()) is not None:
+                raise obstacle
+        for path in job.reference:
+            exr.read_metadata(path)
+    return jobs
+
+
+class _blaming:  # noqa: N801  (a context manager, used like a function)
+    """Put the label of an entry before the message of an error."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, GDPTError):
+            raise type(error)(f"{self.label}: {error}") from error
+
+
+def _check_scene(job: Job) -> None:
+    if job.source.startswith(BUILTIN):
+        scenes.describe(job.source.removeprefix(BUILTIN))
+        if job.parameters:
+            raise ConfigError(
+                f"scene {job.scene!r}: built-in scenes take no parameters, "
+                f"got {', '.join(job.parameters)}"
+            )
+    elif not Path(job.source).is_file():
+        raise FormatError(f"scene {job.scene!r}: the file {job.source} does not exist")
+
+
+def _failures(units: list[RenderUnit], summary: execution.Summary) -> Iterator[tuple[Path, str]]:
+    for unit in units:
+        if (error := summary.failed.get(unit.key)) is None:
+            continue
+        for job in unit.jobs:
+            if not job.is_done():
+                yield job.output, error
+
+
+def _item(job: Job, error: str | None, folder: Path) -> report.GalleryItem:
+    """Make the tile of a job."""
+    image: Any = None
+    exposure = 0.0
+    links: dict[str, str] = {}
+    values: dict[str, float] = {}
+    if error is None:
+        if job.png:
+            image = job.png_path
+        else:
+            image = exr.read_image(job.output, exr.DENOISED)
+            exposure = job.exposure + float(exr.read_metadata(job.output)[EXPOSURE])
+        for path in job.products:
+            links[path.suffix.removeprefix(".").upper()] = Path(
+                os.path.relpath(path, folder)
+            ).as_posix()
+        if job.reference:
+            measured = json.loads(job.metrics_path.read_text(encoding="utf-8"))["metrics"]
+            values = {
+                metrics.find(name).label: entry["value"]
+                for name, entry in measured.items()
+                if entry["value"] is not None
+            }
+    return report.GalleryItem(
+        title=f"{job.scene}: {job.denoiser}",
+        image=image,
+        exposure=exposure,
+        caption=f"sensor {job.sensor}, {job.integrator}, {job.spp} spp, seed {job.seed}",
+        links=links,
+        metrics=values,
+        error=error,
+    )

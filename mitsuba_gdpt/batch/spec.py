@@ -1,0 +1,375 @@
+"""What a batch consists of, as frozen dataclasses and as a TOML file."""
+
+from __future__ import annotations
+
+import os
+import re
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from mitsuba_gdpt import denoisers
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.rendering import BUILTIN
+from mitsuba_gdpt.scenes import toml
+
+T = TypeVar("T")
+
+DEFAULT_NAME = "{scene}/{sensor}-{integrator}-{spp}spp-{seed}-{denoiser}.exr"
+
+#: What tells jobs apart: the placeholders of names, and the keys that an override can match.
+AXES = ("scene", "sensor", "integrator", "spp", "seed", "denoiser")
+#: What an override can change. Tables are merged into what is there, all else replaces it.
+OVERRIDABLE = (
+    "width",
+    "height",
+    "parameters",
+    "settings",
+    "options",
+    "exposure",
+    "reference",
+    "metrics",
+    "png",
+    "skip",
+)
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _check_label(what: str, label: str) -> None:
+    if not _LABEL.fullmatch(label):
+        raise ConfigError(
+            f"{what}: got the name {label!r}; expected letters, digits, '.', '_' and '-', because "
+            "it becomes part of file names"
+        )
+
+
+@dataclass(frozen=True)
+class SceneChoice:
+    """One scene.
+
+    Attributes:
+        source: Path of an XML file, or ``builtin:NAME``.
+        name: Label; by default the scene's own name.
+        parameters: Values for the ``$name`` parameters of an XML file.
+        reference: EXR files of one reference, or of two independent halves; empty for none.
+    """
+
+    source: str
+    name: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    reference: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            path = Path(self.source)
+            own = path.parent.name if path.stem == "scene" else path.stem
+            name = self.source.removeprefix(BUILTIN) if self.source.startswith(BUILTIN) else own
+            object.__setattr__(self, "name", name)
+        _check_label("scene", self.name)
+        if len(self.reference) > 2:
+            raise ConfigError(
+                f"scene {self.name!r}: got {len(self.reference)} files as reference; expected one, "
+                "or two independent halves"
+            )
+
+
+@dataclass(frozen=True)
+class IntegratorChoice:
+    """Settings of ``gdpt`` under a label.
+
+    Attributes:
+        name: Label.
+        settings: Parameters of the plugin; they take precedence over what the scene asks for.
+    """
+
+    name: str = "gdpt"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_label("integrator", self.name)
+
+
+@dataclass(frozen=True)
+class DenoiserChoice:
+    """A reconstruction method with options, under a label.
+
+    Attributes:
+        method: One of :func:`mitsuba_gdpt.methods`.
+        name: Label; by default the method's name.
+        options: Options of the method.
+    """
+
+    method: str = denoisers.DEFAULT_METHOD
+    name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.method)
+        _check_label("denoiser", self.name)
+
+
+@dataclass(frozen=True)
+class Override:
+    """Other values for some jobs.
+
+    Attributes:
+        match: Axis (out of :data:`AXES`) to a label or number, or a tuple of them; a job has to
+            agree in all.
+        values: Out of :data:`OVERRIDABLE`; ``skip=True`` removes the jobs.
+    """
+
+    match: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for what, given, known in (("match", self.match, AXES), ("set", self.values, OVERRIDABLE)):
+            if not given:
+                raise ConfigError(
+                    f"got an override with nothing to {what}; known: {', '.join(known)}"
+                )
+            if unknown := [key for key in given if key not in known]:
+                raise ConfigError(
+                    f"an override cannot {what} {', '.join(map(repr, unknown))}; "
+                    f"known: {', '.join(known)}"
+                )
+
+    def matches(self, labels: Mapping[str, Any]) -> bool:
+        """Tell whether a job of these labels is meant."""
+        return all(labels[axis] in _as_tuple(wanted) for axis, wanted in self.match.items())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The axes of the product, and what is made of each combination.
+
+    Attributes:
+        scenes: Scenes.
+        output: Folder of all results; made if it is missing.
+        integrators: Settings of the integrator.
+        denoisers: Reconstruction methods.
+        sensors: Indices of sensors, for all scenes.
+        spp: Samples per pixel.
+        seeds: Seeds of the random numbers.
+        name: Template of the EXR files, relative to ``output``; PNG and JSON get the same name.
+        title: Heading of the gallery.
+        width: Image width in pixels; see :func:`mitsuba_gdpt.rendering.open_source`.
+        height: Image height in pixels.
+        exposure: Stops for PNG and gallery, on top of the scene's own exposure.
+        metrics: Names of metrics, computed where a scene has a reference.
+        png: Whether to write PNG files.
+        gallery: Whether to write ``gallery.html``.
+        overrides: Later ones win.
+
+    Raises:
+        ConfigError: A value makes no sense, or labels are not unique.
+    """
+
+    scenes: tuple[SceneChoice, ...]
+    output: Path
+    integrators: tuple[IntegratorChoice, ...] = (IntegratorChoice(),)
+    denoisers: tuple[DenoiserChoice, ...] = (DenoiserChoice(),)
+    sensors: tuple[int, ...] = (0,)
+    spp: tuple[int, ...] = (16,)
+    seeds: tuple[int, ...] = (0,)
+    name: str = DEFAULT_NAME
+    title: str = "Batch"
+    width: int | None = None
+    height: int | None = None
+    exposure: float = 0.0
+    metrics: tuple[str, ...] = ("relmse",)
+    png: bool = True
+    gallery: bool = True
+    overrides: tuple[Override, ...] = ()
+
+    def __post_init__(self) -> None:
+        for axis in ("scenes", "integrators", "denoisers", "sensors", "spp", "seeds"):
+            values = getattr(self, axis)
+            labels = [getattr(value, "name", value) for value in values]
+            if not labels:
+                raise ConfigError(f"got no {axis}; expected at least one")
+            if twice := sorted({str(label) for label in labels if labels.count(label) > 1}):
+                raise ConfigError(
+                    f"{axis}: {', '.join(twice)} comes twice; give each entry a name of its own"
+                )
+        for axis, least in {"sensors": 0, "spp": 1, "seeds": 0}.items():
+            if (lowest := min(getattr(self, axis))) < least:
+                raise ConfigError(f"{axis}: got {lowest}; expected at least {least}")
+        check_template(self.name)
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Batch:
+        """Read a batch from a file; relative paths in it are relative to its folder.
+
+        Raises:
+            FormatError: The file is missing or not TOML.
+            ConfigError: A key is unknown or missing, or a value makes no sense.
+        """
+        path = Path(path)
+        table = toml.Table(toml.read(path), str(path))
+        folder = path.parent
+        given: dict[str, Any] = {
+            "scenes": table.take("scenes", _entries(lambda v: _scene(v, folder, path))),
+            "output": table.take("output", lambda v: folder / toml.text(v)),
+        }
+        optional: dict[str, Callable[[Any], Any]] = {
+            "integrators": _entries(lambda v: _integrator(v, path)),
+            "denoisers": _entries(lambda v: _denoiser(v, path)),
+            "sensors": _integers,
+            "spp": _integers,
+            "seeds": _integers,
+            "name": toml.text,
+            "title": toml.text,
+            "width": _size,
+            "height": _size,
+            "exposure": toml.number,
+            "metrics": _texts,
+            "png": _boolean,
+            "gallery": _boolean,
+        }
+        for key, convert in optional.items():
+            if (value := table.take(key, convert, None)) is not None:
+                given[key] = value
+        overrides = table.tables("override", lambda row: _override(row, folder))
+        table.finish()
+        try:
+            return cls(**given, overrides=overrides)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+
+def check_template(template: str) -> None:
+    """Check the template of file names.
+
+    Raises:
+        ConfigError: A placeholder is unknown, it does not end in ``.exr`` or leaves the folder.
+    """
+    try:
+        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        if unknown := [name for name in fields if name not in AXES]:
+            raise ConfigError(
+                f"name: {template!r} has unknown placeholders "
+                f"{', '.join('{' + name + '}' for name in unknown)}; "
+                f"known: {', '.join('{' + axis + '}' for axis in AXES)}"
+            )
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"name: {template!r} is not a template: {error}") from error
+    path = PurePosixPath(template)
+    if path.suffix != ".exr" or path.is_absolute() or ".." in path.parts:
+        raise ConfigError(
+            f"name: got {template!r}; expected a path inside the output folder that ends in .exr"
+        )
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+# ------------------------------------------------------------------------------------------ TOML
+
+
+def _entries(convert: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
+    """Make a converter of a list of names or tables, or of a single one."""
+
+    def convert_all(value: Any) -> tuple[T, ...]:
+        return tuple(convert(item) for item in _as_tuple(value))
+
+    return convert_all
+
+
+def _scene(value: Any, folder: Path, file: Path) -> SceneChoice:
+    if isinstance(value, str):
+        return SceneChoice(_source(value, folder))
+    table = toml.Table(value, f"{file}, scenes")
+    choice = SceneChoice(
+        source=table.take("source", lambda v: _source(toml.text(v), folder)),
+        name=table.take("name", toml.text, ""),
+        parameters=table.take("parameters", toml.parameters, {}),
+        reference=table.take("reference", lambda v: _paths(v, folder), ()),
+    )
+    table.finish()
+    return choice
+
+
+def _integrator(value: Any, file: Path) -> IntegratorChoice:
+    table = toml.Table(value, f"{file}, integrators")
+    choice = IntegratorChoice(
+        name=table.take("name", toml.text), settings=table.take("settings", _mapping, {})
+    )
+    table.finish()
+    return choice
+
+
+def _denoiser(value: Any, file: Path) -> DenoiserChoice:
+    if isinstance(value, str):
+        return DenoiserChoice(value)
+    table = toml.Table(value, f"{file}, denoisers")
+    choice = DenoiserChoice(
+        method=table.take("method", toml.text),
+        name=table.take("name", toml.text, ""),
+        options=table.take("options", _mapping, {}),
+    )
+    table.finish()
+    return choice
+
+
+def _override(table: toml.Table, folder: Path) -> Override:
+    match = table.take("match", _mapping)
+    row = toml.Table(table.take("values", _mapping), f"{table.where}, values")
+    converters: dict[str, Callable[[Any], Any]] = {
+        "width": _size,
+        "height": _size,
+        "parameters": toml.parameters,
+        "settings": _mapping,
+        "options": _mapping,
+        "exposure": toml.number,
+        "reference": lambda v: _paths(v, folder),
+        "metrics": _texts,
+        "png": _boolean,
+        "skip": _boolean,
+    }
+    values = {
+        key: value
+        for key in OVERRIDABLE
+        if (value := row.take(key, converters[key], None)) is not None
+    }
+    row.finish()
+    return Override(match, values)
+
+
+def _source(source: str, folder: Path) -> str:
+    return source if source.startswith(BUILTIN) else str(folder / source)
+
+
+def _paths(value: Any, folder: Path) -> tuple[str, ...]:
+    return tuple(str(folder / name) for name in _texts(value))
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(toml.text(item) for item in _as_tuple(value))
+
+
+def _integers(value: Any) -> tuple[int, ...]:
+    return tuple(toml.integer(item) for item in _as_tuple(value))
+
+
+def _size(value: Any) -> int:
+    if (size := toml.integer(value)) < 1:
+        raise ValueError("expected at least 1 pixel")
+    return size
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a table, such as { max_depth = 12 }")
+    return dict(value)

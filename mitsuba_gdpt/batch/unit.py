@@ -1,0 +1,226 @@
+"""One render and all jobs that are made from it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mitsuba_gdpt import exr, rendering
+from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt.batch import jobs as records
+from mitsuba_gdpt.batch.jobs import Job
+from mitsuba_gdpt.errors import ConfigError, GDPTError
+from mitsuba_gdpt.files import replace_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from mitsuba_gdpt.buffers import FrameBuffers
+
+
+@dataclass(frozen=True)
+class RenderUnit:
+    """Renders once and reconstructs for each job; see :class:`mitsuba_gdpt.execution.Unit`.
+
+    Attributes:
+        jobs: Have the same ``render_key``.
+    """
+
+    jobs: tuple[Job, ...]
+
+    @property
+    def key(self) -> str:
+        """Labels for people, fingerprint for uniqueness."""
+        job = self.jobs[0]
+        labels = f"{job.scene}-{job.sensor}-{job.integrator}-{job.spp}spp-{job.seed}"
+        return f"{labels}-{job.render_key[:8]}"
+
+    def is_done(self) -> bool:
+        """Tell whether all jobs are."""
+        return all(job.is_done() for job in self.jobs)
+
+    def run(self) -> None:
+        """Render, or take the buffers from a job that has them, and do the jobs that are left.
+
+        Raises:
+            GDPTError: The scene cannot be rendered, or jobs failed; the message names them.
+        """
+        todo = [job for job in self.jobs if not job.is_done()]
+        rendered = self._recorded()
+        source = self._source() if rendered is None else None
+        if source is not None:
+            width, height = source.sensor(self.jobs[0].sensor).film().size()
+        else:
+            assert rendered is not None
+            width, height = rendered.buffers.width, rendered.buffers.height
+        errors: dict[str, str] = {}
+        work = []
+        for job in todo:
+            with _collect(errors, job):
+                work.append((job, _load_reference(job, width, height)))
+        if work and rendered is None:
+            assert source is not None
+            rendered = self._render(source)
+        for job, reference in work:
+            assert rendered is not None
+            with _collect(errors, job):
+                _finish(job, rendered, reference)
+        if errors:
+            raise JobsError("; ".join(f"{label}: {text}" for label, text in errors.items()))
+
+    def _recorded(self) -> _Rendered | None:
+        """Read the buffers from the file of a job that has been done before, if there is one."""
+        from mitsuba_gdpt.buffers import FrameBuffers
+
+        for job in self.jobs:
+            if records.recorded(job.output, records.RENDER) == job.render_key:
+                buffers = FrameBuffers.from_exr(job.output)
+                exposure = float(buffers.metadata[records.EXPOSURE])
+                return _Rendered(buffers, exposure, float(buffers.metadata["render_seconds"]))
+        return None
+
+    def _source(self) -> rendering.Source:
+        job = self.jobs[0]
+        parameters = tuple(job.parameters.items())
+        return _open(job.scene_key, job.source, job.width, job.height, parameters)
+
+    def _render(self, source: rendering.Source) -> _Rendered:
+        import drjit as dr
+
+        job = self.jobs[0]
+        integrator = rendering.make_integrator({**source.integrator, **job.settings})
+        start = time.perf_counter()
+        buffers = rendering.render(
+            source, integrator, spp=job.spp, seed=job.seed, sensor=job.sensor
+        )
+        dr.sync_thread()  # a GPU works in the background: wait for it here
+        seconds = time.perf_counter() - start
+        buffers.metadata["integrator"] = " ".join(str(integrator).split())
+        return _Rendered(buffers, math.log2(source.exposure), seconds)
+
+
+class JobsError(GDPTError, RuntimeError):
+    """Some jobs of a render failed, the others did not."""
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """Attributes: buffers; stops that suit the scene; seconds that the render took."""
+
+    buffers: FrameBuffers
+    exposure: float
+    seconds: float
+
+
+@contextmanager
+def _collect(errors: dict[str, str], job: Job) -> Iterator[None]:
+    """Note the error of a job instead of raising it."""
+    try:
+        yield
+    except (GDPTError, ArithmeticError, RuntimeError) as error:
+        errors[f"{job.scene}, {job.denoiser}"] = " ".join(str(error).split())
+
+
+def group(jobs: Sequence[Job]) -> list[RenderUnit]:
+    """Group jobs by render, renders of one scene next to each other.
+
+    A process that works on units in this order loads each scene once.
+    """
+    scenes: dict[str, dict[str, list[Job]]] = {}
+    for job in jobs:
+        scenes.setdefault(job.scene_key, {}).setdefault(job.render_key, []).append(job)
+    return [
+        RenderUnit(tuple(members)) for renders in scenes.values() for members in renders.values()
+    ]
+
+
+def forget_scenes() -> None:
+    """Free the scene that this process has kept."""
+    _open.cache_clear()
+
+
+@functools.lru_cache(maxsize=1)  # one scene: they can be large
+def _open(
+    scene_key: str,
+    source: str,
+    width: int | None,
+    height: int | None,
+    parameters: tuple[tuple[str, str], ...],
+) -> rendering.Source:
+    """Load a scene; the key tells files that have changed, and variants, apart."""
+    return rendering.open_source(source, width=width, height=height, parameters=dict(parameters))
+
+
+def _load_reference(job: Job, width: int, height: int) -> Any:
+    """Read the reference of a job, if it has one, and see whether it fits the render."""
+    if not job.reference:
+        return None
+    import torch
+
+    from mitsuba_gdpt import metrics
+
+    images = []
+    for path in job.reference:
+        image = exr.read_image(path)
+        if image.shape[:2] != (height, width):
+            raise ConfigError(
+                f"{path}: the reference has {image.shape[1]}x{image.shape[0]} pixels, the render "
+                f"{width}x{height}; set width and height"
+            )
+        images.append(torch.from_numpy(image))
+    return metrics.Reference(*images)
+
+
+def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
+    """Reconstruct and write the files of one job; the EXR, which tells that it is done, last."""
+    from mitsuba_gdpt import denoisers
+
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    image = denoisers.denoise(rendered.buffers, job.method, **job.options).cpu()
+    denoise_seconds = time.perf_counter() - start
+    if job.png:
+        exr.write_png(job.png_path, image, exposure=rendered.exposure + job.exposure)
+    if reference is not None:
+        report = {
+            "job": records.describe(job),
+            "seconds": {"render": rendered.seconds, "denoise": denoise_seconds},
+            "metrics": _measure(job, image, reference),
+            "settings": job.settings_key,
+        }
+        replace_text(job.metrics_path, json.dumps(report, indent=2) + "\n")
+    metadata = {
+        "version": __version__,
+        "variant": job.variant,
+        "scene": job.source,
+        "sensor": job.sensor,
+        "spp": job.spp,
+        "seed": job.seed,
+        "denoiser": job.method,
+        "denoiser_options": json.dumps(dict(job.options), sort_keys=True),
+        "render_seconds": rendered.seconds,
+        "denoise_seconds": denoise_seconds,
+        records.EXPOSURE: rendered.exposure,
+        records.RENDER: job.render_key,
+        records.SETTINGS: job.settings_key,
+    }
+    rendered.buffers.to_exr(job.output, image=image, metadata=metadata)
+
+
+def _measure(job: Job, image: torch.Tensor, reference: Any) -> dict[str, dict[str, float | None]]:
+    from mitsuba_gdpt import metrics
+
+    result = {}
+    for name in job.metrics:
+        metric = metrics.find(name)
+        # Reconstructions may be slightly negative.
+        value = metric(metrics.displayable(image) if metric.nonnegative else image, reference)
+        number = value.value if math.isfinite(value.value) else None  # PSNR of identical images
+        result[name] = {"value": number, "standard_error": value.standard_error}
+    return result

@@ -1,0 +1,342 @@
+"""Crop sets on disk: Zarr v3 with one group per scene; the format is docs/formats/crops_v1.md.
+
+A set is created whole but empty, and then filled shard by shard, by any number of processes. A
+shard holds a few crops. Its arrays are written first and the array :data:`MARKER` last, and readers
+look at nothing that is not marked: whatever a killed process leaves behind is overwritten when the
+shard is rendered again.
+
+Radiance is stored as float16. Variances are stored as standard deviations, because a variance of
+1e-8 is common and float16 ends there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mitsuba_gdpt.channels import VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.data import provenance
+from mitsuba_gdpt.data.plan import CropPlan, CropSpec
+from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
+from mitsuba_gdpt.scenes.catalogue import CatalogueScene
+
+FORMAT, VERSION = "mitsuba_gdpt crops", 1
+
+#: Written last: values clamped to float16 and samples that were not finite, per crop; -1 where the
+#: crop is not rendered yet.
+MARKER = "faults"
+FAULTS = ("clamped", "nonfinite_samples")
+
+#: Components of the array ``camera``; focus is 0 for a pinhole.
+CAMERA = (
+    *(f"{vector}.{axis}" for vector in ("origin", "target", "up") for axis in "xyz"),
+    *("fov", "aperture", "focus"),
+)
+#: Components of the array ``window``, in pixels.
+WINDOW = ("frame_width", "frame_height", "x", "y")
+
+_HALF_MAX = float(np.finfo(np.float16).max)  # 65504
+
+Array: TypeAlias = NDArray[Any]
+
+
+# --------------------------------------------------------------------------------------- encoding
+
+
+def to_half(values: Array, variances: slice | None = None) -> tuple[NDArray[np.float16], int]:
+    """Encode values as float16.
+
+    Values beyond the range of float16 (fireflies) become its largest value, and are counted.
+
+    Args:
+        values: (..., C) float32, finite.
+        variances: Channels that are variances: their square roots are stored.
+
+    Returns:
+        The encoded values, and how many were clamped.
+
+    Raises:
+        NonFiniteError: A value is NaN or infinite.
+    """
+    values = np.asarray(values, np.float32)
+    if variances is not None:
+        values = values.copy()
+        np.sqrt(values[..., variances], out=values[..., variances])
+    if bad := int(values.size - np.isfinite(values).sum()):
+        raise NonFiniteError(f"{bad} of {values.size} values are NaN or infinite")
+    clamped = int((np.abs(values) > _HALF_MAX).sum())
+    if clamped:
+        values = np.clip(values, -_HALF_MAX, _HALF_MAX)
+    return values.astype(np.float16), clamped
+
+
+def variance_channels(layout: Layout) -> slice:
+    """Return the channels of a layout that are variances; they are the last ones."""
+    first = [i for i, b in enumerate(layout.buffers) if b.name.endswith(VARIANCE_SUFFIX)]
+    if not first:
+        return slice(layout.count, layout.count)
+    start = sum(len(buffer) for buffer in layout.buffers[: first[0]])
+    assert first == list(range(first[0], len(layout.buffers))), "variances come last"
+    return slice(start, layout.count)
+
+
+# ---------------------------------------------------------------------------------------- creation
+
+
+def create(
+    plan: CropPlan,
+    layout: Layout,
+    path: str | os.PathLike[str],
+    *,
+    crops_per_shard: int,
+    attributes: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Make an empty set, or check that the set that is there is one of the same plan.
+
+    Several processes may do this at once: a set appears complete or not at all.
+
+    Args:
+        plan: What will be rendered.
+        layout: Channels of the noisy renders.
+        path: Folder of the set; its parent exists.
+        crops_per_shard: Crops that are written together.
+        attributes: Further attributes, such as the variant.
+
+    Returns:
+        The attributes of the set: those of an earlier call if it was there.
+
+    Raises:
+        ConfigError: There is a set of another plan, or other files.
+        FormatError: The folder cannot be written.
+    """
+    path = Path(path)
+    if not path.exists():
+        if not path.absolute().parent.is_dir():
+            raise FormatError(f"{path}: the folder {path.parent} does not exist; create it first")
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            _build(plan, layout, temporary, crops_per_shard, attributes or {})
+            os.rename(temporary, path)
+        except OSError as error:
+            if not path.exists():  # else another process was quicker
+                raise FormatError(f"{path}: cannot create the crop set: {error}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    stored = read_attributes(path)
+    if different := plan.differences(stored["plan"]):
+        raise ConfigError(
+            f"{path} is a crop set of another plan: {', '.join(different)} differ(s); choose "
+            "another folder, or remove this one"
+        )
+    if list(layout.channels) != stored["channels"]:
+        raise ConfigError(
+            f"{path} holds the channels {', '.join(stored['channels'])}; this version renders "
+            f"{', '.join(layout.channels)}. Choose another folder"
+        )
+    return stored
+
+
+def _build(
+    plan: CropPlan,
+    layout: Layout,
+    path: Path,
+    crops_per_shard: int,
+    attributes: Mapping[str, Any],
+) -> None:
+    import zarr
+
+    root = zarr.create_group(
+        path,
+        attributes={
+            "format": FORMAT,
+            "version": VERSION,
+            "channels": list(layout.channels),
+            "crops_per_shard": crops_per_shard,
+            "plan": plan.to_dict(),
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+            **attributes,
+        },
+    )
+    for scene in plan.scenes:
+        group = root.create_group(scene.name, attributes={"exposure": scene.exposure})
+        _create_arrays(group, plan, scene, layout, crops_per_shard)
+
+
+def _create_arrays(
+    group: Any, plan: CropPlan, scene: CatalogueScene, layout: Layout, crops_per_shard: int
+) -> None:
+    from zarr.codecs import BloscCodec, TransposeCodec
+
+    count, size, levels, targets = plan.count(scene), plan.size, plan.levels, plan.target_renders
+    # Planes instead of pixels, and in them bits of equal weight together: 0.46 of the size, and
+    # faster to read than channel-last (0.78).
+    codec = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=2)
+
+    def images(name: str, dimensions: Mapping[str, int], planar: tuple[int, ...]) -> None:
+        shape = tuple(dimensions.values())
+        ones = len(shape) - 3 if name == "noisy" else 0  # a chunk is what is read together
+        group.create_array(
+            name,
+            shape=(count, *shape),
+            chunks=(1,) * (1 + ones) + shape[ones:],
+            shards=(crops_per_shard, *shape),
+            dtype="float16",
+            filters=TransposeCodec(order=planar),
+            compressors=codec,
+            fill_value=0,
+            dimension_names=("crop", *dimensions),
+        )
+
+    pixels = {"y": size, "x": size}
+    images("noisy", {"level": levels, **pixels, "channel": layout.count}, (0, 1, 4, 2, 3))
+    images("targets", {"target": targets, **pixels, "rgb": 3}, (0, 1, 4, 2, 3))
+    images("target_deviation", pixels, (0, 1, 2))
+    group.create_array(
+        MARKER,
+        shape=(count, len(FAULTS)),
+        chunks=(crops_per_shard, len(FAULTS)),
+        dtype="int64",
+        fill_value=-1,
+        compressors=None,
+        dimension_names=("crop", "fault"),
+        attributes={"components": list(FAULTS)},
+    )
+    for name, (table, components) in _records(plan, scene).items():
+        array = group.create_array(
+            name,
+            shape=table.shape,
+            chunks=table.shape,
+            dtype=table.dtype,
+            dimension_names=("crop", "component"),
+            attributes={"components": list(components)},
+        )
+        array[:] = table
+
+
+def _records(plan: CropPlan, scene: CatalogueScene) -> dict[str, tuple[Array, tuple[str, ...]]]:
+    """Return what the plan says about the crops, as tables, with the names of their columns."""
+    specs = list(plan.specs(scene))
+    levels = tuple(f"level {i}" for i in range(plan.levels))
+    renders = levels + tuple(f"target {i}" for i in range(plan.target_renders))
+    return {
+        "spp": (np.array([spec.spp for spec in specs], np.int32), levels),
+        "seed": (np.array([spec.seeds + spec.target_seeds for spec in specs], np.uint32), renders),
+        "window": (np.array([spec.frame + spec.offset for spec in specs], np.int32), WINDOW),
+        "camera": (np.array([_camera_row(spec) for spec in specs], np.float64), CAMERA),
+    }
+
+
+def _camera_row(spec: CropSpec) -> tuple[float, ...]:
+    c = spec.camera
+    return (*c.origin, *c.target, *c.up, c.fov, c.aperture, c.focus or 0.0)
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes of a set.
+
+    Raises:
+        FormatError: The folder is missing, is no crop set, or of a version that is not understood.
+    """
+    try:
+        text = (path / "zarr.json").read_text(encoding="utf-8")
+    except OSError as error:
+        raise FormatError(
+            f"{path} is no crop set: it has no readable zarr.json ({error.strerror}); make one "
+            "with: mitsuba-gdpt dataset crops"
+        ) from error
+    try:
+        attributes: dict[str, Any] = json.loads(text)["attributes"]
+        kind, version = attributes["format"], attributes["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path} is no crop set: its zarr.json says nothing of one") from error
+    if kind != FORMAT or version != VERSION:
+        raise FormatError(
+            f"{path} is {kind!r} version {version}; expected {FORMAT!r} version {VERSION}"
+        )
+    return attributes
+
+
+# ------------------------------------------------------------------------------------------ shards
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Where a few crops of a set are stored.
+
+    Attributes:
+        path: Folder of the set.
+        scene: Name of the scene.
+        number: Number of the shard in the scene.
+        start: First crop.
+        stop: Crop after the last one.
+    """
+
+    path: Path
+    scene: str
+    number: int
+    start: int
+    stop: int
+
+    def is_complete(self) -> bool:
+        """Whether the shard has been written."""
+        return (self.path / self.scene / MARKER / f"c/{self.number}/0").is_file()
+
+    def write(self, noisy: Array, targets: Array, deviation: Array, faults: Array) -> None:
+        """Write encoded crops; the same values again leave the same files.
+
+        Args:
+            noisy: (crops, L, H, W, C) float16, see :func:`to_half`.
+            targets: (crops, T, H, W, 3) float16.
+            deviation: (crops, H, W) float16.
+            faults: (crops, 2) integers, see :data:`FAULTS`.
+
+        Raises:
+            FormatError: The disk is full, or another error of the system.
+        """
+        import zarr
+
+        try:
+            group: Any = zarr.open_group(self.path / self.scene, mode="r+")
+            self._sweep()
+            span = slice(self.start, self.stop)
+            for name, values in (
+                ("noisy", noisy),
+                ("targets", targets),
+                ("target_deviation", deviation),
+                (MARKER, faults),
+            ):
+                group[name][span] = values
+        except OSError as error:
+            raise FormatError(
+                f"{self.path}: cannot write crops {self.start} to {self.stop - 1} of "
+                f"{self.scene!r}: {error.strerror or error}. What was written before is kept; make "
+                "room and run the same command again"
+            ) from error
+
+    def _sweep(self) -> None:
+        """Remove what a killed process has left of this shard: zarr's unfinished files."""
+        for array in (self.path / self.scene).iterdir():
+            folder = array / "c" / str(self.number)
+            for unfinished in folder.rglob("*.partial"):
+                unfinished.unlink(missing_ok=True)
+
+
+def shards(plan: CropPlan, path: str | os.PathLike[str], crops_per_shard: int) -> list[Shard]:
+    """Return all shards of a set, scene by scene."""
+    result = []
+    for scene in plan.scenes:
+        count = plan.count(scene)
+        for number, start in enumerate(range(0, count, crops_per_shard)):
+            stop = min(start + crops_per_shard, count)
+            result.append(Shard(Path(path), scene.name, number, start, stop))
+    return result

@@ -1,0 +1,72 @@
+"""The program of a unit process; started by :mod:`mitsuba_gdpt.execution.process`.
+
+Units run in the main thread, because Mitsuba keeps its variant per thread. Messages travel over a
+socket of their own: Mitsuba and Dr.Jit write to standard output as they like.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from types import FrameType
+
+from mitsuba_gdpt.execution.units import Outcome, attempt
+
+#: Seconds without a unit after which a process ends, should its worker have forgotten it.
+IDLE_LIMIT = 600.0
+_WATCH_INTERVAL = 0.5
+
+
+def main(descriptor: int, parent: int, threads: int) -> None:
+    """Run units until the worker closes the connection or dies.
+
+    Args:
+        descriptor: File descriptor of the connection.
+        parent: Process that has to live for this one to go on.
+        threads: Size of Dr.Jit's thread pool.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    connection = Connection(descriptor)
+    connection.send(_set_up(connection.recv_bytes(), threads))
+    while connection.poll(IDLE_LIMIT):
+        try:
+            payload = connection.recv_bytes()
+        except EOFError:
+            break
+        try:
+            outcome = attempt(pickle.loads(payload))
+        except Exception as error:  # the unit's class cannot be imported here
+            outcome = Outcome.of(error)
+        connection.send(outcome)
+    sys.stderr.flush()
+    os._exit(0)  # nothing is left to be saved, and freeing large scenes takes time
+
+
+def _set_up(pickled: bytes, threads: int) -> Outcome:
+    import drjit as dr
+
+    try:
+        dr.set_thread_count(threads)
+        setup = pickle.loads(pickled)
+        if setup is not None:
+            setup()
+    except Exception as error:
+        return Outcome.of(error)
+    return Outcome()
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)  # so that temporary files are removed on the way
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_INTERVAL)
+    os._exit(1)

@@ -1,0 +1,82 @@
+"""Small scenes, plans and made-up crops for the tests of crop sets; importable by processes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mitsuba_gdpt.data import store
+from mitsuba_gdpt.data.plan import CropPlan
+from mitsuba_gdpt.data.render import LAYOUT
+from mitsuba_gdpt.scenes.catalogue import CameraBox, CatalogueScene
+
+#: A bright and a dark square, one before the other, under a lamp and a grey sky.
+XML = """<scene version="3.0.0">
+  <emitter type="constant"><rgb name="radiance" value="0.2"/></emitter>
+  <shape type="rectangle">
+    <transform name="to_world"><scale value="40"/><translate z="-2"/></transform>
+    <bsdf type="diffuse"><rgb name="reflectance" value="0.8, 0.4, 0.2"/></bsdf>
+  </shape>
+  <shape type="rectangle">
+    <transform name="to_world"><scale value="0.7"/><rotate y="1" angle="20"/></transform>
+    <bsdf type="diffuse"><rgb name="reflectance" value="0.1, 0.2, 0.3"/></bsdf>
+  </shape>
+  <shape type="sphere">
+    <transform name="to_world"><scale value="0.3"/><translate y="6" z="8"/></transform>
+    <emitter type="area"><rgb name="radiance" value="300"/></emitter>
+  </shape>
+</scene>"""
+
+
+def scene(name: str = "squares", source: object = "nowhere.xml", **options: Any) -> CatalogueScene:
+    values: dict[str, Any] = {
+        "title": name,
+        "author": "nobody",
+        "licence": "CC0",
+        "max_depth": 3,
+        "boxes": (CameraBox((-0.5, -0.5, 3.0), (0.5, 0.5, 4.0)),),
+        "targets": ((0.0, 0.0, 0.0), (0.3, 0.2, 0.0)),
+    }
+    return CatalogueScene(name=name, source=str(source), **(values | options))
+
+
+def write_scene(folder: Path, name: str = "squares", **options: Any) -> CatalogueScene:
+    path = folder / f"{name}.xml"
+    path.write_text(XML)
+    return scene(name, path, **options)
+
+
+def made_up(plan: CropPlan, shard: store.Shard) -> tuple[store.Array, ...]:
+    """Return encoded crops that depend on scene and index only."""
+    random = np.random.default_rng([len(shard.scene), shard.start])
+    count, size, channels = shard.stop - shard.start, plan.size, LAYOUT.count
+    shapes = [
+        (plan.levels, size, size, channels),
+        (plan.target_renders, size, size, 3),
+        (size, size),
+    ]
+    arrays = [random.random((count, *shape)).astype(np.float16) for shape in shapes]
+    faults = np.stack([np.arange(shard.start, shard.stop), np.zeros(count, int)], axis=-1)
+    return (*arrays, faults)
+
+
+def fill_plan(size: int = 32, crops: int = 11) -> CropPlan:
+    scenes = (scene("one"), scene("second"))
+    return CropPlan(scenes, crops=crops, size=size, levels=3, frame=(64, 48))
+
+
+def fill(path: str, plan: CropPlan | None = None) -> None:
+    """Create a set and write the shards that are missing; announce that on standard output."""
+    plan = plan or fill_plan()
+    attributes = store.create(plan, LAYOUT, path, crops_per_shard=2)
+    print("ready", flush=True)
+    for shard in store.shards(plan, path, attributes["crops_per_shard"]):
+        if not shard.is_complete():
+            shard.write(*made_up(plan, shard))
+
+
+if __name__ == "__main__":
+    fill(sys.argv[1], fill_plan(int(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,270 @@
+"""Batches of tiny renders: files, reuse, failures, resumption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mitsuba_gdpt import batch, denoisers, exr, rendering
+from mitsuba_gdpt.batch import Batch, DenoiserChoice, IntegratorChoice, Override, SceneChoice
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.cli import main
+from mitsuba_gdpt.errors import ConfigError, FormatError, GDPTError
+from mitsuba_gdpt.execution import ClusterOptions
+
+SQUARE = """<scene version="3.0.0">
+  <integrator type="path"/>
+  <sensor type="perspective">
+    <film type="hdrfilm">
+      <integer name="width" value="12"/><integer name="height" value="8"/><rfilter type="box"/>
+    </film>
+    <transform name="to_world"><lookat origin="0,0,3" target="0,0,0" up="0,1,0"/></transform>
+  </sensor>
+  <emitter type="constant"/>
+  <shape type="rectangle"><bsdf type="diffuse"/></shape>
+</scene>"""
+DENOISERS = (DenoiserChoice("none"), DenoiserChoice("poisson-l2"))
+
+
+@pytest.fixture
+def square(tmp_path: Path) -> str:
+    path = tmp_path / "square.xml"
+    path.write_text(SQUARE)
+    return str(path)
+
+
+@pytest.fixture
+def spec(square: str, tmp_path: Path) -> Batch:
+    return Batch(
+        scenes=(SceneChoice(square),), output=tmp_path / "out", spp=(1, 2), denoisers=DENOISERS
+    )
+
+
+@pytest.fixture
+def renders(monkeypatch) -> list[int]:
+    """The spp of the renders that are made in this process."""
+    calls: list[int] = []
+    original = rendering.render
+
+    def render(*arguments, spp, **options):
+        calls.append(spp)
+        return original(*arguments, spp=spp, **options)
+
+    monkeypatch.setattr(rendering, "render", render)
+    return calls
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_files_and_reuse(spec: Batch, square: str, tmp_path: Path, renders: list[int]) -> None:
+    source = rendering.open_source(square)
+    reference = tmp_path / "reference.exr"
+    integrator = rendering.make_integrator({})
+    rendering.render(source, integrator, spp=64, seed=9).to_exr(reference)
+    del renders[:]
+    spec = replace(
+        spec,
+        scenes=(SceneChoice(square, reference=(str(reference),)),),
+        metrics=("relmse", "psnr"),
+        overrides=(Override({"denoiser": "none"}, {"png": False}),),
+    )
+    result = batch.run(spec)
+    assert (result.summary.done, result.failed) == (2, {})
+    assert renders == [1, 2]  # each serves both denoisers
+    assert len(result.jobs) == 4
+
+    path = spec.output / "square/0-gdpt-2spp-0-poisson-l2.exr"
+    frame = FrameBuffers.from_exr(path)
+    expected = denoisers.denoise(frame, "poisson-l2").numpy()
+    np.testing.assert_allclose(exr.read_image(path, exr.DENOISED), expected, rtol=1e-5, atol=1e-6)
+    assert (frame.width, frame.height, frame.metadata["spp"]) == (12, 8, "2")
+    assert Image.open(path.with_suffix(".png")).size == (12, 8)
+    assert not (spec.output / "square/0-gdpt-2spp-0-none.png").exists()
+    report = json.loads(path.with_suffix(".json").read_text())
+    difference = expected - exr.read_image(reference)
+    grey = exr.read_image(reference).mean(-1, keepdims=True)
+    assert report["metrics"]["relmse"]["value"] == pytest.approx(
+        float((difference**2 / (grey**2 + 1e-2)).mean()), rel=1e-4
+    )
+    assert report["metrics"]["psnr"]["value"] > 10
+    assert report["seconds"]["render"] > 0
+    assert report["job"]["method"] == "poisson-l2"
+    page = (spec.output / "gallery.html").read_text()
+    assert page.count("data:image/png;base64") == 4
+    assert 'href="square/0-gdpt-2spp-0-poisson-l2.exr"' in page
+    assert "relMSE" in page
+    before = {job.output: job.output.stat().st_mtime_ns for job in result.jobs}
+
+    # Nothing has changed.
+    assert str(batch.run(spec).summary) == "0 done, 2 skipped, 0 failed"
+    # Another option of a denoiser: reconstructed again, from the buffers that are there.
+    other = replace(
+        spec, denoisers=(DENOISERS[0], DenoiserChoice("poisson-l2", options={"alpha": 1.0}))
+    )
+    assert str(batch.run(other).summary) == "2 done, 0 skipped, 0 failed"
+    assert renders == [1, 2]
+    assert np.array_equal(FrameBuffers.from_exr(path).data, frame.data)
+    assert not np.allclose(exr.read_image(path, exr.DENOISED), expected)
+    untouched = [p for p, time in before.items() if p.stat().st_mtime_ns == time]
+    assert [p.name for p in untouched] == ["0-gdpt-1spp-0-none.exr", "0-gdpt-2spp-0-none.exr"]
+    # A setting of the integrator: rendered again. A file is missing: made again.
+    deeper = replace(
+        other, overrides=(*other.overrides, Override({"spp": 2}, {"settings": {"max_depth": 2}}))
+    )
+    batch.run(deeper)
+    assert renders == [1, 2, 2]
+    path.with_suffix(".png").unlink()
+    assert str(batch.run(deeper).summary) == "1 done, 1 skipped, 0 failed"
+    assert path.with_suffix(".png").exists()
+    assert renders == [1, 2, 2]
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_failures_do_not_stop_the_others(spec: Batch, tmp_path: Path, renders: list[int]) -> None:
+    broken = tmp_path / "broken.xml"
+    broken.write_text(SQUARE.replace("diffuse", "nonsense"))
+    small = tmp_path / "small.exr"
+    exr.write_image(small, np.ones((2, 3, 3), np.float32))
+    spec = replace(
+        spec,
+        scenes=(
+            SceneChoice(str(broken)),
+            *spec.scenes,
+            SceneChoice(spec.scenes[0].source, "other", reference=(str(small),)),
+        ),
+        spp=(1,),
+    )
+    result = batch.run(spec)
+    # "square" and "other" share a render, so that counts as failed, but "square" has its images.
+    assert (len(result.summary.failed), len(result.failed)) == (2, 4)
+    errors = {path.parent.name: error for path, error in result.failed.items()}
+    assert "nonsense" in errors["broken"]
+    assert "the reference has 3x2 pixels, the render 12x8" in errors["other"]
+    assert renders == [1]
+    page = (spec.output / "gallery.html").read_text()
+    assert "nonsense" in page
+    assert page.count("data:image/png;base64") == 2
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_all_is_checked_before_anything_is_rendered(
+    spec: Batch, square: str, tmp_path: Path
+) -> None:
+    reference = (str(tmp_path / "missing.exr"),)
+    for change, message in (
+        ({"scenes": (SceneChoice("builtin:nothing"),)}, "nothing"),
+        ({"scenes": (SceneChoice("nothing.xml"),)}, "the file nothing.xml does not exist"),
+        ({"scenes": (SceneChoice("builtin:tiled-hall", parameters={"a": "1"}),)}, "no parameters"),
+        ({"scenes": (SceneChoice(square, reference=reference),)}, "no such file"),
+        ({"denoisers": (DenoiserChoice("magic"),)}, "'magic': unknown reconstruction method"),
+        ({"denoisers": (DenoiserChoice("none", options={"a": 1}),)}, "has no option 'a'"),
+        ({"integrators": (IntegratorChoice("x", {"depth": 1}),)}, "integrator 'x': .*depth"),
+        ({"integrators": (IntegratorChoice("x", {"shifts": 3}),)}, "integrator 'x': .*shifts"),
+    ):
+        with pytest.raises((ConfigError, FormatError, GDPTError), match=message):
+            batch.run(replace(spec, **change))
+    here = tmp_path / "reference.exr"
+    exr.write_image(here, np.ones((8, 12, 3), np.float32))
+    scene = SceneChoice(square, reference=(str(here),))
+    with pytest.raises(ConfigError, match="unknown metric 'beauty'"):
+        batch.run(replace(spec, scenes=(scene,), metrics=("beauty",)))
+    assert not spec.output.exists()
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_workers_make_the_same_images(spec: Batch, tmp_path: Path) -> None:
+    here = batch.run(spec)
+    there = batch.run(
+        replace(spec, output=tmp_path / "workers"), cluster=ClusterOptions(workers=2, threads=1)
+    )
+    assert (there.summary.done, there.failed) == (2, {})
+    for a, b in zip(here.jobs, there.jobs, strict=True):
+        assert np.array_equal(
+            FrameBuffers.from_exr(a.output).data, FrameBuffers.from_exr(b.output).data
+        )
+
+
+JOBS = """
+output = "out"
+scenes = ["square.xml"]
+spp = [1, 2]
+seeds = [0, 1, 2, 3]
+denoisers = ["none", "poisson-l2"]
+gallery = false
+"""
+
+
+def test_killed_batch_is_resumed(square: str, tmp_path: Path) -> None:
+    (tmp_path / "jobs.toml").write_text(JOBS)
+    command = [sys.executable, "-m", "mitsuba_gdpt", "batch", str(tmp_path / "jobs.toml")]
+    killed = subprocess.Popen([*command, "--workers", "1"], stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while len(list(tmp_path.glob("out/square/*.exr"))) < 3:
+        assert time.monotonic() < end
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    time.sleep(1.5)  # its unit process notices
+    there = list(tmp_path.glob("out/square/*.exr"))
+    assert len(there) < 16
+    before = {path: path.stat().st_mtime_ns for path in there}
+    done = subprocess.run([*command, "--workers", "0"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("16 images, renders: ")
+    assert " 0 skipped" not in done.stdout
+    for path in tmp_path.glob("out/square/*.exr"):
+        FrameBuffers.from_exr(path)
+        exr.read_image(path, exr.DENOISED)
+        assert before.get(path, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+    assert len(list(tmp_path.glob("out/square/*.png"))) == 16
+
+
+def test_command(square: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main(["batch", str(tmp_path / "jobs.toml"), *arguments])
+        return (int(stop.value.code or 0), *capfd.readouterr())
+
+    (tmp_path / "jobs.toml").write_text(JOBS.replace("[0, 1, 2, 3]", "[0]"))
+    code, out, err = call("--dry-run")
+    assert code == 0, err
+    assert out.count("todo") == 4
+    assert out.splitlines()[-1] == "4 images from 2 renders"
+    assert not (tmp_path / "out").exists()
+    code, _, err = call("--workers", "0", "--threads", "2")
+    assert (code, "--workers 0 means this process" in err) == (2, True)
+    code, out, err = call("--workers", "0")
+    assert (code, out.startswith("4 images, renders: 2 done, 0 skipped, 0 failed, ")) == (0, True)
+    assert call("--dry-run")[1].count("done  ") == 4
+
+    (tmp_path / "square.xml").write_text(SQUARE.replace("diffuse", "nonsense"))
+    code, out, err = call("--workers", "0")
+    assert code == 1
+    assert "2 failed" in out
+    assert err.count("failed: ") == 4
+    (tmp_path / "jobs.toml").write_text(JOBS + "spq = 3")
+    code, _, err = call()
+    assert (code, "unknown key 'spq'" in err) == (2, True)
+
+
+def test_interrupted_command(square: str, tmp_path: Path, capfd, monkeypatch) -> None:
+    (tmp_path / "jobs.toml").write_text(JOBS)
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rendering, "render", interrupt)
+    with pytest.raises(SystemExit) as stop:
+        main(["batch", str(tmp_path / "jobs.toml"), "--workers", "0"])
+    assert stop.value.code == 130
+    assert "interrupted with 0 of 8 results complete; run the same again" in capfd.readouterr().err
