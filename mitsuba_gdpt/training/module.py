@@ -70,9 +70,9 @@ class Training(pl.LightningModule):
             for name, value in self.loss(predicted, targets, generator).items()
         }
         loss = self.terms["loss"]
-        if not bool(torch.isfinite(loss)):
+        if not bool(torch.isfinite(loss.detach())):
             raise NonFiniteError(
-                f"the loss is {float(loss)} in step {self.global_step}, with the examples "
+                f"the loss is {float(loss.detach())} in step {self.global_step}, with the examples "
                 f"{batch['index'].tolist()}; look at them, or lower the learning rate"
             )
         return loss
