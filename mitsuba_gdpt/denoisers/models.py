@@ -25,7 +25,7 @@ from mitsuba_gdpt.errors import ConfigError
 HEADS = ("direct", "residual", "blend")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
-_FAVOUR = 4.0  # head start of the first guide in the logits of "blend": exp(4) to 1
+_FAVOUR = 6.0  # head start of the first guide in the logits of "blend": exp(6) to 1
 _BLUR = 7  # pixels; the variance of one pixel alone is too noisy an estimate to trust
 _GATE_EPSILON = 1e-4
 

@@ -15,7 +15,7 @@ from mitsuba_gdpt.denoisers.weights import decode
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.scenes import toml
 from mitsuba_gdpt.training.augment import Augmentation
-from mitsuba_gdpt.training.losses import LOSSES
+from mitsuba_gdpt.training.losses import LOSSES, check_terms
 
 SCHEDULES = ("ngpt", "one-cycle", "constant")
 
@@ -120,6 +120,7 @@ class TrainingConfig:
             raise ConfigError(f"learning_rate is {self.learning_rate}; expected more than 0")
         if not self.data:
             raise ConfigError("got no data; expected at least one crop set")
+        check_terms(self.terms)
         _ = self.model  # the overridden sizes have to fit together
 
     @property

@@ -98,8 +98,20 @@ TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "gradient-relative-l2": gradient_relative_l2,
 }
 _ELPIPS = "elpips"
+#: All terms that a loss can have.
+NAMES = (*TERMS, _ELPIPS)
 #: Terms whose minimum noise in the target does not move.
 UNBIASED = frozenset({"relative-l2", "gradient-relative-l2"})
+
+
+def check_terms(weights: Mapping[str, float]) -> None:
+    """Check the names of the terms of a loss.
+
+    Raises:
+        ConfigError: One is unknown.
+    """
+    if unknown := [name for name in weights if name not in NAMES]:
+        raise ConfigError(f"unknown loss {', '.join(unknown)}; known: {', '.join(NAMES)}")
 
 
 class Loss(nn.Module):
@@ -115,9 +127,7 @@ class Loss(nn.Module):
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         super().__init__()
-        known = (*TERMS, _ELPIPS)
-        if unknown := [name for name in weights if name not in known]:
-            raise ConfigError(f"unknown loss {', '.join(unknown)}; known: {', '.join(known)}")
+        check_terms(weights)
         self.weights = {name: weight for name, weight in weights.items() if weight}
         if not self.weights:
             raise ConfigError("got a loss without terms; expected at least one weight above 0")
