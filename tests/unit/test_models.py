@@ -67,6 +67,12 @@ class TestHeads:
             lit = (expected > 0).all(-1)
             torch.testing.assert_close(image[lit], expected[lit], rtol=1e-4, atol=1e-4)
 
+    def test_guides_have_options(self) -> None:
+        buffers = render()
+        image = ngpt.reconstruct(tiny("residual", ("poisson-l2,alpha=2.0",)), buffers)
+        expected = denoise(buffers, "poisson-l2", alpha=2.0)
+        torch.testing.assert_close(image, expected.clamp_min(0), rtol=1e-4, atol=1e-4)
+
     def test_direct_head_is_a_logarithm(self) -> None:
         model, buffers = tiny(), render()
         for parameter in model.network.head.parameters():
