@@ -12,11 +12,14 @@ from pathlib import Path
 from mitsuba_gdpt._version import __version__
 
 #: Distributions that decide the numbers.
-_LIBRARIES = ("mitsuba", "drjit", "torch", "numpy", "mitsuba-oidn")
+_LIBRARIES = ("mitsuba", "drjit", "torch", "numpy", "zarr", "mitsuba-oidn")
 
 
-def describe() -> dict[str, str]:
+def describe(*, date: bool = True) -> dict[str, str]:
     """Return what is needed to make the same numbers again, as short texts.
+
+    Args:
+        date: Also say when; leave it out of files that shall be the same whenever they are made.
 
     Returns:
         ``version`` of this package, ``commit`` of its checkout (where there is one; marked if files
@@ -28,8 +31,10 @@ def describe() -> dict[str, str]:
         "commit": commit(),
         "libraries": ", ".join([f"Python {platform.python_version()}", *libraries]),
         "machine": f"{processor()}, {os.cpu_count()} threads",
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
+    if date:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        found["date"] = now.strftime("%Y-%m-%d %H:%M UTC")
     return {key: value for key, value in found.items() if value}
 
 

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 
 #: The most important first. E-LPIPS is left out: its 200 draws take longer than all the rest.
-_DEFAULT_METRICS = ("relmse", "hdr-flip", "smape", "psnr", "ssim", "lpips-squeeze")
+_DEFAULT_METRICS = (
+    "relmse",
+    "relmse-trimmed",
+    "hdr-flip",
+    "smape",
+    "psnr",
+    "ssim",
+    "lpips-squeeze",
+)
 
 
 def evaluate(

@@ -133,7 +133,9 @@ class CropSet:
             scene=scene,
             index=index,
             spp=torch.from_numpy(self._spp[scene][index].astype(np.int64)),
-            noisy=self._decode(scene, "noisy", index, variances=self._variances),
+            noisy=torch.stack(
+                [self._decode(scene, "noisy", index, level) for level in range(self.levels)]
+            ),
             layout=self.layout,
             targets=self._decode(scene, "targets", index),
             target_variance=self._target_variance(scene, index),
@@ -149,7 +151,7 @@ class CropSet:
         """Read one noisy render of a crop and its target; see :class:`CropDataset`."""
         scene, index = self._crops[position]
         return {
-            "buffers": self._decode(scene, "noisy", (index, level), variances=self._variances),
+            "buffers": self._decode(scene, "noisy", index, level),
             "targets": self._decode(scene, "targets", index),
             "target_variance": self._target_variance(scene, index),
             "spp": torch.tensor(int(self._spp[scene][index, level])),
@@ -185,18 +187,29 @@ class CropSet:
     def _read_table(self, scene: str, name: str) -> np.ndarray[Any, Any]:
         return np.asarray(self._arrays[scene][name][:])
 
-    def _decode(
-        self, scene: str, name: str, where: Any, variances: slice | None = None
-    ) -> torch.Tensor:
+    @cached_property
+    def _readers(self) -> dict[tuple[str, str], store.ShardReader]:
+        return {
+            (scene, name): store.ShardReader(
+                self.path / scene / name,
+                self._arrays[scene][name].shape,
+                self.attributes["crops_per_shard"],
+            )
+            for scene in self._scenes
+            for name in ("noisy", "targets", "target_deviation")
+        }
+
+    def _decode(self, scene: str, name: str, index: int, level: int = 0) -> torch.Tensor:
         try:
-            values = np.asarray(self._arrays[scene][name][where])
+            values = self._readers[scene, name].read(index, level)
         except (OSError, ValueError, RuntimeError) as error:
             raise FormatError(
-                f"{self.path}: {name} of crop {where} of {scene!r} cannot be read: {error}"
+                f"{self.path}: {name} of crop {index} of {scene!r} cannot be read: {error}"
             ) from error
-        decoded = torch.from_numpy(values).float()
-        if variances is not None:
-            decoded[..., variances].square_()
+        # float() keeps the memory layout, planes; indices are channel-last all the same.
+        decoded = torch.from_numpy(values).to(torch.float32)
+        if name == "noisy":
+            decoded[..., self._variances].square_()
         return decoded
 
     def _target_variance(self, scene: str, index: int) -> torch.Tensor:

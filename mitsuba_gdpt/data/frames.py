@@ -358,7 +358,7 @@ def _describe(plan: FramePlan, root: Path) -> None:
             "format": frame_set.FORMAT,
             "version": frame_set.VERSION,
             "plan": plan.as_dict(),
-            "made_by": provenance.describe(),
+            "made_by": provenance.describe(date=False),
         }
         replace_text(path, json.dumps(description, indent=1) + "\n")
         return

@@ -23,8 +23,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mitsuba_gdpt import provenance
 from mitsuba_gdpt.channels import VARIANCE_SUFFIX, Layout
-from mitsuba_gdpt.data import provenance
 from mitsuba_gdpt.data.plan import CropPlan, CropSpec
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
 from mitsuba_gdpt.scenes.catalogue import CatalogueScene
@@ -162,8 +162,7 @@ def _build(
             "channels": list(layout.channels),
             "crops_per_shard": crops_per_shard,
             "plan": plan.to_dict(),
-            "versions": provenance.versions(),
-            "commit": provenance.commit(),
+            "made_by": provenance.describe(date=False),
             **attributes,
         },
     )
@@ -329,6 +328,63 @@ class Shard:
             folder = array / "c" / str(self.number)
             for unfinished in folder.rglob("*.partial"):
                 unfinished.unlink(missing_ok=True)
+
+
+class ShardReader:
+    """Reads single chunks of one array of a scene, with no more than that takes.
+
+    Zarr reads the same files, but hands each step to another thread: 2.5 ms per chunk instead of
+    0.5 ms. Only for the layout that :func:`create` makes. Has no open files, so it can be pickled.
+    """
+
+    _EMPTY = 2**64 - 1  # offset and length of a chunk that is all zeros, and of no data
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], crops_per_shard: int) -> None:
+        """Describe an array.
+
+        Args:
+            folder: That of the array.
+            shape: Length of the array's dimensions: crop, and further ones.
+            crops_per_shard: Crops in one file.
+        """
+        self._folder, self._crops = folder, crops_per_shard
+        self._levels = shape[1] if folder.name == "noisy" else 1
+        self._shape = shape[2:] if folder.name == "noisy" else shape[1:]
+        self._planar = self._shape if len(self._shape) == 2 else _channels_first(self._shape)
+        self._tail = "/0" * (len(shape) - 1)
+
+    def read(self, crop: int, level: int = 0) -> Array:
+        """Return a chunk as float16, channel-last in name but stored as planes.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: The file is damaged.
+        """
+        from numcodecs import Blosc
+
+        shard, row = divmod(crop, self._crops)
+        try:
+            file = (self._folder / f"c/{shard}{self._tail}").open("rb")
+        except FileNotFoundError:  # nothing but zeros
+            return np.zeros(self._shape, np.float16)
+        count = self._crops * self._levels
+        with file:
+            # Sharding codec of Zarr v3: offset and length of each chunk, then a checksum.
+            file.seek(-(16 * count + 4), os.SEEK_END)
+            index = np.frombuffer(file.read(16 * count), "<u8").reshape(count, 2)
+            offset, length = (int(v) for v in index[row * self._levels + level])
+            if offset == self._EMPTY:
+                return np.zeros(self._shape, np.float16)
+            if offset + length > file.tell():
+                raise ValueError("the file is shorter than its index says")
+            file.seek(offset)
+            planes = np.empty(self._planar, np.float16)
+            Blosc().decode(file.read(length), out=planes)
+        return planes if planes.ndim == 2 else np.moveaxis(planes, -3, -1)
+
+
+def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:-3], shape[-1], *shape[-3:-1])
 
 
 def shards(plan: CropPlan, path: str | os.PathLike[str], crops_per_shard: int) -> list[Shard]:

@@ -158,7 +158,8 @@ def test_sets_are_reproducible_and_resumable(plan: CropPlan, tmp_path: Path) -> 
         replace(unit, shard=replace(unit.shard, path=second))
         for unit in (units.CropUnit(plan, s) for s in units.store.shards(plan, first, 2))
     ]
-    units.store.create(plan, LAYOUT, second, crops_per_shard=2)
+    variant = {"variant": mi.variant()}
+    units.store.create(plan, LAYOUT, second, crops_per_shard=2, attributes=variant)
     missing[2].run()  # somebody rendered one shard, in another order
     summary = render_crops(plan, second)
     assert (summary.done, summary.skipped, summary.failed) == (3, 1, {})
