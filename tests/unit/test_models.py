@@ -57,6 +57,19 @@ class TestHeads:
         first = denoise(buffers, "poisson-l2").clamp_min(0)
         assert (image - first).abs().mean() < 0.1 * (first - buffers["primal"]).abs().mean()
 
+    def test_firefly_does_not_leak_into_the_blend(self) -> None:
+        buffers = render()
+        buffers["primal"][:] = 1.0
+        model = tiny("blend", ("poisson-l2",))
+        clean = ngpt.reconstruct(model, buffers)
+        data = buffers.data.clone()
+        data[5, 5, LAYOUT.slices["primal"]] = 1000.0
+        guide = denoise(buffers, "poisson-l2")[None, None]
+        with torch.no_grad():
+            image = model(data[None], LAYOUT, guide)[0]
+        # A weighted mean of radiance would show exp(-6) of it, which is 2.5.
+        assert (image - clean)[5, 5].abs().max() < 0.5
+
     def test_blend_can_choose_any_candidate(self) -> None:
         buffers, model = render(), tiny("blend", ("poisson-l2", "poisson-l1"))
         for index, method in enumerate(("poisson-l2", "poisson-l1", "none")):
