@@ -12,12 +12,16 @@ A loss is a weighted sum of terms. *p* is the prediction, *y* the target, linear
 | ``l1`` | mean abs(p - y) | no |
 | ``relative-l2`` | mean (p - y)^2 / (mean_RGB(q)^2 + 0.01), q = p held constant | yes |
 | ``gradient-relative-l2`` | the same numerator of forward differences | yes |
+| ``relative-huber`` | mean H((p - y) / sqrt(mean_RGB(q)^2 + 0.01)), H of Huber, bend at 0.5 | nearly |
 
-The last two follow Lehtinen et al., *Noise2Noise*, ICML 2018, section 3.3: the gradient with
+The two of relative-l2 follow Lehtinen et al., *Noise2Noise*, ICML 2018, section 3.3: the gradient with
 respect to p is proportional to (p - y), so noise of mean zero in y averages out, and the minimum is
 at the expectation of y. Every term that treats y non-linearly (a tone curve, an absolute value, y
 in the denominator) has its minimum elsewhere: L1 at the median, which lies below the mean of
-path-traced radiance. With those, use converged targets.
+path-traced radiance. With those, use converged targets. ``relative-huber`` is the square as long as the relative
+deviation of the target is below a half, and so unbiased, and linear beyond: fireflies in a target
+of moderate noise, which make most of the gradient of relative-l2, lose their power, and the energy
+that they stand for is lost with them.
 """
 
 from __future__ import annotations
@@ -26,12 +30,15 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.metrics import ELPIPS, Ensemble, reinhard, srgb
 
 SMAPE_EPSILON = 1e-2
 RELATIVE_EPSILON = 1e-2
+#: Relative deviation at which ``relative-huber`` turns from quadratic to linear.
+HUBER_BEND = 0.5
 
 #: Terms and weights of the named losses. ngpt: configurations 100 and 101 of the original;
 #: ngpt-l1: 102 and 103.
@@ -40,6 +47,7 @@ LOSSES: dict[str, dict[str, float]] = {
     "ngpt-l1": {"l1-tonemapped": 1.0, "gradient-l1-tonemapped": 0.01},
     "smape": {"smape": 1.0},
     "noise2noise": {"relative-l2": 1.0, "gradient-relative-l2": 0.2},
+    "robust": {"relative-huber": 1.0},
 }
 
 
@@ -85,6 +93,13 @@ def gradient_relative_l2(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return (dx.square() / brightness[:, :, 1:]).mean() + (dy.square() / brightness[:, 1:]).mean()
 
 
+def relative_huber(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Huber loss of the deviation relative to the prediction; see the module's docstring."""
+    deviation = (p - y) / _brightness(p).sqrt()
+    zero = torch.zeros_like(deviation)
+    return functional.huber_loss(deviation, zero, delta=HUBER_BEND)
+
+
 def _brightness(p: torch.Tensor) -> torch.Tensor:
     return p.detach().mean(-1, keepdim=True).square() + RELATIVE_EPSILON
 
@@ -96,6 +111,7 @@ TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "smape": smape,
     "relative-l2": relative_l2,
     "gradient-relative-l2": gradient_relative_l2,
+    "relative-huber": relative_huber,
 }
 _ELPIPS = "elpips"
 #: All terms that a loss can have.

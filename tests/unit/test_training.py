@@ -29,6 +29,10 @@ def reinhard(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return x / (1 + np.abs(x).mean(-1, keepdims=True))
 
 
+def huber(x: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(x) < 0.5, x**2 / 2, 0.5 * (np.abs(x) - 0.25))
+
+
 class TestLosses:
     """Against formulas written out in NumPy."""
 
@@ -53,6 +57,7 @@ class TestLosses:
             "relative-l2": (error**2 / grey).mean(),
             "gradient-relative-l2": ((dx[0] - dx[1]) ** 2 / grey[:, :, 1:]).mean()
             + ((dy[0] - dy[1]) ** 2 / grey[:, 1:]).mean(),
+            "relative-huber": huber(error / np.sqrt(grey)).mean(),
         }
         assert set(expected) == set(losses.TERMS)
         for name, value in expected.items():
@@ -82,6 +87,29 @@ class TestLosses:
             assert bias < 1e-3
         else:
             assert bias > 0.3
+
+    def test_huber_is_nearly_unbiased_under_moderate_noise_and_ignores_fireflies(self) -> None:
+        """Skewed noise of a quarter, and one target in fifty that is a hundred times too bright."""
+        generator = torch.Generator().manual_seed(0)
+        mean = 1 + 4 * torch.rand(1, 4, 5, 3, generator=generator)
+        noise = -torch.rand(5000, 16, 4, 5, 3, generator=generator).clamp_min(1e-6).log()
+        y = mean * noise.mean(1)
+        for term, fireflies, bound in (
+            ("relative-huber", False, 0.06),
+            ("relative-huber", True, 0.2),
+            ("relative-l2", True, None),
+        ):
+            if fireflies:
+                y = y.clone()
+                y[::50] = 100 * mean
+            p = mean.clone().requires_grad_()
+            optimiser = torch.optim.Adam([p], lr=0.02)
+            for _ in range(300):
+                optimiser.zero_grad()
+                losses.TERMS[term](p.expand_as(y), y).backward()
+                optimiser.step()
+            off = float((p / mean - 1).detach().abs().mean())
+            assert off < bound if bound is not None else off > 0.5, (term, fireflies)
 
     def test_terms_are_weighted_and_targets_averaged(self) -> None:
         p, a, b = torch.rand(3, 2, 8, 8, 3)
