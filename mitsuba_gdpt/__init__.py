@@ -40,7 +40,7 @@ from mitsuba_gdpt.errors import (
 if TYPE_CHECKING:
     from mitsuba_gdpt import denoisers, scenes
     from mitsuba_gdpt.buffers import FrameBuffers
-    from mitsuba_gdpt.denoisers import denoise, methods
+    from mitsuba_gdpt.denoisers import denoise, load_weights, methods
 
 __all__ = [
     "ConfigError",
@@ -58,6 +58,7 @@ __all__ = [
     "denoise",
     "denoisers",
     "integrators",
+    "load_weights",
     "methods",
     "scenes",
 ]
@@ -66,6 +67,7 @@ __all__ = [
 _LAZY = {
     "FrameBuffers": "mitsuba_gdpt.buffers",
     "denoise": "mitsuba_gdpt.denoisers",
+    "load_weights": "mitsuba_gdpt.denoisers",
     "methods": "mitsuba_gdpt.denoisers",
     "denoisers": "",
     "scenes": "",

@@ -147,6 +147,13 @@ def parameters(value: Any) -> dict[str, str]:
     return result
 
 
+def table(value: Any) -> dict[str, Any]:
+    """Convert a table whose keys are free."""
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a table")
+    return dict(value)
+
+
 def quote(value: str) -> str:
     """Write a text as a TOML basic string."""
     escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}

@@ -19,6 +19,7 @@ from mitsuba_gdpt.cli.evaluate import evaluate
 from mitsuba_gdpt.cli.info import info
 from mitsuba_gdpt.cli.render import render
 from mitsuba_gdpt.cli.scenes import scenes
+from mitsuba_gdpt.cli.train import train
 from mitsuba_gdpt.errors import (
     ConfigError,
     FormatError,
@@ -41,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (render, denoise, evaluate, batch, scenes, info):
+for command in (render, denoise, evaluate, batch, train, scenes, info):
     app.command()(command)
 app.add_typer(catalogue)
 app.add_typer(dataset)

@@ -57,9 +57,14 @@ def key_values(words: Sequence[str] | None, option: str) -> dict[str, str]:
 
 
 def denoiser_options(words: Sequence[str] | None) -> dict[str, Any]:
-    """Parse ``--option`` words: numbers, booleans and None as in Python, all else as text."""
+    """Parse ``--option`` words; see :func:`parse_values`."""
+    return parse_values(words, "--option")
+
+
+def parse_values(words: Sequence[str] | None, option: str) -> dict[str, Any]:
+    """Parse ``KEY=VALUE`` words: numbers, booleans, None and lists as in Python, else text."""
     result: dict[str, Any] = {}
-    for key, value in key_values(words, "--option").items():
+    for key, value in key_values(words, option).items():
         try:
             result[key] = ast.literal_eval(value.capitalize() if value.isalpha() else value)
         except (ValueError, SyntaxError):

@@ -12,10 +12,12 @@ import torch.utils.dlpack
 from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, is_bitmap
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import nfor as nfor  # registers its methods, like those below
+from mitsuba_gdpt.denoisers import ngpt as ngpt
 from mitsuba_gdpt.denoisers import oidn as oidn
 from mitsuba_gdpt.denoisers import optix as optix
 from mitsuba_gdpt.denoisers import poisson as poisson
 from mitsuba_gdpt.denoisers.registry import Method, find, methods, register, requires_package
+from mitsuba_gdpt.denoisers.weights import load_weights
 
 __all__ = [
     "DEFAULT_METHOD",
@@ -23,6 +25,7 @@ __all__ = [
     "check_method",
     "denoise",
     "find",
+    "load_weights",
     "methods",
     "register",
     "requires_package",
@@ -56,6 +59,7 @@ def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **op
         LayoutError: Shape or names do not fit, or the method needs a buffer that is missing.
         NonFiniteError: A buffer that the method reads contains NaN or infinity.
         MissingDependencyError: The method needs a package that is not installed.
+        WeightsError: The method needs weights that do not ship, or that are damaged.
 
     Example:
         >>> image = denoise(torch.zeros(4, 6, 16), method="poisson-l2", alpha=0.1)

@@ -39,6 +39,7 @@ class Method:
         doc: One line.
         target: The registered function or class.
         check: Raises if the method cannot run here (a package or weights are missing).
+        check_unless: Name of an option that makes the check needless when it is given.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Method:
     doc: str
     target: Callable[..., Any]
     check: Callable[[], None] | None = None
+    check_unless: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -96,7 +98,8 @@ class Method:
                 f"method {self.name!r} needs the buffer(s) {', '.join(missing)}; "
                 f"there are: {', '.join(buffers.names)}{_remedy(missing)}"
             )
-        if (obstacle := self.obstacle) is not None:
+        needless = self.check_unless is not None and options.get(self.check_unless) is not None
+        if not needless and (obstacle := self.obstacle) is not None:
             raise obstacle
         buffers.validate((*self.needs, *self.uses))
         target: Any = self.target
@@ -124,6 +127,7 @@ def register(
     uses: tuple[str, ...] = (),
     doc: str,
     check: Callable[[], None] | None = None,
+    check_unless: str | None = None,
 ) -> Callable[[Target], Target]:
     """Enter a function or class under a method name; see the module's docstring.
 
@@ -134,6 +138,7 @@ def register(
         doc: One line for ``mitsuba-gdpt info``.
         check: Called before every run; raises a :class:`GDPTError` if the method cannot run here.
             Packages that only this method needs are imported when it runs, not before.
+        check_unless: Name of an option (``"weights"``) that makes the check needless when given.
 
     Raises:
         ConfigError: The name is taken, or the options are not spelt out in the signature.
@@ -148,7 +153,7 @@ def register(
         parameters = inspect.signature(target).parameters.values()
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             raise ConfigError(f"method {name!r} takes **options; expected named keyword options")
-        _METHODS[name] = Method(name, needs, uses, doc, target, check)
+        _METHODS[name] = Method(name, needs, uses, doc, target, check, check_unless)
         return target
 
     return enter

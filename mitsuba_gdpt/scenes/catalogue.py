@@ -219,7 +219,7 @@ class Catalogue:
         split = table.take("split", _split)
         own_root = table.take("root", toml.text, ".")
         folder = Path(root or os.environ.get(ROOT_VARIABLE) or file.parent / own_root).resolve()
-        entries = table.take("scenes", lambda value: toml.Table(value, f"{file}, scenes")._left)
+        entries = table.take("scenes", toml.table)
         table.finish()
         if not entries:
             raise ConfigError(f"{file}: expected at least one table [scenes.NAME]")

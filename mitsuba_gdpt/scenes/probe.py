@@ -166,7 +166,7 @@ class Probe:
         pixels = np.array(luminance, dtype=np.float64).reshape(len(cameras), height, width, spp)
         return np.asarray(pixels.mean(axis=3))
 
-    def is_free(self, low: Points, high: Points, resolution: int = 14) -> bool:
+    def is_free(self, low: Points, high: Points, resolution: int = 20) -> bool:
         """Tell whether an axis-aligned box contains no surface, as far as a grid of rays finds.
 
         Along each axis, rays cross the box in parallel and through its centre. What is smaller than

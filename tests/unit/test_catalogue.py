@@ -184,6 +184,9 @@ def test_no_toml_and_no_file(file: Path) -> None:
     file.write_text('split = "train"\nscenes = {}')
     with pytest.raises(ConfigError, match="expected at least one table"):
         Catalogue.open(file)
+    file.write_text('split = "train"\nscenes = 3')
+    with pytest.raises(ConfigError, match="scenes is 3; expected a table"):
+        Catalogue.open(file)
 
 
 def test_unknown_scene_gets_a_suggestion(file: Path) -> None:

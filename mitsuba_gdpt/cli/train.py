@@ -1,0 +1,99 @@
+"""``mitsuba-gdpt train``: a reconstruction network from crop sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mitsuba_gdpt.cli import options
+
+
+def train(
+    method: Annotated[
+        str, typer.Argument(help="What to train: ngpt, ngpt-small, ngpt-oidn, kpcn, ...")
+    ],
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Crop sets; may stand in the file instead.", show_default=False),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Settings; docs/training.md lists them. Flags take precedence.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the run.", show_default=False),
+    ] = None,
+    validation: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Crop set to validate on; may be repeated. By default crops are held out.",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Minibatches.", min=1, show_default=False)
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Examples per minibatch.", min=1, show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, show_default=False)] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any other setting, such as learning_rate=1e-3 or terms.smape=1; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+    ] = False,
+    guides_only: Annotated[
+        bool,
+        typer.Option(
+            "--guides-only",
+            help="Only compute and store the images of other methods that the network sees.",
+        ),
+    ] = False,
+) -> None:
+    """Train a reconstruction network. Can be killed at any time and resumed.
+
+    Example: mitsuba-gdpt train ngpt-oidn crops.zarr -o runs/oidn --steps 20000
+    """
+    overrides: dict[str, Any] = {
+        "method": method,
+        "data": [str(path) for path in data] if data else None,
+        "output": None if output is None else str(output),
+        "validation": [str(path) for path in validation] if validation else None,
+        "steps": steps,
+        "batch": batch,
+        "seed": seed,
+    }
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    overrides |= options.parse_values(setting, "--set")
+
+    from mitsuba_gdpt.cli import session
+    from mitsuba_gdpt.training import load_config
+
+    settings = load_config(config, overrides)
+
+    from mitsuba_gdpt.training import run
+
+    if guides_only:
+        with session.progress_bar():
+            run.prepare_guides(run.open_sets(settings))
+        return
+    path = run.train(settings, resume=resume, report=_show)
+    print(f"wrote {path}")
+
+
+def _show(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,286 @@
+"""Reconstruction models: input description, network and interpretation of its output in one.
+
+A model is an ``nn.Module`` from buffers (and images of other methods, its *guides*) to radiance.
+It is described completely by a configuration, which is stored with its weights. There are two
+architectures: ``dense-unet`` here and ``kpcn`` in :mod:`mitsuba_gdpt.denoisers.kpcn`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.denoisers import tiling
+from mitsuba_gdpt.denoisers.inputs import InputConfig, Prepared, preprocess
+from mitsuba_gdpt.denoisers.networks import DenseUNet, DenseUNetConfig, fold_weight_norm
+from mitsuba_gdpt.errors import ConfigError
+
+HEADS = ("direct", "residual", "blend")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+_FAVOUR = 6.0  # head start of the first guide in the logits of "blend": exp(6) to 1
+_BLUR = 7  # pixels; the variance of one pixel alone is too noisy an estimate to trust
+_GATE_EPSILON = 1e-4
+
+
+class Model(nn.Module):
+    """What all models share.
+
+    Attributes:
+        needs: Names of the buffers that the model reads.
+        guides: Names of the methods whose images it gets besides.
+        tile_memory: Bytes of activations that inference may use; larger frames are tiled. None
+            never tiles. Ignored while gradients are recorded.
+    """
+
+    needs: tuple[str, ...]
+    guides: tuple[str, ...]
+    tile_memory: float | None = None
+
+    def forward(
+        self,
+        data: torch.Tensor,
+        layout: Layout,
+        guides: torch.Tensor | None = None,
+        *,
+        shift: tuple[int, int] = (0, 0),
+        depth_scale: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Reconstruct images.
+
+        Args:
+            data: (N, H, W, C) buffers, finite.
+            layout: Meaning of C.
+            guides: (N, G, H, W, 3) radiance, in the order of ``self.guides``.
+            shift: Position of the frame inside its padding; for training.
+            depth_scale: (N,) factors on the normalised depth; for training.
+
+        Returns:
+            (N, H, W, 3) radiance.
+        """
+        raise NotImplementedError
+
+    def prepare_inference(self) -> None:
+        """Freeze the parameters, and fold what only training needs apart."""
+        self.eval().requires_grad_(False)
+        fold_weight_norm(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseModelConfig:
+    """A dense U-Net and how it is used.
+
+    Attributes:
+        inputs: What it sees.
+        network: Sizes; inputs and outputs follow from the rest and may be left at 0.
+        head: ``"direct"``: the output is the image's log(1 + x). ``"residual"``: it is added to
+            that of the first guide. ``"blend"``: it holds a weight for each guide and the primal
+            (softmax), and three residuals that are added to log(1 + x) of the weighted mean.
+            The latter two start as the first guide.
+        guides: Methods whose images the head uses; they are inputs too if ``inputs`` says so.
+        consistency: If not 0, the relative standard deviation of the primal at which the result
+            consists half of the primal. It makes the method consistent: as the number of samples
+            grows, the result converges to the primal, whatever the network says.
+    """
+
+    inputs: InputConfig
+    network: DenseUNetConfig
+    head: str = "direct"
+    guides: tuple[str, ...] = ()
+    consistency: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that make no sense.
+
+        Raises:
+            ConfigError: The head is unknown or lacks a guide, or a channel count does not fit.
+        """
+        if self.head not in HEADS:
+            raise ConfigError(f"head is {self.head!r}; expected one of {', '.join(HEADS)}")
+        if self.head != "direct" and not self.guides:
+            raise ConfigError(f"head {self.head!r} needs at least one guide")
+        if self.consistency < 0:
+            raise ConfigError(f"consistency is {self.consistency}; expected 0 or more")
+        expected = (self.inputs.channels, self.outputs)
+        if (self.network.inputs, self.network.outputs) != expected:
+            raise ConfigError(
+                f"the network has {self.network.inputs} inputs and {self.network.outputs} outputs; "
+                f"features and head need {expected[0]} and {expected[1]}"
+            )
+
+    @property
+    def outputs(self) -> int:
+        """Number of output channels that the head needs."""
+        return 3 + (len(self.guides) + 1 if self.head == "blend" else 0)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the buffers that the model reads."""
+        variance = (PRIMAL + VARIANCE_SUFFIX,) if self.consistency else ()
+        return tuple(dict.fromkeys((*self.inputs.needs, *variance)))
+
+    @classmethod
+    def make(
+        cls,
+        inputs: InputConfig,
+        *,
+        head: str = "direct",
+        guides: tuple[str, ...] = (),
+        consistency: float = 0.0,
+        **network: Any,
+    ) -> DenseModelConfig:
+        """Fill in the channel counts; ``network`` are fields of :class:`DenseUNetConfig`."""
+        outputs = 3 + (len(guides) + 1 if head == "blend" else 0)
+        direct = head == "direct"
+        sizes = {"head_activation": direct, "zero_head": not direct, **network}
+        return cls(
+            inputs,
+            DenseUNetConfig(inputs=inputs.channels, outputs=outputs, **sizes),
+            head,
+            guides,
+            consistency,
+        )
+
+
+class DenseModel(Model):
+    """Reconstruction by a dense U-Net (NGPT and its relatives); see :class:`DenseModelConfig`."""
+
+    def __init__(self, config: DenseModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = DenseUNet(config.network)
+        self.guides = tuple(dict.fromkeys((*config.guides, *config.inputs.guides)))
+        self.needs = config.needs
+
+    def forward(
+        self,
+        data: torch.Tensor,
+        layout: Layout,
+        guides: torch.Tensor | None = None,
+        *,
+        shift: tuple[int, int] = (0, 0),
+        depth_scale: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Reconstruct images; see :meth:`Model.forward`."""
+        config = self.config
+        prepared = preprocess(
+            data,
+            layout,
+            config.inputs,
+            alignment=config.network.alignment,
+            guides=self._choose(guides, config.inputs.guides),
+            shift=shift,
+            depth_scale=depth_scale,
+        )
+        output = prepared.padding.remove(self._run(prepared.input)).float()
+        image = prepared.restore(
+            self._interpret(output, data, layout, prepared, self._choose(guides, config.guides))
+        )
+        if config.consistency:
+            image = _converge(image, data, layout, config.consistency)
+        return image
+
+    def _choose(self, guides: torch.Tensor | None, names: tuple[str, ...]) -> torch.Tensor | None:
+        if guides is None or not names:
+            return None
+        return guides[:, [self.guides.index(name) for name in names]]
+
+    def _run(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the network, in tiles if it has to be."""
+        network = self.config.network
+        if torch.is_grad_enabled() or self.tile_memory is None:
+            return torch.as_tensor(self.network(x))
+        # All levels are alive at once; the finest one also holds a unit's intermediate features
+        # and what a resampling layer rearranges.
+        floats = sum(
+            (width + 4 * network.growth[level]) / 4**level
+            for level, width in enumerate(network.widths)
+        )
+        floats = floats / network.patch**2 + network.inputs * 2
+        side = tiling.tile_size(
+            4 * floats * len(x), network.alignment, network.radius, self.tile_memory
+        )
+        return tiling.run_tiled(
+            self.network, x, alignment=network.alignment, radius=network.radius, side=side
+        )
+
+    def _interpret(
+        self,
+        output: torch.Tensor,
+        data: torch.Tensor,
+        layout: Layout,
+        prepared: Prepared,
+        guides: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Turn the output of the network into an image on its own scale."""
+        if self.config.head == "direct":
+            return output.expm1()
+        if guides is None:
+            raise ConfigError(f"this model needs images of: {', '.join(self.config.guides)}")
+        candidates = [prepared.normalise(guide) for guide in guides.unbind(1)]
+        if self.config.head == "residual":
+            base = candidates[0]
+        else:
+            candidates.append(prepared.normalise(data[..., layout.slices[PRIMAL]]))
+            logits, output = output[..., : len(candidates)], output[..., len(candidates) :]
+            start = logits.new_zeros(len(candidates))
+            start[0] = _FAVOUR
+            weights = (logits + start).softmax(-1)
+            base = (weights[..., None, :] * torch.stack(candidates, -1)).sum(-1)
+        return (base.clamp_min(0).log1p() + output).expm1()
+
+
+def _converge(
+    image: torch.Tensor, data: torch.Tensor, layout: Layout, consistency: float
+) -> torch.Tensor:
+    """Replace an image by the primal to the extent that the primal is free of noise."""
+    slices = layout.slices
+    primal = data[..., slices[PRIMAL]]
+    stacked = torch.cat([data[..., slices[PRIMAL + VARIANCE_SUFFIX]], primal.square()], dim=-1)
+    blurred = functional.avg_pool2d(
+        stacked.permute(0, 3, 1, 2), _BLUR, 1, _BLUR // 2, count_include_pad=False
+    ).permute(0, 2, 3, 1)
+    variance, square = blurred[..., :1], blurred[..., 1:].mean(-1, keepdim=True)
+    noise = variance / (square + _GATE_EPSILON)
+    share = noise / (noise + consistency**2)
+    return primal + share * (image - primal)
+
+
+# ------------------------------------------------------------------------------- precision
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device computes bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    # Without the instructions torch falls back to code that is many times slower than float32.
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in tests)
+
+
+@contextlib.contextmanager
+def precision(name: str, device: torch.device) -> Iterator[None]:
+    """Run the ``with`` block in a precision.
+
+    Args:
+        name: ``"float32"``, ``"bfloat16"`` (mixed, by torch's autocast), or ``"auto"``: bfloat16
+            where the device has instructions for it.
+        device: Where the tensors are.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
+    if name not in PRECISIONS:
+        raise ConfigError(f"precision is {name!r}; expected one of {', '.join(PRECISIONS)}")
+    mixed = name == "bfloat16" or (name == "auto" and native_bfloat16(device))
+    with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+        yield

@@ -1,0 +1,20 @@
+"""Architectures of the neural methods: tensors in, tensors out; no buffers, no files."""
+
+from __future__ import annotations
+
+from mitsuba_gdpt.denoisers.networks.dense_unet import DenseUNet, DenseUNetConfig
+from mitsuba_gdpt.denoisers.networks.layers import fold_weight_norm
+from mitsuba_gdpt.denoisers.networks.predicted_kernels import (
+    KernelNetwork,
+    KernelNetworkConfig,
+    apply_kernels,
+)
+
+__all__ = [
+    "DenseUNet",
+    "DenseUNetConfig",
+    "KernelNetwork",
+    "KernelNetworkConfig",
+    "apply_kernels",
+    "fold_weight_norm",
+]

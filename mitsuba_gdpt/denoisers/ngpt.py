@@ -1,0 +1,176 @@
+"""NGPT and its family: the table of neural methods, and how they run on one frame.
+
+M. Kettunen, E. Härkönen, J. Lehtinen, *Deep Convolutional Reconstruction for Gradient-Domain
+Rendering*, ACM TOG 38(4), 2019. A method is a row of :data:`PRESETS`: its configuration, made
+into a model by training, and from then on read from its weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX
+from mitsuba_gdpt.denoisers import models, registry, tiling
+from mitsuba_gdpt.denoisers import weights as weight_files
+from mitsuba_gdpt.denoisers.inputs import GUIDE, Feature, InputConfig, require
+from mitsuba_gdpt.denoisers.kpcn import KPCNConfig
+from mitsuba_gdpt.denoisers.models import DenseModelConfig
+
+_PRIMAL = Feature(PRIMAL, "log1p")
+_GRADIENTS = (Feature("dx", "signed-log1p"), Feature("dy", "signed-log1p"))
+_AUXILIARY = (Feature("albedo"), Feature("normal"), Feature("depth", "max"))
+_VARIANCES = (Feature(PRIMAL + VARIANCE_SUFFIX, "sqrt-log1p"),)
+_GRADIENT_VARIANCES = tuple(Feature(name + VARIANCE_SUFFIX, "sqrt-log1p") for name in ("dx", "dy"))
+
+#: Sizes of the small networks: half the resolution inside, about 0.15 MFLOP per pixel.
+_SMALL: dict[str, Any] = {
+    "growth": (32, 32, 32, 32),
+    "units": (2, 2, 2, 2),
+    "down": (64, 64, 64),
+    "up": (32, 48, 64),
+    "patch": 2,
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A neural method before it is trained.
+
+    Attributes:
+        config: Configuration of the model.
+        loss: Name of the loss that it is trained with by default; see mitsuba_gdpt.training.
+        doc: One line.
+    """
+
+    config: Any
+    loss: str
+    doc: str
+
+
+def _presets() -> dict[str, Preset]:
+    table = {}
+    for size, sizes, doc in (
+        ("ngpt", {}, "dense U-Net of Kettunen et al. 2019"),
+        ("ngpt-small", _SMALL, "small dense U-Net, sized for a CPU"),
+    ):
+        for loss, loss_name, loss_doc in (("", "ngpt", ""), ("-l1", "ngpt-l1", ", L1 loss")):
+            for twin in ("", "-nograd"):
+                gradients: tuple[Feature, ...] = () if twin else _GRADIENTS
+                inputs = InputConfig((_PRIMAL, *gradients, *_AUXILIARY))
+                text = doc + loss_doc + ("" if gradients else ", without gradients")
+                table[size + loss + twin] = Preset(
+                    DenseModelConfig.make(inputs, **sizes), loss_name, text
+                )
+    for guides in (("oidn",), ("poisson-l1",), ("oidn", "poisson-l1")):
+        name = "ngpt-" + "-".join(guide.partition("-")[0] for guide in guides)
+        twins: dict[str, tuple[Feature, ...]] = {"": (*_GRADIENTS, *_GRADIENT_VARIANCES)}
+        if guides == ("oidn",):  # the others see gradients through their guide
+            twins["-nograd"] = ()
+        for twin, seen in twins.items():
+            images = tuple(Feature(GUIDE + guide, "log1p") for guide in guides)
+            features = (_PRIMAL, *_VARIANCES, *seen, *_AUXILIARY, *images)
+            config = DenseModelConfig.make(
+                InputConfig(features, demodulate=True, exposure=True),
+                head="blend",
+                guides=guides,
+                consistency=0.005,
+                **_SMALL,
+            )
+            text = f"correction of {' and '.join(guides)} by a small dense U-Net"
+            table[name + twin] = Preset(
+                config, "noise2noise", text + ("" if seen else ", without gradients")
+            )
+    table["kpcn"] = Preset(KPCNConfig(), "ngpt-l1", "predicted filters, Bako et al. 2017")
+    table["kpcn-small"] = Preset(
+        KPCNConfig(layers=5, width=32, filter=5, kernel=13), "ngpt-l1", "KPCN, sized for a CPU"
+    )
+    return table
+
+
+#: Method name to its configuration before training.
+PRESETS: dict[str, Preset] = _presets()
+
+
+def reconstruct(
+    model: models.Model,
+    buffers: FrameBuffers,
+    *,
+    precision: str = "auto",
+    memory: float = tiling.DEFAULT_MEMORY,
+) -> torch.Tensor:
+    """Apply a model to one frame, running the methods whose images it needs first.
+
+    Args:
+        model: On the buffers' device.
+        buffers: The frame.
+        precision: See :func:`mitsuba_gdpt.denoisers.models.precision`.
+        memory: Bytes of activations; larger frames are worked on in tiles, with the same result.
+
+    Returns:
+        (H, W, 3) float32 radiance.
+
+    Raises:
+        LayoutError: A buffer that the model needs is missing.
+        NonFiniteError: It contains NaN or infinity.
+    """
+    require(model.needs, buffers.layout)
+    buffers.validate(model.needs)
+    guides = guide_images(model.guides, buffers)
+    model.tile_memory = memory
+    with torch.no_grad(), models.precision(precision, buffers.device):
+        image = model(buffers.data[None], buffers.layout, guides[None])
+    return image[0].float().contiguous()
+
+
+def guide_images(names: tuple[str, ...], buffers: FrameBuffers) -> torch.Tensor:
+    """Run other methods on the same buffers.
+
+    Returns:
+        (G, H, W, 3) radiance, one image per name.
+    """
+    if not names:
+        return buffers.data.new_empty(0, buffers.height, buffers.width, 3)
+    with torch.no_grad():
+        return torch.stack([registry.find(name)(buffers, {}) for name in names])
+
+
+def _method(name: str) -> Callable[..., torch.Tensor]:
+    def method(
+        buffers: FrameBuffers,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+        precision: str = "auto",
+        memory: float = tiling.DEFAULT_MEMORY,
+    ) -> torch.Tensor:
+        """Reconstruct an image with a network; see :func:`reconstruct`.
+
+        Args:
+            buffers: Needs the buffers that the weights were trained with.
+            weights: File of weights; by default those that ship under the method's name.
+            precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+            memory: Bytes of activations.
+        """
+        model = weight_files.cached_model(weights or name, buffers.device)
+        return reconstruct(model, buffers, precision=precision, memory=memory)
+
+    return method
+
+
+def _register() -> None:
+    for name, preset in PRESETS.items():
+        registry.register(
+            name,
+            needs=preset.config.needs,
+            doc=preset.doc,
+            check=weight_files.check_shipped(name),
+            check_unless="weights",
+        )(_method(name))
+
+
+_register()

@@ -1,0 +1,82 @@
+"""Inference on frames that do not fit into memory at once: overlapping tiles, the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from mitsuba_gdpt.errors import ConfigError
+
+#: Bytes of activations that inference may use unless told otherwise.
+DEFAULT_MEMORY = 2 << 30
+
+
+def tile_size(bytes_per_pixel: float, alignment: int, radius: int, memory: float) -> int:
+    """Return the largest side of a square tile, overlap included, that stays within a budget.
+
+    Raises:
+        ConfigError: Not even the overlap fits.
+    """
+    side = int((memory / bytes_per_pixel) ** 0.5) // alignment * alignment
+    if side <= 2 * overlap(alignment, radius):
+        least = (2 * overlap(alignment, radius) + alignment) ** 2 * bytes_per_pixel
+        raise ConfigError(
+            f"a memory budget of {memory / 2**20:.0f} MiB is too small for this network; it needs "
+            f"{least / 2**20:.0f} MiB or more"
+        )
+    return side
+
+
+def overlap(alignment: int, radius: int) -> int:
+    """Return how far a tile has to reach beyond the pixels that are kept of it."""
+    return -(-radius // alignment) * alignment
+
+
+def run_tiled(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    *,
+    alignment: int,
+    radius: int,
+    side: int,
+) -> torch.Tensor:
+    """Apply a local function tile by tile.
+
+    The result equals ``function(x)`` up to rounding: each tile reaches ``radius`` pixels beyond
+    what is kept of it, and starts at a multiple of ``alignment``.
+
+    Args:
+        function: (N, H, W, C) to (N, H, W, c), where H and W are multiples of ``alignment``.
+        x: (N, H, W, C), such a size.
+        alignment: Phase of the function: the factor of its pooling.
+        radius: How far an input pixel can influence the output.
+        side: Most rows and columns of a tile, overlap included; a multiple of ``alignment``.
+    """
+    n, height, width, _ = x.shape
+    reach = overlap(alignment, radius)
+    result: torch.Tensor | None = None
+    for top, bottom, kept_rows in _spans(height, side, reach):
+        for left, right, kept_columns in _spans(width, side, reach):
+            tile = function(x[:, top:bottom, left:right].contiguous())
+            if result is None:
+                result = tile.new_empty(n, height, width, tile.shape[-1])
+            first, last = kept_rows
+            start, stop = kept_columns
+            result[:, first:last, start:stop] = tile[
+                :, first - top : last - top, start - left : stop - left
+            ]
+    assert result is not None
+    return result
+
+
+def _spans(length: int, side: int, reach: int) -> list[tuple[int, int, tuple[int, int]]]:
+    """Cut an axis into tiles: (first, last, (first kept, last kept)), ends exclusive."""
+    if length <= side:
+        return [(0, length, (0, length))]
+    step = side - 2 * reach
+    spans = []
+    for kept in range(0, length, step):
+        end = min(kept + step, length)
+        spans.append((max(kept - reach, 0), min(end + reach, length), (kept, end)))
+    return spans

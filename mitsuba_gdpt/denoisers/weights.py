@@ -1,0 +1,332 @@
+"""Weights of networks: safetensors files that say what they are, loaded strictly.
+
+A file is named ``NAME-TAG-HASH.safetensors``, where HASH is the first 8 digits of the SHA-256 of
+its contents, and describes itself in its metadata; see docs/models/README.md. Nothing is ever
+unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from mitsuba_gdpt.denoisers.kpcn import KPCN, KPCNConfig
+from mitsuba_gdpt.denoisers.models import DenseModel, DenseModelConfig, Model
+from mitsuba_gdpt.errors import ConfigError, GDPTError, WeightsError
+from mitsuba_gdpt.files import replace_file
+
+#: Version of the metadata; files of another version are refused.
+FORMAT_VERSION = "1"
+#: Where shipped weights are.
+FOLDER = Path(__file__).with_name("weights")
+#: Metadata that every file has.
+REQUIRED = ("format_version", "name", "tag", "arch", "config", "recipe", "commit", "licence")
+
+_SUFFIX = ".safetensors"
+_FILE_NAME = re.compile(r"(?P<name>.+)-(?P<tag>[A-Za-z0-9_.]+)-(?P<hash>[0-9a-f]{8})\.safetensors")
+
+#: Architectures: configuration class, and the model made from it.
+ARCHITECTURES: dict[str, tuple[type[Any], Callable[[Any], Model]]] = {
+    "dense-unet": (DenseModelConfig, DenseModel),
+    "kpcn": (KPCNConfig, KPCN),
+}
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What a file says about itself.
+
+    Attributes:
+        path: The file.
+        name: Method that it is for (``ngpt-small``).
+        tag: Version of these weights (``v1``).
+        arch: A key of :data:`ARCHITECTURES`.
+        config: Configuration of that architecture: features, transfer functions, sizes.
+        metadata: Everything else: ``recipe``, ``commit``, ``licence``, ``trained_on``, ...
+    """
+
+    path: Path
+    name: str
+    tag: str
+    arch: str
+    config: Any
+    metadata: Mapping[str, str]
+
+
+def make_model(config: Any) -> Model:
+    """Build an untrained model from its configuration.
+
+    Raises:
+        ConfigError: It is no configuration of a known architecture.
+    """
+    return ARCHITECTURES[architecture_of(config)][1](config)
+
+
+def architecture_of(config: Any) -> str:
+    """Return the name of the architecture that a configuration belongs to."""
+    for name, (kind, _) in ARCHITECTURES.items():
+        if isinstance(config, kind):
+            return name
+    raise ConfigError(f"got a {type(config).__name__}; expected a configuration of a model")
+
+
+def save_weights(
+    model: Model,
+    folder: str | os.PathLike[str],
+    *,
+    name: str,
+    tag: str,
+    recipe: str,
+    commit: str,
+    licence: str,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the weights of a model, atomically, under a name that contains their hash.
+
+    Args:
+        model: A model with a ``config`` attribute.
+        folder: Where to put the file.
+        name: Method that the weights are for.
+        tag: Version of the weights; letters, digits, dots and underscores.
+        recipe: How they were trained, for people or as JSON.
+        commit: Version of the source code that trained them.
+        licence: SPDX identifier.
+        metadata: Further entries, for example ``trained_on``.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ConfigError: ``name`` or ``tag`` cannot be part of a file name.
+        WeightsError: A parameter is not finite.
+        FormatError: The file cannot be written.
+    """
+    config: Any = model.config
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    if bad := [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]:
+        raise WeightsError(f"cannot save weights that are not finite: {', '.join(bad)}")
+    description = {
+        **(metadata or {}),
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "tag": tag,
+        "arch": architecture_of(config),
+        "config": json.dumps(dataclasses.asdict(config), sort_keys=True),
+        "recipe": recipe,
+        "commit": commit,
+        "licence": licence,
+    }
+    contents = _canonical(save(tensors, description))
+    path = Path(folder) / f"{name}-{tag}-{_hash(contents)}{_SUFFIX}"
+    if not _FILE_NAME.fullmatch(path.name):
+        raise ConfigError(f"name {name!r} and tag {tag!r} do not make a valid file name")
+    replace_file(path, lambda temporary: temporary.write_bytes(contents))
+    return path
+
+
+def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return the file of the weights that ship under a name, or the path itself.
+
+    Raises:
+        WeightsError: There is no such file, or several.
+    """
+    text = os.fspath(name_or_path)
+    if text.endswith(_SUFFIX) or os.sep in text:
+        if not Path(text).is_file():
+            raise WeightsError(f"{text}: no such file; expected weights (NAME-TAG-HASH{_SUFFIX})")
+        return Path(text)
+    matches = [
+        path
+        for path in sorted(FOLDER.glob("*" + _SUFFIX))
+        if (match := _FILE_NAME.fullmatch(path.name)) and match["name"] == text
+    ]
+    if not matches:
+        raise WeightsError(
+            f"no weights ship for {text!r}; pass weights=FILE, or make them with "
+            f"'mitsuba-gdpt train {text} DATA...'"
+        )
+    if len(matches) > 1:
+        raise WeightsError(
+            f"{len(matches)} files in {FOLDER} are for {text!r}: "
+            f"{', '.join(path.name for path in matches)}; keep one, or pass a path"
+        )
+    return matches[0]
+
+
+def load_weights(name_or_path: str | os.PathLike[str]) -> Model:
+    """Load a model with its weights, ready for inference.
+
+    Args:
+        name_or_path: Name of a method whose weights ship (``"ngpt-small"``), or a file.
+
+    Returns:
+        The model on the CPU, in evaluation mode.
+
+    Raises:
+        WeightsError: The file is missing, damaged, renamed, of another version, or does not fit
+            its own configuration.
+    """
+    model, info = read_weights(find_weights(name_or_path))
+    del info
+    model.prepare_inference()
+    return model
+
+
+def read_weights(path: str | os.PathLike[str]) -> tuple[Model, WeightsInfo]:
+    """Load a model with its weights as they were trained, and what the file says about them.
+
+    Raises:
+        WeightsError: See :func:`load_weights`.
+    """
+    path = Path(path)
+    try:
+        contents = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot read these weights: {error}") from error
+    info = _parse(path, contents)
+    try:
+        tensors = load(contents)
+        model = make_model(info.config)
+        model.load_state_dict(tensors, strict=True)
+    except (SafetensorError, RuntimeError, GDPTError) as error:
+        raise WeightsError(f"{path}: the tensors do not fit the configuration: {error}") from error
+    return model, info
+
+
+@functools.lru_cache(maxsize=4)
+def _cached(path: Path, modified: int, device: torch.device) -> Model:
+    return load_weights(path).to(device)
+
+
+def cached_model(name_or_path: str | os.PathLike[str], device: torch.device) -> Model:
+    """Load a model as :func:`load_weights`, or return the one loaded before."""
+    path = find_weights(name_or_path)
+    return _cached(path, path.stat().st_mtime_ns, device)
+
+
+def check_shipped(name: str) -> Callable[[], None]:
+    """Make a ``check`` for the registry: weights of this name have to ship."""
+
+    def check() -> None:
+        find_weights(name)
+
+    return check
+
+
+def _hash(contents: bytes) -> str:
+    return hashlib.sha256(contents).hexdigest()[:8]
+
+
+def _split(contents: bytes) -> tuple[Any, bytes]:
+    """Take a safetensors file apart: header (JSON), and the bytes of the tensors."""
+    size = int.from_bytes(contents[:8], "little")
+    return json.loads(contents[8 : 8 + size]), contents[8 + size :]
+
+
+def _canonical(contents: bytes) -> bytes:
+    """Sort the header, whose order is random otherwise: equal weights shall have equal names."""
+    header, tensors = _split(contents)
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8, as the format recommends
+    return len(text).to_bytes(8, "little") + text + tensors
+
+
+def _parse(path: Path, contents: bytes) -> WeightsInfo:
+    """Check a file's name and read its metadata."""
+    match = _FILE_NAME.fullmatch(path.name)
+    if match is None:
+        raise WeightsError(
+            f"{path}: not named as weights are; expected NAME-TAG-HASH{_SUFFIX}, "
+            f"this one's hash is {_hash(contents)}"
+        )
+    if match["hash"] != _hash(contents):
+        raise WeightsError(
+            f"{path}: the contents have the hash {_hash(contents)}, the name says "
+            f"{match['hash']}: the file is damaged or was changed. Get it again"
+        )
+    try:
+        metadata = _split(contents)[0]["__metadata__"]
+        missing = [key for key in REQUIRED if key not in metadata]
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: not a safetensors file with metadata") from error
+    if missing:
+        raise WeightsError(f"{path}: no {', '.join(missing)} in the metadata")
+    if metadata["format_version"] != FORMAT_VERSION:
+        raise WeightsError(
+            f"{path}: format version {metadata['format_version']}; this version of mitsuba_gdpt "
+            f"reads {FORMAT_VERSION}"
+        )
+    if metadata["arch"] not in ARCHITECTURES:
+        raise WeightsError(
+            f"{path}: unknown architecture {metadata['arch']!r}; expected one of "
+            f"{', '.join(ARCHITECTURES)}"
+        )
+    kind, _ = ARCHITECTURES[metadata["arch"]]
+    try:
+        config = decode(kind, json.loads(metadata["config"]), "config")
+    except (GDPTError, ValueError) as error:
+        raise WeightsError(f"{path}: bad configuration: {error}") from error
+    return WeightsInfo(path, metadata["name"], metadata["tag"], metadata["arch"], config, metadata)
+
+
+def decode(kind: Any, value: Any, where: str) -> Any:
+    """Build a dataclass (nested, with tuples and optional values) from JSON or TOML data.
+
+    Args:
+        kind: The expected type.
+        value: The data.
+        where: Name of the value, for messages.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value is of another type.
+    """
+    if kind is Any:
+        return value
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {str(k): decode(arguments[1], item, f"{where}.{k}") for k, item in value.items()}
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        (kind,) = (argument for argument in arguments if argument is not type(None))
+        return decode(kind, value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
+        return value
+    raise ConfigError(f"{where} is {value!r}; expected a value of type {kind}")
+
+
+def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} is {value!r}; expected a table with fields of {kind.__name__}")
+    types_of = typing.get_type_hints(kind)
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(value) - known):
+        raise ConfigError(
+            f"{where} has no entry {', '.join(unknown)}; expected some of "
+            f"{', '.join(sorted(known))}"
+        )
+    given = {key: decode(types_of[key], item, f"{where}.{key}") for key, item in value.items()}
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error

@@ -1,0 +1,64 @@
+"""The draft of a model card: what trained weights are, for the one who publishes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mitsuba_gdpt import provenance
+from mitsuba_gdpt.denoisers.models import Model
+
+if TYPE_CHECKING:
+    from mitsuba_gdpt.training.config import TrainingConfig
+
+
+def model_card(
+    model: Model,
+    config: TrainingConfig,
+    sets: Any,
+    path: Path,
+    results: Mapping[str, Mapping[str, float]],
+    step: int,
+) -> str:
+    """Return the draft in Markdown.
+
+    Args:
+        model: The trained model.
+        config: How it was trained.
+        sets: Training and validation examples.
+        path: File of the weights.
+        results: From :func:`mitsuba_gdpt.training.validation.validate`.
+        step: Steps done.
+    """
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    terms = ", ".join(f"{weight:g} {name}" for name, weight in config.loss_terms.items())
+    origin = provenance.describe()
+    command = f"mitsuba-gdpt denoise in.exr -o out.exr --method {config.method}"
+    images = f"; images of {', '.join(model.guides)}" if model.guides else ""
+    rows = "\n".join(
+        f"| {name} | {values['relmse']:.4g} | {values['smape']:.4g} |"
+        for name, values in results.items()
+    )
+    return f"""# {path.stem}
+
+*Draft, written by the training run. Before publishing: say what it is good and bad at, and measure
+it on test scenes that it was not trained on.*
+
+- **Use:** `{command} --option weights={path.name}`
+- **Size:** {parameters:,} parameters
+- **Reads:** {", ".join(model.needs)}{images}
+- **Data:** {len(sets.training)} examples of {", ".join(Path(data).name for data in config.data)}; \
+targets: {"one image" if sets.training.targets == 1 else "two independent noisy halves"}
+- **Training:** {step} of {config.steps} steps of {config.batch}; loss: {terms}; \
+schedule {config.schedule}, learning rate {config.learning_rate:g}; seed {config.seed}
+- **Commit:** {origin.get("commit", "unknown")}; {origin["libraries"]}; {origin["machine"]}
+- **Licence:** {config.licence}
+
+Validation, {min(config.validation_examples, len(sets.validation))} held-out examples, mean over
+examples:
+
+| image | relMSE | SMAPE |
+|---|---|---|
+{rows}
+"""

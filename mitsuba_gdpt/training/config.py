@@ -1,0 +1,167 @@
+"""Configuration of a training run: defaults, overridden by a TOML file, overridden by flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mitsuba_gdpt.denoisers.models import PRECISIONS, DenseModelConfig
+from mitsuba_gdpt.denoisers.ngpt import PRESETS
+from mitsuba_gdpt.denoisers.weights import decode
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.scenes import toml
+from mitsuba_gdpt.training.augment import Augmentation
+from mitsuba_gdpt.training.losses import LOSSES, check_terms
+
+SCHEDULES = ("ngpt", "one-cycle", "constant")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides the result of a run.
+
+    Attributes:
+        method: A key of ``denoisers.ngpt.PRESETS``.
+        data: Crop sets to train on.
+        output: Folder of the run.
+        validation: Crop sets to validate on; by default crops are held out of ``data``.
+        holdout: Share of ``data`` to hold out where there are no validation sets.
+        scenes: Train only on these scenes of ``data``; all if empty.
+        validation_scenes: Validate only on these scenes of ``validation``, or of ``data`` (they
+            are then not trained on).
+        validation_examples: Most examples to validate on, spread evenly.
+        steps: Number of minibatches.
+        batch: Examples per minibatch.
+        loss: A key of ``training.losses.LOSSES``; by default the preset's.
+        terms: Weights of terms, replacing ``loss``.
+        border: Pixels on each side of a crop that do not count in the loss.
+        learning_rate: Its maximum.
+        beta2: Of Adam.
+        schedule: ``"ngpt"``: the original's, its 600,000 steps scaled to ``steps``;
+            ``"one-cycle"``; ``"constant"``.
+        clip: Largest norm of the gradient; 0 for no limit.
+        average: Decay of the moving average of the weights, which is what is validated and
+            exported.
+        seed: Decides initial weights, order of examples, augmentation.
+        precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``; see ``denoisers.models.precision``.
+        threads: Of torch; its own choice if 0.
+        workers: Processes that load data; 0: load between steps.
+        checkpoint_every: Steps.
+        validate_every: Steps.
+        report_every: Steps.
+        augmentation: See :class:`~mitsuba_gdpt.training.augment.Augmentation`.
+        network: Replaces sizes of the preset's network (``growth``, ``units``, ...).
+        tag: Version of the exported weights, part of their file name.
+        licence: Of the exported weights.
+    """
+
+    method: str
+    data: tuple[str, ...]
+    output: str
+    validation: tuple[str, ...] = ()
+    holdout: float = 0.05
+    scenes: tuple[str, ...] = ()
+    validation_scenes: tuple[str, ...] = ()
+    validation_examples: int = 64
+    steps: int = 20_000
+    batch: int = 8
+    loss: str = ""
+    terms: dict[str, float] = field(default_factory=dict)
+    border: int = 7
+    learning_rate: float = 5e-4
+    beta2: float = 0.99
+    schedule: str = "ngpt"
+    clip: float = 1.0
+    average: float = 0.999
+    seed: int = 0
+    precision: str = "auto"
+    threads: int = 0
+    workers: int = 0
+    checkpoint_every: int = 200
+    validate_every: int = 1000
+    report_every: int = 50
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    network: dict[str, Any] = field(default_factory=dict)
+    tag: str = "v1"
+    licence: str = "BSD-3-Clause"
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense.
+
+        Raises:
+            ConfigError: A name is unknown or a number out of range.
+        """
+        for name, value, choice in (
+            ("method", self.method, tuple(PRESETS)),
+            ("schedule", self.schedule, SCHEDULES),
+            ("precision", self.precision, PRECISIONS),
+            ("loss", self.loss, ("", *LOSSES)),
+        ):
+            if value not in choice:
+                known = ", ".join(filter(None, choice))
+                raise ConfigError(f"{name} is {value!r}; expected one of {known}")
+        for name in (
+            "steps", "batch", "checkpoint_every", "validate_every", "report_every",
+            "validation_examples",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        for name in ("border", "clip", "threads", "workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        for name in ("average", "beta2", "holdout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 <= {name} < 1")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate is {self.learning_rate}; expected more than 0")
+        if not self.data:
+            raise ConfigError("got no data; expected at least one crop set")
+        check_terms(self.terms)
+        _ = self.model  # the overridden sizes have to fit together
+
+    @property
+    def loss_terms(self) -> dict[str, float]:
+        """Terms and weights of the loss."""
+        return self.terms or LOSSES[self.loss or PRESETS[self.method].loss]
+
+    @property
+    def model(self) -> Any:
+        """Configuration of the model: the preset with replaced sizes."""
+        preset = PRESETS[self.method].config
+        if not self.network:
+            return preset
+        if isinstance(preset, DenseModelConfig):
+            merged = {**dataclasses.asdict(preset.network), **self.network}
+            network = decode(type(preset.network), merged, "network")
+            return dataclasses.replace(preset, network=network)
+        return decode(type(preset), {**dataclasses.asdict(preset), **self.network}, "network")
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> TrainingConfig:
+    """Build a configuration from a TOML file and overrides.
+
+    Args:
+        path: A TOML file with fields of :class:`TrainingConfig`; tables for the nested ones.
+        overrides: Take precedence over the file. Keys may be dotted (``"terms.l1"``).
+
+    Raises:
+        FormatError: The file is missing or no TOML.
+        ConfigError: A field is unknown, missing, or has a bad value.
+    """
+    values: dict[str, Any] = {} if path is None else toml.read(Path(path))
+    for key, value in (overrides or {}).items():
+        table = values
+        *parents, last = key.split(".")
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"cannot set {key}: {parent} is not a table")
+        table[last] = value
+    config: TrainingConfig = decode(TrainingConfig, values, "configuration")
+    return config

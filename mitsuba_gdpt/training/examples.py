@@ -1,0 +1,222 @@
+"""Examples with the images of other methods (guides), and minibatches as a function of the step.
+
+Guides are costly, so each is computed once and kept beside the crop set, as float16, under a hash
+of the buffers that it was made from: whatever happens to the set, a guide never goes with other
+buffers. Files appear only when they are complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers.ngpt import guide_images
+from mitsuba_gdpt.denoisers.registry import find
+from mitsuba_gdpt.errors import FormatError, LayoutError
+from mitsuba_gdpt.files import replace_file
+
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+class GuideCache:
+    """Images that methods make of buffers, kept on disk.
+
+    Args:
+        folder: Where the files go; made when the first is written. None keeps nothing.
+        methods: Names of the methods.
+    """
+
+    def __init__(self, folder: Path | None, methods: Sequence[str]) -> None:
+        self.folder, self.methods = folder, tuple(methods)
+
+    def images(self, buffers: FrameBuffers) -> torch.Tensor:
+        """Return the images, read or computed, (G, H, W, 3) float32 rounded to float16.
+
+        Values beyond the range of float16 are limited to it.
+
+        Raises:
+            FormatError: A file is damaged or cannot be written.
+            GDPTError: A method cannot run here.
+        """
+        if not self.methods:
+            return guide_images((), buffers)
+        digest = hashlib.blake2b(buffers.data.contiguous().numpy().tobytes(), digest_size=16)
+        digest.update(",".join(buffers.layout.channels).encode())
+        return torch.stack([self._one(m, buffers, digest.hexdigest()) for m in self.methods])
+
+    def _one(self, method: str, buffers: FrameBuffers, key: str) -> torch.Tensor:
+        path = None
+        if self.folder is not None:
+            path = self.folder / method / key[:2] / f"{key}.npy"
+            if path.exists():
+                return self._read(path, (buffers.height, buffers.width, 3))
+        image = guide_images((method,), buffers)[0].cpu().clamp(-_LARGEST, _LARGEST).half()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            array = image.numpy()
+
+            def write(temporary: Path) -> None:
+                with temporary.open("wb") as file:  # given a path, NumPy appends a suffix
+                    np.save(file, array)
+
+            replace_file(path, write)
+        return image.float()
+
+    @staticmethod
+    def _read(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise FormatError(f"{path}: cannot read this guide: {error}; delete it") from error
+        if array.shape != shape:
+            raise FormatError(f"{path}: got shape {array.shape}, expected {shape}; delete it")
+        return torch.from_numpy(array.astype(np.float32))
+
+
+class Examples(Dataset[dict[str, torch.Tensor]]):
+    """Examples of a crop set with guides, cut down to the buffers that a model needs.
+
+    An item has ``buffers`` (H, W, C), ``images`` (T + G, H, W, 3) (targets, then guides) and
+    ``index`` ().
+
+    Attributes:
+        layout: Channels of ``buffers``.
+        targets: T, the number of target images.
+    """
+
+    def __init__(
+        self, base: Any, indices: Sequence[int], needs: Sequence[str], guides: GuideCache
+    ) -> None:
+        """Choose examples.
+
+        Args:
+            base: A :class:`~mitsuba_gdpt.data.CropDataset`, or anything with its items and its
+                ``layout``.
+            indices: Which of its items.
+            needs: Names of the buffers that the model reads.
+            guides: Cache of the guides; its methods are the ones that the model wants.
+
+        Raises:
+            LayoutError: The set lacks a buffer that the model or a guide needs.
+        """
+        self.base, self.indices, self.guides = base, list(indices), guides
+        required = set(needs)
+        for method in guides.methods:
+            required |= set(find(method).needs)
+        if missing := sorted(required - set(base.layout.names)):
+            raise LayoutError(
+                f"the data lack the buffer(s) {', '.join(missing)}; they have: "
+                f"{', '.join(base.layout.names)}. Train another method or render other data"
+            )
+        self.layout = Layout(tuple(b for b in base.layout.buffers if b.name in set(needs)))
+        numbers, slices = range(base.layout.count), base.layout.slices
+        self._channels = [i for name in self.layout.names for i in numbers[slices[name]]]
+        self.targets = int(self.base[self.indices[0]]["targets"].shape[0]) if self.indices else 0
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
+        """Return an example."""
+        item = self.base[self.indices[position]]
+        buffers = item["buffers"]
+        guides = self.guides.images(FrameBuffers(buffers, self.base.layout))
+        return {
+            "buffers": buffers[..., self._channels],
+            "images": torch.cat([item["targets"], guides]),
+            "index": torch.tensor(self.indices[position]),
+        }
+
+
+class StepBatches(Sampler[list[int]]):
+    """Indices of the minibatches of a run, from some step on.
+
+    Each pass over the examples is a new permutation, which follows from seed and pass alone. So
+    a resumed run sees what it would have seen.
+    """
+
+    def __init__(self, count: int, batch: int, steps: int, seed: int, start: int = 0) -> None:
+        """Choose.
+
+        Args:
+            count: Number of examples.
+            batch: Examples per step.
+            steps: Steps of the whole run.
+            seed: Of the run.
+            start: First step to yield.
+        """
+        self.count, self.batch, self.steps = count, batch, steps
+        self.seed, self.start = seed, start
+
+    def __len__(self) -> int:
+        """Steps of the whole run: where a run stands is not the loader's concern."""
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, current = torch.empty(0), -1
+        for step in range(self.start, self.steps):
+            indices = []
+            for sample in range(step * self.batch, (step + 1) * self.batch):
+                epoch, position = divmod(sample, self.count)
+                if epoch != current:
+                    generator = seeded(self.seed, "order", epoch)
+                    order, current = torch.randperm(self.count, generator=generator), epoch
+                indices.append(int(order[position]))
+            yield indices
+
+
+def seeded(seed: int, purpose: str, number: int) -> torch.Generator:
+    """Return a source of random numbers that depends on these three only."""
+    digest = hashlib.blake2b(f"{seed} {purpose} {number}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def split(
+    crops: Sequence[tuple[str, str]], holdout: float, scenes: Sequence[str]
+) -> tuple[list[int], list[int]]:
+    """Divide a data set into training and validation examples.
+
+    A crop is held out or not because of its name, so it stays on its side when a set grows.
+
+    Args:
+        crops: Scene and name of the crop of each example. Examples of one crop share a side.
+        holdout: Share of crops to hold out; ignored if there are ``scenes``.
+        scenes: Hold out these scenes.
+
+    Returns:
+        Indices of the training and of the validation examples.
+    """
+    kept: list[int] = []
+    held: list[int] = []
+    for index, (scene, crop) in enumerate(crops):
+        if scenes:
+            out = scene in scenes
+        else:
+            digest = hashlib.blake2b(f"{scene} {crop}".encode(), digest_size=4).digest()
+            out = int.from_bytes(digest, "little") < holdout * 2**32
+        (held if out else kept).append(index)
+    return kept, held
+
+
+def crop_names(dataset: Any, scenes: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Return scene and name of the crop of each example of a ``CropDataset``.
+
+    Args:
+        dataset: A :class:`~mitsuba_gdpt.data.CropDataset`.
+        scenes: Those that it was restricted to, or none.
+    """
+    names = []
+    for crops in dataset.sets:
+        for position in range(len(crops)):
+            scene, crop = crops.where(position)
+            if not scenes or scene in scenes:
+                names += [(scene, f"{crops.path.name}/{crop}")] * crops.levels
+    return names

@@ -1,0 +1,162 @@
+r"""Losses between predicted and target radiance, and which of them noise in the target biases.
+
+A loss is a weighted sum of terms. *p* is the prediction, *y* the target, linear RGB, (N, H, W, 3);
+:math:`R(x) = x / (1 + \mathrm{mean}_{RGB} |x|)` is the tone curve of NGPT.
+
+| term | formula | unbiased under noise in y |
+|---|---|---|
+| ``l1-tonemapped`` | mean abs(R(p) - R(y)) | no |
+| ``gradient-l1-tonemapped`` | the same of forward differences of p and y, x plus y | no |
+| ``elpips`` | E-LPIPS (SqueezeNet) of sRGB(R(.)) | no |
+| ``smape`` | mean abs(p - y) / (abs(p) + abs(y) + 0.01) | no |
+| ``l1`` | mean abs(p - y) | no |
+| ``relative-l2`` | mean (p - y)^2 / (mean_RGB(q)^2 + 0.01), q = p held constant | yes |
+| ``gradient-relative-l2`` | the same numerator of forward differences | yes |
+
+The last two follow Lehtinen et al., *Noise2Noise*, ICML 2018, section 3.3: the gradient with
+respect to p is proportional to (p - y), so noise of mean zero in y averages out, and the minimum is
+at the expectation of y. Every term that treats y non-linearly (a tone curve, an absolute value, y
+in the denominator) has its minimum elsewhere: L1 at the median, which lies below the mean of
+path-traced radiance. With those, use converged targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.metrics import ELPIPS, Ensemble, reinhard, srgb
+
+SMAPE_EPSILON = 1e-2
+RELATIVE_EPSILON = 1e-2
+
+#: Terms and weights of the named losses. ngpt: configurations 100 and 101 of the original;
+#: ngpt-l1: 102 and 103.
+LOSSES: dict[str, dict[str, float]] = {
+    "ngpt": {"elpips": 1.0, "l1-tonemapped": 0.01, "gradient-l1-tonemapped": 0.01},
+    "ngpt-l1": {"l1-tonemapped": 1.0, "gradient-l1-tonemapped": 0.01},
+    "smape": {"smape": 1.0},
+    "noise2noise": {"relative-l2": 1.0, "gradient-relative-l2": 0.2},
+}
+
+
+def differences(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return forward differences in x and y, (N, H, W-1, 3) and (N, H-1, W, 3).
+
+    There is no difference across the border, so the last column and row do not count (in the
+    original they compare a zero with a real difference).
+    """
+    return image[:, :, 1:] - image[:, :, :-1], image[:, 1:] - image[:, :-1]
+
+
+def l1(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error."""
+    return (p - y).abs().mean()
+
+
+def l1_tonemapped(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error behind the tone curve of NGPT."""
+    return l1(reinhard(p), reinhard(y))
+
+
+def gradient_l1_tonemapped(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error of forward differences, each behind the tone curve; sum of x and y."""
+    pairs = zip(differences(p), differences(y), strict=True)
+    return torch.stack([l1_tonemapped(a, b) for a, b in pairs]).sum()
+
+
+def smape(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Symmetric mean absolute percentage error."""
+    return ((p - y).abs() / (p.abs() + y.abs() + SMAPE_EPSILON)).mean()
+
+
+def relative_l2(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Squared error relative to the prediction, unbiased under noise in y."""
+    return ((p - y).square() / _brightness(p)).mean()
+
+
+def gradient_relative_l2(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Squared error of forward differences relative to the prediction; sum of x and y."""
+    dx, dy = differences(p - y)
+    brightness = _brightness(p)
+    return (dx.square() / brightness[:, :, 1:]).mean() + (dy.square() / brightness[:, 1:]).mean()
+
+
+def _brightness(p: torch.Tensor) -> torch.Tensor:
+    return p.detach().mean(-1, keepdim=True).square() + RELATIVE_EPSILON
+
+
+TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "l1": l1,
+    "l1-tonemapped": l1_tonemapped,
+    "gradient-l1-tonemapped": gradient_l1_tonemapped,
+    "smape": smape,
+    "relative-l2": relative_l2,
+    "gradient-relative-l2": gradient_relative_l2,
+}
+_ELPIPS = "elpips"
+#: All terms that a loss can have.
+NAMES = (*TERMS, _ELPIPS)
+#: Terms whose minimum noise in the target does not move.
+UNBIASED = frozenset({"relative-l2", "gradient-relative-l2"})
+
+
+def check_terms(weights: Mapping[str, float]) -> None:
+    """Check the names of the terms of a loss.
+
+    Raises:
+        ConfigError: One is unknown.
+    """
+    if unknown := [name for name in weights if name not in NAMES]:
+        raise ConfigError(f"unknown loss {', '.join(unknown)}; known: {', '.join(NAMES)}")
+
+
+class Loss(nn.Module):
+    """A weighted sum of terms.
+
+    Args:
+        weights: Term to weight; see the module.
+
+    Raises:
+        ConfigError: A term is unknown or there is none.
+        WeightsError: E-LPIPS is wanted and its backbone is not there.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        check_terms(weights)
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        if not self.weights:
+            raise ConfigError("got a loss without terms; expected at least one weight above 0")
+        self.elpips: ELPIPS | None = None
+        if _ELPIPS in self.weights:
+            self.elpips = ELPIPS(draws=3, ensemble=Ensemble(scale_levels=2, mode="fast"))
+
+    def forward(
+        self, p: torch.Tensor, targets: torch.Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Evaluate all terms.
+
+        Args:
+            p: (N, H, W, 3) prediction.
+            targets: (N, T, H, W, 3): one target, or independent noisy ones, whose mean is used. A
+                squared loss has the same gradient for the mean as for each on its own, on average.
+            generator: Source of the random draws of E-LPIPS.
+
+        Returns:
+            The value of each term, and their weighted sum under ``loss``.
+        """
+        y = targets.mean(1)
+        values = {}
+        for name in self.weights:
+            if name == _ELPIPS:
+                assert self.elpips is not None
+                shown = [srgb(reinhard(image).clamp(min=0)) for image in (p, y)]
+                values[name] = self.elpips(shown[0], shown[1], generator=generator).mean()
+            else:
+                values[name] = TERMS[name](p, y)
+        total = torch.stack([weight * values[name] for name, weight in self.weights.items()])
+        return {**values, "loss": total.sum()}

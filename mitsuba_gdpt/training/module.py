@@ -1,0 +1,140 @@
+"""The Lightning module: one training step, the schedule, the moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers import models
+from mitsuba_gdpt.denoisers.inputs import MARGIN
+from mitsuba_gdpt.denoisers.models import Model
+from mitsuba_gdpt.errors import NonFiniteError
+from mitsuba_gdpt.training.augment import Example, augment
+from mitsuba_gdpt.training.config import TrainingConfig
+from mitsuba_gdpt.training.examples import seeded
+from mitsuba_gdpt.training.framework import pl
+from mitsuba_gdpt.training.losses import Loss
+
+_ORIGINAL_STEPS = 600_000
+_BETA1, _ADAM_EPSILON = 0.9, 1e-8
+
+
+class Training(pl.LightningModule):
+    """A model in training.
+
+    All randomness of a step follows from the seed and the number of the step.
+
+    Attributes:
+        model: What is trained.
+        averaged: Moving average of its weights; what is validated and exported.
+        layout: Channels of the buffers in a minibatch.
+        targets: Number of target images in front of the guides.
+        terms: Values of the loss terms in the last step.
+    """
+
+    def __init__(self, model: Model, config: TrainingConfig, layout: Layout, targets: int) -> None:
+        super().__init__()
+        self.model = model
+        self.averaged = copy.deepcopy(model).requires_grad_(False)
+        self.loss = Loss(config.loss_terms)
+        self.settings, self.layout, self.targets = config, layout, targets
+        self.terms: dict[str, torch.Tensor] = {}
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_index: int) -> torch.Tensor:
+        """Return the loss of one minibatch."""
+        config = self.settings
+        generator = seeded(config.seed, "step", self.global_step)
+        examples = [
+            augment(Example(buffers, self.layout, images), config.augmentation, generator)
+            for buffers, images in zip(batch["buffers"], batch["images"], strict=True)
+        ]
+        x, y = torch.randint(1 - MARGIN, MARGIN, (2,), generator=generator).tolist()
+        depth = torch.empty(len(examples)).uniform_(0.1, 1.1, generator=generator)
+        buffers = torch.stack([example.buffers for example in examples])
+        images = torch.stack([example.images for example in examples])
+        with models.precision(config.precision, buffers.device):
+            predicted = self.model(
+                buffers,
+                self.layout,
+                images[:, self.targets :],
+                shift=(x, y) if config.augmentation.shift else (0, 0),
+                depth_scale=depth.to(buffers) if config.augmentation.depth else None,
+            )
+        predicted = inner(predicted.float(), config.border)
+        targets = inner(images[:, : self.targets], config.border)
+        self.terms = {
+            name: value if name == "loss" else value.detach()
+            for name, value in self.loss(predicted, targets, generator).items()
+        }
+        loss = self.terms["loss"]
+        if not bool(torch.isfinite(loss.detach())):
+            raise NonFiniteError(
+                f"the loss is {float(loss.detach())} in step {self.global_step}, with the examples "
+                f"{batch['index'].tolist()}; look at them, or lower the learning rate"
+            )
+        return loss
+
+    def update_average(self) -> None:
+        """Update the moving average after a step; it starts with the weights themselves.
+
+        Not a hook: Lightning runs those of callbacks first, and the one that writes checkpoints
+        needs the average to be up to date.
+        """
+        step = self.global_step
+        decay = min(self.settings.average, step / (step + 10))
+        with torch.no_grad():
+            for average, current in zip(
+                self.averaged.parameters(), self.model.parameters(), strict=True
+            ):
+                average.lerp_(current, 1 - decay)
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam and the schedule."""
+        config = self.settings
+        optimizer = torch.optim.Adam(
+            self.model.parameters(),
+            lr=config.learning_rate,
+            betas=(_BETA1, config.beta2),
+            eps=_ADAM_EPSILON,
+        )
+        schedule: Any
+        if config.schedule == "one-cycle":
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer,
+                config.learning_rate,
+                config.steps + 1,
+                pct_start=0.15,
+                cycle_momentum=False,
+            )
+        else:
+            schedule = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: learning_rate_factor(config.schedule, step, config.steps)
+            )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def inner(images: torch.Tensor, border: int) -> torch.Tensor:
+    """Cut pixels off each side of (..., H, W, 3), where there are enough."""
+    height, width = images.shape[-3:-1]
+    if min(height, width) <= 2 * border:
+        return images
+    return images[..., border : height - border, border : width - border, :]
+
+
+def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
+    """Return the factor on the learning rate.
+
+    ``"ngpt"`` is the original's: exponential growth from 1e-4 to 1 over 10,000 of its 600,000
+    steps, constant up to 50,000, then halved every 70,000; all scaled to ``steps``.
+    """
+    if schedule == "constant":
+        return 1.0
+    original = step * _ORIGINAL_STEPS / steps
+    rise = float(1e4 ** min(1.0, (1 + original) / 10_000))
+    return 1e-4 * rise * float(0.5 ** (max(original - 50_000, 0) / 70_000))

@@ -1,0 +1,339 @@
+"""A training run: its folder, the loop, checkpoints, validation, export.
+
+The folder holds ``run.json`` (resolved configuration and origin), ``last.ckpt``, TensorBoard
+events, a picture and figures of each validation (``validation/``), and the averaged weights as of
+the last one with a draft of their model card.
+
+A run can be killed at any moment. Resumed from its last checkpoint on the same machine, it ends
+with exactly the weights that it would have had: everything random in a step follows from the seed
+and the number of the step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from mitsuba_gdpt import progress, provenance
+from mitsuba_gdpt.denoisers.weights import make_model, save_weights
+from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.files import replace_file, replace_text
+from mitsuba_gdpt.training import card, validation
+from mitsuba_gdpt.training.config import TrainingConfig
+from mitsuba_gdpt.training.examples import (
+    Examples,
+    GuideCache,
+    StepBatches,
+    crop_names,
+    split,
+)
+from mitsuba_gdpt.training.framework import TensorBoardLogger, TorchCheckpointIO, pl
+from mitsuba_gdpt.training.losses import UNBIASED
+from mitsuba_gdpt.training.module import Training
+
+CHECKPOINT = "last.ckpt"
+RUN_FILE = "run.json"
+
+#: Fields that may differ when a run is resumed: they do not change the result.
+_FREE = ("output", "threads", "workers", "checkpoint_every", "validate_every", "report_every")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sets:
+    """Training and validation examples."""
+
+    training: Examples
+    validation: Examples
+
+
+def train(
+    config: TrainingConfig,
+    *,
+    resume: bool = False,
+    sets: Sets | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Train a model and export its weights.
+
+    Args:
+        config: What to do.
+        resume: Go on from the last checkpoint in ``config.output``, if there is one.
+        sets: Examples to use instead of the crop sets that ``config`` names.
+        report: Gets a line of text now and then: throughput, losses, validation.
+
+    Returns:
+        The file of the weights.
+
+    Raises:
+        ConfigError: The folder holds a run already, or one of another configuration.
+        GDPTError: Data, guides or backbones of losses are missing or damaged.
+        NonFiniteError: The loss became NaN or infinite.
+    """
+    folder = Path(config.output)
+    checkpoint = _open_run(folder, config, resume)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    sets = sets or open_sets(config)
+    report(
+        f"{config.method}: {len(sets.training)} examples to train on, "
+        f"{len(sets.validation)} to validate on"
+    )
+    if sets.training.targets > 1 and (biased := sorted(set(config.loss_terms) - UNBIASED)):
+        warnings.warn(
+            f"the targets are noisy halves, which bias the loss term(s) {', '.join(biased)}; "
+            f"see mitsuba_gdpt.training.losses",
+            stacklevel=2,
+        )
+    torch.manual_seed(config.seed)  # initial weights
+    module = Training(make_model(config.model), config, sets.training.layout, sets.training.targets)
+    if checkpoint is None:
+        _write_run_file(folder, config, sets)
+    trainer = _make_trainer(config, folder, [_Monitor(config, sets, folder, report)])
+    start = 0 if checkpoint is None else _step_of(checkpoint)
+    batches = StepBatches(len(sets.training), config.batch, config.steps, config.seed, start=start)
+    loader = DataLoader(
+        sets.training,
+        batch_sampler=batches,
+        num_workers=config.workers,
+        persistent_workers=config.workers > 0,
+    )
+    if checkpoint is None or start < config.steps:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+    else:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        module.load_state_dict(state["state_dict"])
+    return export(module, config, sets, folder, config.steps, report)
+
+
+def prepare_guides(sets: Sets) -> None:
+    """Compute and store the images of other methods for all examples; can be interrupted."""
+    for examples, name in ((sets.training, "training"), (sets.validation, "validation")):
+        with progress.task(f"guides for {name}", total=len(examples)) as task:
+            for position in range(len(examples)):
+                examples[position]
+                task.advance()
+
+
+def open_sets(config: TrainingConfig) -> Sets:
+    """Open the crop sets of a configuration.
+
+    Raises:
+        ConfigError: Sets do not fit together, or nothing is left to train or validate on.
+        FormatError: A path is no crop set.
+    """
+    from mitsuba_gdpt.data import CropDataset
+
+    model = make_model(config.model)
+
+    def examples(dataset: Any, indices: list[int]) -> Examples:
+        folder = Path(dataset.sets[0].path)
+        cache = GuideCache(folder.with_name(folder.name + ".guides"), model.guides)
+        return Examples(dataset, indices, model.needs, cache)
+
+    scenes = (*config.scenes, *(() if config.validation else config.validation_scenes))
+    chosen = scenes if config.scenes else ()
+    dataset = CropDataset(list(config.data), scenes=chosen or None)
+    if config.validation:
+        kept = list(range(len(dataset)))
+        other_scenes = config.validation_scenes
+        other = CropDataset(list(config.validation), scenes=other_scenes or None)
+        held_out = examples(other, list(range(len(other))))
+    else:
+        kept, held = split(crop_names(dataset, chosen), config.holdout, config.validation_scenes)
+        held_out = examples(dataset, held)
+    if not kept or not len(held_out):
+        raise ConfigError(
+            f"{len(kept)} examples are left to train on and {len(held_out)} to validate on; "
+            f"expected some of each. Render more crops, or change 'holdout' or the scenes"
+        )
+    return Sets(examples(dataset, kept), held_out)
+
+
+def export(
+    module: Training,
+    config: TrainingConfig,
+    sets: Sets,
+    folder: Path,
+    step: int,
+    report: Callable[[str], None],
+) -> Path:
+    """Validate the averaged weights, write them and a draft of their card; return the file."""
+    (folder / "validation").mkdir(parents=True, exist_ok=True)
+    module.averaged.eval()
+    results = validation.validate(
+        module.averaged,
+        sets.validation,
+        most=config.validation_examples,
+        precision=config.precision,
+        batch=config.batch,
+        sheet=folder / "validation" / f"step-{step:07d}.png",
+    )
+    figures = folder / "validation" / f"step-{step:07d}.json"
+    replace_text(figures, json.dumps(results, indent=2) + "\n")
+    report(f"step {step}: {validation.summary(results)}")
+    origin = provenance.describe()
+    recipe = dataclasses.asdict(config) | {"terms": config.loss_terms, "trained_steps": step}
+    path = save_weights(
+        module.averaged,
+        folder,
+        name=config.method,
+        tag=config.tag,
+        recipe=json.dumps(recipe, sort_keys=True),
+        commit=origin.get("commit", "unknown"),
+        licence=config.licence,
+        metadata={
+            "trained_on": ", ".join(Path(data).name for data in config.data),
+            "examples": str(len(sets.training)),
+            "validation": json.dumps(results, sort_keys=True),
+            "libraries": origin["libraries"],
+        },
+    )
+    for old in folder.glob(f"{config.method}-{config.tag}-*.safetensors"):
+        if old != path:
+            old.unlink()
+    replace_text(
+        folder / "model-card.md",
+        card.model_card(module.averaged, config, sets, path, results, step),
+    )
+    return path
+
+
+# ------------------------------------------------------------------------------- run folder
+
+
+def _open_run(folder: Path, config: TrainingConfig, resume: bool) -> Path | None:
+    """Make or check the folder of a run; return the checkpoint to go on from, if any."""
+    run_file, checkpoint = folder / RUN_FILE, folder / CHECKPOINT
+    if not run_file.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty and holds no run; choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        return None
+    if not resume:
+        raise ConfigError(f"{folder} holds a run already; resume it, or choose another folder")
+    try:
+        stored = json.loads(run_file.read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError) as error:
+        raise FormatError(f"{run_file}: cannot read the configuration of the run") from error
+    now = json.loads(json.dumps(dataclasses.asdict(config)))
+    keys = sorted({*stored, *now} - {*_FREE})
+    if changed := [key for key in keys if stored.get(key) != now.get(key)]:
+        differences = ", ".join(f"{k}: {stored.get(k)!r} -> {now.get(k)!r}" for k in changed)
+        raise ConfigError(
+            f"{folder} was started with another configuration ({differences}); resume it with the "
+            f"same one, or choose another folder"
+        )
+    return checkpoint if checkpoint.exists() else None
+
+
+def _write_run_file(folder: Path, config: TrainingConfig, sets: Sets) -> None:
+    description = {
+        "config": dataclasses.asdict(config),
+        "loss": config.loss_terms,
+        "model": dataclasses.asdict(config.model),
+        "origin": provenance.describe(),
+        "examples": {"training": len(sets.training), "validation": len(sets.validation)},
+    }
+    replace_text(folder / RUN_FILE, json.dumps(description, indent=2) + "\n")
+
+
+def _step_of(checkpoint: Path) -> int:
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise FormatError(f"{checkpoint}: cannot read this checkpoint: {error}") from error
+
+
+# -------------------------------------------------------------------------------- Lightning
+
+
+class _AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are complete or not there."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        replace_file(path, lambda temporary: torch.save(checkpoint, temporary))
+
+
+class _Monitor(pl.Callback):
+    """Reports, checkpoints and validation, each after a fixed number of steps."""
+
+    def __init__(
+        self, config: TrainingConfig, sets: Sets, folder: Path, report: Callable[[str], None]
+    ) -> None:
+        self.config, self.sets, self.folder, self.report = config, sets, folder, report
+        self.losses: list[float] = []
+        self.started = time.perf_counter()
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int
+    ) -> None:
+        step, config = trainer.global_step, self.config
+        module.update_average()
+        self.losses.append(float(module.terms["loss"].detach()))
+        if step % config.report_every == 0:
+            self._report(trainer, module, step)
+        # Validation first: a checkpoint then means that everything before it is on the disk.
+        if step % config.validate_every == 0 and step < config.steps:
+            export(module, config, self.sets, self.folder, step, self.report)
+            self._log_validation(trainer, step)
+            self.started, self.losses = time.perf_counter(), []
+        if step % config.checkpoint_every == 0 or step == config.steps:
+            trainer.save_checkpoint(self.folder / CHECKPOINT)
+
+    def _log_validation(self, trainer: Any, step: int) -> None:
+        figures = self.folder / "validation" / f"step-{step:07d}.json"
+        for image, values in json.loads(figures.read_text(encoding="utf-8")).items():
+            named = {f"validation/{image}/{name}": value for name, value in values.items()}
+            trainer.logger.log_metrics(named, step)
+
+    def _report(self, trainer: Any, module: Any, step: int) -> None:
+        seconds = (time.perf_counter() - self.started) / len(self.losses)
+        loss = sum(self.losses) / len(self.losses)
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        speed = self.config.batch / seconds
+        left = (self.config.steps - step) * seconds
+        self.report(
+            f"step {step}/{self.config.steps}: loss {loss:.5f}, learning rate {rate:.2e}, "
+            f"{speed:.2f} examples/s, {left / 60:.0f} min left"
+        )
+        values = {f"loss/{name}": float(value.detach()) for name, value in module.terms.items()}
+        values |= {"learning_rate": rate, "examples_per_second": speed}
+        trainer.logger.log_metrics(values, step)
+        self.started, self.losses = time.perf_counter(), []
+
+
+def _make_trainer(config: TrainingConfig, folder: Path, callbacks: list[Any]) -> Any:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=config.steps,
+        max_epochs=-1,
+        gradient_clip_val=config.clip or None,
+        logger=TensorBoardLogger(folder, name="", version=""),
+        callbacks=callbacks,
+        plugins=[_AtomicCheckpoints()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )

@@ -1,0 +1,319 @@
+"""Neural methods: heads, consistency, KPCN against slow code, weights files, the registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from mitsuba_gdpt import denoise
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers import find, load_weights, ngpt, weights
+from mitsuba_gdpt.denoisers.inputs import Feature, InputConfig
+from mitsuba_gdpt.denoisers.kpcn import KPCN, KPCNConfig, preprocess
+from mitsuba_gdpt.denoisers.models import DenseModel, DenseModelConfig, precision
+from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError, WeightsError
+
+LAYOUT = Layout.make(features=("diffuse", "specular"), variances=True)
+SIZES: dict[str, Any] = {"growth": (4, 6), "units": (1, 1), "down": (6,), "up": (5,)}
+
+
+def render(height: int = 12, width: int = 15, seed: int = 0) -> FrameBuffers:
+    generator = torch.Generator().manual_seed(seed)
+    data = torch.rand(height, width, LAYOUT.count, generator=generator)
+    return FrameBuffers(data, LAYOUT)
+
+
+def tiny(head: str = "direct", guides: tuple[str, ...] = (), **more: Any) -> DenseModel:
+    torch.manual_seed(0)
+    features = (Feature("primal", "log1p"), Feature("dx", "signed-log1p"), Feature("albedo"))
+    images = tuple(Feature("guide:" + guide, "log1p") for guide in guides)
+    inputs = InputConfig((*features, *images), demodulate=True, exposure=True)
+    return DenseModel(DenseModelConfig.make(inputs, head=head, guides=guides, **SIZES, **more))
+
+
+def save(model: Any, folder: Path, name: str = "ngpt-small") -> Path:
+    return weights.save_weights(
+        model, folder, name=name, tag="v1", recipe="none", commit="0", licence="BSD-3-Clause"
+    )
+
+
+class TestHeads:
+    def test_residual_starts_as_its_guide(self) -> None:
+        buffers = render()
+        image = ngpt.reconstruct(tiny("residual", ("none",)), buffers)
+        torch.testing.assert_close(image, buffers["primal"])
+
+    def test_blend_starts_near_its_first_guide(self) -> None:
+        buffers = render()
+        image = ngpt.reconstruct(tiny("blend", ("poisson-l2", "poisson-l1")), buffers)
+        first = denoise(buffers, "poisson-l2").clamp_min(0)
+        assert (image - first).abs().mean() < 0.1 * (first - buffers["primal"]).abs().mean()
+
+    def test_blend_can_choose_any_candidate(self) -> None:
+        buffers, model = render(), tiny("blend", ("poisson-l2", "poisson-l1"))
+        for index, method in enumerate(("poisson-l2", "poisson-l1", "none")):
+            model.network.head.bias.data.zero_()
+            model.network.head.bias.data[index] = 100
+            image = ngpt.reconstruct(model, buffers)
+            expected = denoise(buffers, method)
+            lit = (expected > 0).all(-1)
+            torch.testing.assert_close(image[lit], expected[lit], rtol=1e-4, atol=1e-4)
+
+    def test_direct_head_is_a_logarithm(self) -> None:
+        model, buffers = tiny(), render()
+        for parameter in model.network.head.parameters():
+            parameter.data.zero_()
+        model.network.head.bias.data.fill_(1.0)
+        prepared_scale = ngpt.reconstruct(model, buffers) / (buffers["albedo"] + 0.01)
+        assert prepared_scale.std() < 1e-4 * prepared_scale.mean()  # (e - 1) / exposure
+        assert prepared_scale.mean() > 0
+
+    def test_consistency_gate(self) -> None:
+        """As the variance falls the result goes to the primal; with noise it is the network's."""
+        buffers, guide = render(), ("poisson-l2",)
+        free = ngpt.reconstruct(tiny("residual", guide), buffers)
+        gated = tiny("residual", guide, consistency=0.005)
+        assert "primal.var" in gated.needs
+        errors = []
+        for variance in (1e2, 1e-5, 1e-12):
+            buffers["primal.var"].fill_(variance)
+            image = ngpt.reconstruct(gated, buffers)
+            errors.append(float((image - buffers["primal"]).abs().max()))
+            if variance == 1e2:
+                torch.testing.assert_close(image, free, rtol=1e-3, atol=1e-3)
+        assert errors[0] > errors[1] > errors[2]
+        assert errors[2] < 1e-4
+
+    @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (8, 8), (17, 30)])
+    def test_any_size(self, height: int, width: int) -> None:
+        buffers = render(height, width)
+        for model in (tiny(), tiny("blend", ("none",), patch=2, consistency=0.01)):
+            assert ngpt.reconstruct(model, buffers).shape == (height, width, 3)
+
+    def test_tiles_are_chosen_by_the_budget(self) -> None:
+        model, buffers = tiny(), render(120, 100)
+        whole = ngpt.reconstruct(model, buffers)
+        calls: list[tuple[int, ...]] = []
+        model.network.register_forward_hook(lambda _, args, __: calls.append(args[0].shape[1:3]))
+        tiled = ngpt.reconstruct(model, buffers, memory=300 * 40 * 40)
+        assert len(calls) > 1
+        torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
+
+    def test_impossible_combinations(self) -> None:
+        inputs = InputConfig((Feature("primal", "log1p"),))
+        with pytest.raises(ConfigError, match="needs at least one guide"):
+            DenseModelConfig.make(inputs, head="residual", **SIZES)
+        with pytest.raises(ConfigError, match="expected one of direct"):
+            DenseModelConfig.make(inputs, head="x", **SIZES)
+        good = DenseModelConfig.make(inputs, **SIZES)
+        with pytest.raises(ConfigError, match="features and head need 3 and 3"):
+            dataclasses.replace(good, network=dataclasses.replace(good.network, inputs=4))
+
+
+def test_bfloat16_is_close() -> None:
+    model, buffers = tiny(), render()
+    exact = ngpt.reconstruct(model, buffers, precision="float32")
+    rough = ngpt.reconstruct(model, buffers, precision="bfloat16")
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    assert (rough - exact).abs().mean() < 0.02 * exact.abs().mean()
+    with pytest.raises(ConfigError, match="precision is 'half'"), precision("half", exact.device):
+        pass
+
+
+class TestKPCN:
+    """Preprocessing and filtering against plain NumPy."""
+
+    @staticmethod
+    def slow_input(b: dict[str, NDArray[Any]], diffuse: bool) -> NDArray[Any]:
+        def with_gradients(x: NDArray[Any], var: NDArray[Any]) -> list[NDArray[Any]]:
+            height, width, channels = x.shape
+            dx, dy = np.zeros_like(x), np.zeros_like(x)
+            for i in range(height):
+                for j in range(width):
+                    for c in range(channels):
+                        if j + 1 < width:
+                            dx[i, j, c] = x[i, j + 1, c] - x[i, j, c]
+                        if i + 1 < height:
+                            dy[i, j, c] = x[i + 1, j, c] - x[i, j, c]
+            return [x, dx, dy, var]
+
+        if diffuse:
+            factor = b["albedo"] + 0.00316
+            part = b["diffuse"] / factor
+            variance = b["diffuse.var"] / np.mean(factor**2, axis=-1, keepdims=True)
+        else:
+            part = np.log(1 + b["specular"])
+            squared = np.mean((1 + b["specular"]) ** 2, axis=-1, keepdims=True)
+            variance = b["specular.var"] / squared
+        largest = b["depth"].max()
+        return np.concatenate(
+            [
+                *with_gradients(part, variance),
+                *with_gradients(b["normal"], b["normal.var"]),
+                *with_gradients(b["depth"] / largest, b["depth.var"] / largest**2),
+                *with_gradients(b["albedo"], b["albedo.var"]),
+            ],
+            axis=-1,
+        )
+
+    def test_preprocessing(self) -> None:
+        buffers = render(5, 6)
+        b = {name: buffers[name].double().numpy() for name in buffers.names}
+        diffuse, specular, factor = preprocess(buffers.data[None], LAYOUT)
+        np.testing.assert_allclose(diffuse[0], self.slow_input(b, True), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(specular[0], self.slow_input(b, False), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(factor[0], b["albedo"] + 0.00316, rtol=1e-6)
+        assert diffuse.shape[-1] == KPCNConfig().network.inputs == 34
+
+    def test_identity_kernels_give_the_input_back(self) -> None:
+        model, buffers = KPCN(KPCNConfig(layers=2, width=4, filter=3, kernel=5)), render()
+        for network in (model.diffuse, model.specular):
+            for parameter in network[-1].parameters():
+                parameter.data.zero_()
+            network[-1].bias.data[12] = 100.0  # the centre
+        image = ngpt.reconstruct(model, buffers)
+        torch.testing.assert_close(image, buffers["diffuse"] + buffers["specular"])
+
+    def test_tiles_give_the_same_image(self) -> None:
+        torch.manual_seed(0)
+        model, buffers = KPCN(KPCNConfig(layers=2, width=4, filter=3, kernel=5)), render(60, 50)
+        whole = ngpt.reconstruct(model, buffers)
+        tiled = ngpt.reconstruct(model, buffers, memory=600 * 20 * 20)
+        # Beyond a tile a filter would repeat the border: only the overlap prevents it.
+        torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
+
+
+class TestWeights:
+    def test_round_trip(self, tmp_path: Path) -> None:
+        model = tiny("blend", ("poisson-l2",), consistency=0.01)
+        path = save(model, tmp_path)
+        loaded = load_weights(path)
+        assert not any(parameter.requires_grad for parameter in loaded.parameters())
+        buffers = render()
+        torch.testing.assert_close(
+            ngpt.reconstruct(loaded, buffers), ngpt.reconstruct(model, buffers)
+        )
+        again, info = weights.read_weights(path)
+        assert again.config == model.config == info.config
+        expected = model.state_dict()
+        assert all(torch.equal(t, expected[name]) for name, t in again.state_dict().items())
+        assert (info.name, info.tag, info.arch) == ("ngpt-small", "v1", "dense-unet")
+        assert save(model, tmp_path) == path  # the same contents have the same name
+
+    @pytest.mark.parametrize("name", list(ngpt.PRESETS))
+    def test_every_preset_survives_json(self, name: str) -> None:
+        config = ngpt.PRESETS[name].config
+        data = json.loads(json.dumps(dataclasses.asdict(config)))
+        assert weights.decode(type(config), data, "config") == config
+
+    def test_changed_renamed_and_truncated_files(self, tmp_path: Path) -> None:
+        path = save(tiny(), tmp_path)
+        contents = path.read_bytes()
+        flipped = bytearray(contents)
+        flipped[-1] ^= 1
+        path.write_bytes(bytes(flipped))
+        with pytest.raises(WeightsError, match="damaged or was changed"):
+            load_weights(path)
+        path.write_bytes(contents[:100])
+        with pytest.raises(WeightsError, match="damaged or was changed"):
+            load_weights(path)
+        other = tmp_path / "mine.safetensors"
+        other.write_bytes(contents)
+        with pytest.raises(WeightsError, match="not named as weights are"):
+            load_weights(other)
+        with pytest.raises(WeightsError, match="no such file"):
+            load_weights(tmp_path / "ngpt-v1-00000000.safetensors")
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"format_version": "2"}, "format version 2"),
+            ({"arch": "u-net"}, "unknown architecture"),
+            ({"config": '{"depth": 3}'}, "no entry depth"),
+            ({"licence": None}, "no licence in the metadata"),
+            ({"config": None}, "no config in the metadata"),
+        ],
+    )
+    def test_bad_metadata(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+        contents = save(tiny(), tmp_path).read_bytes()
+        with pytest.raises(WeightsError, match=message):
+            load_weights(self.forge(tmp_path, contents, change))
+
+    def test_tensors_must_fit(self, tmp_path: Path) -> None:
+        contents = save(tiny(), tmp_path).read_bytes()
+        config = json.loads(json.dumps(dataclasses.asdict(tiny(pool="average").config)))
+        forged = self.forge(tmp_path, contents, {"config": json.dumps(config)})
+        with pytest.raises(WeightsError, match="do not fit the configuration"):
+            load_weights(forged)
+
+    @staticmethod
+    def forge(folder: Path, contents: bytes, change: dict[str, Any]) -> Path:
+        """Change metadata and give the file the name that goes with it."""
+        size = int.from_bytes(contents[:8], "little")
+        header = json.loads(contents[8 : 8 + size])
+        header["__metadata__"].update({k: v for k, v in change.items() if v is not None})
+        for key in (k for k, v in change.items() if v is None):
+            del header["__metadata__"][key]
+        text = json.dumps(header).encode()
+        forged = len(text).to_bytes(8, "little") + text + contents[8 + size :]
+        path = folder / f"forged-v1-{weights._hash(forged)}.safetensors"
+        path.write_bytes(forged)
+        return path
+
+    def test_non_finite_parameters_are_not_saved(self, tmp_path: Path) -> None:
+        model = tiny()
+        model.network.head.bias.data[0] = float("nan")
+        with pytest.raises(WeightsError, match=r"not finite: network\.head\.bias"):
+            save(model, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+
+class TestMethods:
+    def test_shipped_weights_by_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(weights, "FOLDER", tmp_path)
+        method = find("ngpt-small")
+        assert isinstance(method.obstacle, WeightsError)
+        assert "mitsuba-gdpt train ngpt-small" in str(method.obstacle)
+        path = save(tiny(), tmp_path)
+        save(tiny(), tmp_path, name="ngpt-small-l1")  # another method's
+        assert method.available
+        image = denoise(render(), "ngpt-small")
+        torch.testing.assert_close(image, denoise(render(), "ngpt-small", weights=str(path)))
+        torch.manual_seed(1)
+        save(tiny(head="residual", guides=("none",)), tmp_path)
+        assert "2 files" in str(method.obstacle)
+
+    def test_weights_option_works_without_shipped_ones(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(weights, "FOLDER", tmp_path / "none")
+        path = save(tiny(), tmp_path)
+        assert denoise(render(), "ngpt", weights=str(path)).shape == (12, 15, 3)
+        with pytest.raises(WeightsError, match="no weights ship"):
+            denoise(render(), "ngpt")
+
+    def test_needs_of_other_weights_are_checked(self, tmp_path: Path) -> None:
+        model = tiny("residual", ("none",), consistency=0.01)
+        path = save(model, tmp_path)
+        plain = FrameBuffers(torch.rand(8, 8, 16), Layout.make())
+        with pytest.raises(LayoutError, match=r"primal\.var"):
+            denoise(plain, "ngpt-small", weights=str(path))
+        buffers = render()
+        buffers["primal.var"][0, 0] = float("nan")
+        with pytest.raises(NonFiniteError, match=r"primal\.var"):
+            denoise(buffers, "ngpt-small", weights=str(path))
+
+    def test_twins_differ_by_gradients_only(self) -> None:
+        for name in ("ngpt", "ngpt-l1", "ngpt-small", "ngpt-small-l1"):
+            needs, twin = set(find(name).needs), set(find(name + "-nograd").needs)
+            assert needs - twin == {"dx", "dy"}
+        assert not {"dx", "dy"} & set(find("ngpt-oidn-nograd").needs)

@@ -1,0 +1,167 @@
+"""Architectures: sizes, memory modes, weight normalisation, predicted kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from mitsuba_gdpt.denoisers.networks import (
+    DenseUNet,
+    DenseUNetConfig,
+    KernelNetwork,
+    KernelNetworkConfig,
+    apply_kernels,
+    fold_weight_norm,
+)
+from mitsuba_gdpt.denoisers.networks.dense_unet import multiplications_per_pixel
+from mitsuba_gdpt.denoisers.networks.layers import Convolution, Down, Pointwise, Up
+from mitsuba_gdpt.errors import ConfigError
+
+SMALL = DenseUNetConfig(
+    inputs=5, growth=(4, 6, 8), units=(2, 1, 1), down=(6, 7), up=(5, 6), outputs=2
+)
+
+
+def count(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def randomise(network: torch.nn.Module) -> torch.nn.Module:
+    """Give scales and biases values that a mistake would show."""
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in network.named_parameters():
+        if name.endswith(("scale", "bias")):
+            parameter.data.uniform_(0.5, 1.5, generator=generator)
+    return network
+
+
+@pytest.mark.parametrize(("inputs", "parameters"), [(16, 4_358_534), (10, 4_350_836)])
+def test_size_is_that_of_the_paper(inputs: int, parameters: int) -> None:
+    config = DenseUNetConfig(inputs=inputs)
+    assert count(DenseUNet(config)) == parameters
+    assert config.widths == (400 + inputs, 800, 640, 480)
+    assert multiplications_per_pixel(config) == pytest.approx(0.83e6, rel=0.01)
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"patch": 2}, {"pool": "average", "unpool": "bilinear"},
+    {"pool": "max", "unpool": "nearest"}, {"head_activation": False},
+])  # fmt: skip
+def test_shapes_gradients_and_memory_modes(changes: dict[str, object]) -> None:
+    config = DenseUNetConfig(**{**SMALL.__dict__, **changes})  # type: ignore[arg-type]
+    network = randomise(DenseUNet(config))
+    x = torch.rand(2, 16, 24, config.inputs)
+    y = network(x)
+    assert y.shape == (2, 16, 24, 2)
+    y.square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in network.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), y.detach())  # one buffer instead of concatenation
+        fold_weight_norm(network)
+        torch.testing.assert_close(network(x), y.detach())
+    assert list(network.state_dict()) == list(DenseUNet(config).state_dict())
+
+
+def test_zero_head_returns_zeros_but_learns() -> None:
+    network = DenseUNet(DenseUNetConfig(**{**SMALL.__dict__, "zero_head": True}))
+    y = network(torch.rand(1, 8, 8, 5))
+    assert not y.any()
+    (y - 1).square().sum().backward()
+    assert network.head.scale.grad is not None
+    assert network.head.scale.grad.any()
+
+
+def test_radius_is_not_too_small() -> None:
+    """No input beyond the radius has an influence, and some within half of it does."""
+    for changes in ({}, {"patch": 2}, {"pool": "average", "unpool": "bilinear"}):
+        config = DenseUNetConfig(**{**SMALL.__dict__, **changes})  # type: ignore[arg-type]
+        network = randomise(DenseUNet(config)).double()
+        x = torch.rand(1, 8, 128, 5, dtype=torch.double, requires_grad=True)
+        for column in (64, 67):
+            (gradient,) = torch.autograd.grad(network(x)[0, :, column].sum(), x)
+            reached = (gradient != 0).any(-1).any(1)[0].nonzero().flatten()
+            farthest = int((reached - column).abs().max())
+            assert config.radius / 2 < farthest <= config.radius
+
+
+def test_misfit_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="multiples of 4"):
+        DenseUNet(SMALL)(torch.zeros(1, 6, 8, 5))
+    with pytest.raises(ConfigError, match="expected L, L, L-1, L-1"):
+        DenseUNetConfig(growth=(1, 2))
+    with pytest.raises(ConfigError, match="pool is 'x'"):
+        DenseUNetConfig(pool="x")
+
+
+class TestLayers:
+    """Against torch's convolutions with explicitly normalised filters."""
+
+    @staticmethod
+    def effective(layer: torch.nn.Module) -> torch.Tensor:
+        weight, scale = layer.weight.detach(), layer.scale.detach()
+        norms = torch.stack([torch.sqrt(1e-8 + w.square().sum()) for w in weight])
+        return weight * (scale * math.sqrt(2) / norms)[:, None, None, None]
+
+    @pytest.mark.parametrize(
+        ("make", "options"),
+        [
+            (lambda: Pointwise(3, 5), {}),
+            (lambda: Convolution(3, 5, 3), {"padding": 1}),
+            (lambda: Down(3, 5), {"stride": 2}),
+        ],
+    )
+    def test_convolutions(
+        self, make: Callable[[], torch.nn.Module], options: dict[str, int]
+    ) -> None:
+        layer = randomise(make())
+        x = torch.rand(2, 6, 8, 3)
+        expected = torch.nn.functional.conv2d(
+            x.permute(0, 3, 1, 2), self.effective(layer), layer.bias, **options
+        )
+        torch.testing.assert_close(layer(x), expected.permute(0, 2, 3, 1))
+
+    def test_transposed_convolution(self) -> None:
+        layer = randomise(Up(3, 5))
+        x = torch.rand(2, 3, 4, 3)
+        expected = torch.nn.functional.conv_transpose2d(
+            x.permute(0, 3, 1, 2), self.effective(layer).transpose(0, 1), layer.bias, stride=2
+        )
+        torch.testing.assert_close(layer(x), expected.permute(0, 2, 3, 1))
+
+
+class TestKernels:
+    def test_application_against_loops(self) -> None:
+        generator = np.random.default_rng(0)
+        image = generator.random((1, 4, 5, 2)).astype(np.float32)
+        logits = generator.normal(size=(1, 4, 5, 9)).astype(np.float32)
+        expected = np.zeros_like(image)
+        for y in range(4):
+            for x in range(5):
+                weights = np.exp(logits[0, y, x])
+                weights /= weights.sum()
+                for i in range(3):
+                    for j in range(3):
+                        row, column = np.clip(y + i - 1, 0, 3), np.clip(x + j - 1, 0, 4)
+                        expected[0, y, x] += weights[3 * i + j] * image[0, row, column]
+        result = apply_kernels(torch.from_numpy(image), torch.from_numpy(logits))
+        np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5)
+
+    def test_large_logits_stay_finite(self) -> None:
+        logits = torch.zeros(1, 3, 3, 9)
+        logits[..., 4] = 1e4
+        image = torch.rand(1, 3, 3, 3)
+        torch.testing.assert_close(apply_kernels(image, logits), image)
+
+    def test_even_kernel_is_an_error(self) -> None:
+        with pytest.raises(ConfigError, match="odd square"):
+            apply_kernels(torch.zeros(1, 2, 2, 3), torch.zeros(1, 2, 2, 4))
+
+    def test_network_of_the_paper(self) -> None:
+        config = KernelNetworkConfig(inputs=34)
+        weights = 34 * 100 * 25 + 7 * 100 * 100 * 25 + 100 * 441 * 25
+        assert count(KernelNetwork(config)) == weights + 8 * 100 + 441
+        assert config.radius == 9 * 2 + 10

@@ -1,0 +1,515 @@
+"""Training: losses, augmentation, examples and guides, configuration, kill and resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import DERIVED, Layout
+from mitsuba_gdpt.denoisers import denoise, load_weights
+from mitsuba_gdpt.denoisers.weights import make_model, read_weights
+from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
+from mitsuba_gdpt.training import augment, losses, run
+from mitsuba_gdpt.training.augment import Augmentation, Example
+from mitsuba_gdpt.training.config import TrainingConfig, load_config
+from mitsuba_gdpt.training.examples import Examples, GuideCache, StepBatches, split
+from mitsuba_gdpt.training.module import inner, learning_rate_factor
+
+LAYOUT = Layout.make(features=("position", "diffuse", "specular"), variances=True)
+TINY = {"growth": [4, 4], "units": [1, 1], "down": [4], "up": [4], "patch": 1}
+
+
+def reinhard(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return x / (1 + np.abs(x).mean(-1, keepdims=True))
+
+
+class TestLosses:
+    """Against formulas written out in NumPy."""
+
+    @pytest.fixture
+    def pair(self) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        p, y = torch.randn(2, 2, 5, 6, 3, generator=generator).exp()
+        return p - 0.5, y
+
+    def test_values(self, pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+        p, y = (x.double().numpy() for x in pair)
+        error = p - y
+        grey = p.mean(-1, keepdims=True) ** 2 + 0.01
+        dx = [x[:, :, 1:] - x[:, :, :-1] for x in (p, y)]
+        dy = [x[:, 1:] - x[:, :-1] for x in (p, y)]
+        expected = {
+            "l1": np.abs(error).mean(),
+            "l1-tonemapped": np.abs(reinhard(p) - reinhard(y)).mean(),
+            "gradient-l1-tonemapped": np.abs(reinhard(dx[0]) - reinhard(dx[1])).mean()
+            + np.abs(reinhard(dy[0]) - reinhard(dy[1])).mean(),
+            "smape": (np.abs(error) / (np.abs(p) + np.abs(y) + 0.01)).mean(),
+            "relative-l2": (error**2 / grey).mean(),
+            "gradient-relative-l2": ((dx[0] - dx[1]) ** 2 / grey[:, :, 1:]).mean()
+            + ((dy[0] - dy[1]) ** 2 / grey[:, 1:]).mean(),
+        }
+        assert set(expected) == set(losses.TERMS)
+        for name, value in expected.items():
+            assert losses.TERMS[name](*pair).item() == pytest.approx(value, rel=1e-4), name
+
+    def test_border_has_no_gradient(self) -> None:
+        """A ramp has the same difference everywhere, so the last column must not count as zero."""
+        ramp = torch.arange(6.0).view(1, 1, 6, 1).expand(1, 5, 6, 3)
+        assert losses.gradient_l1_tonemapped(ramp + 3, ramp).item() == pytest.approx(0, abs=1e-6)
+
+    @pytest.mark.parametrize("name", sorted(losses.TERMS))
+    def test_which_are_unbiased_under_noise(self, name: str) -> None:
+        """Is the mean of noisy targets where the loss against them is least?
+
+        The noise is skewed, as that of radiance is: exponential, around a mean with edges.
+        """
+        generator = torch.Generator().manual_seed(0)
+        mean = 1 + 4 * torch.rand(1, 4, 5, 3, generator=generator)
+        y = mean * -torch.rand(5000, 4, 5, 3, generator=generator).clamp_min(1e-6).log()
+        p = y.mean(0, keepdim=True).requires_grad_()
+        (gradient,) = torch.autograd.grad(losses.TERMS[name](p.expand_as(y), y), p)
+        # In units of the gradient where the prediction is wrong by a tenth.
+        wrong = (0.9 * p).detach().requires_grad_()
+        (scale,) = torch.autograd.grad(losses.TERMS[name](wrong.expand_as(y), y), wrong)
+        bias = float(gradient.abs().mean() / scale.abs().mean())
+        if name in losses.UNBIASED:
+            assert bias < 1e-3
+        else:
+            assert bias > 0.3
+
+    def test_terms_are_weighted_and_targets_averaged(self) -> None:
+        p, a, b = torch.rand(3, 2, 8, 8, 3)
+        values = losses.Loss({"l1": 2.0, "smape": 0.5})(p, torch.stack([a, b], 1))
+        mean = (a + b) / 2
+        expected = 2 * losses.l1(p, mean) + 0.5 * losses.smape(p, mean)
+        torch.testing.assert_close(values["loss"], expected)
+        assert set(values) == {"l1", "smape", "loss"}
+
+    def test_bad_terms(self) -> None:
+        with pytest.raises(ConfigError, match="unknown loss l3"):
+            losses.Loss({"l3": 1.0})
+        with pytest.raises(ConfigError, match="without terms"):
+            losses.Loss({"l1": 0.0})
+
+    def test_loss_of_the_paper(self, shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MITSUBA_GDPT_PERCEPTUAL_WEIGHTS", str(shared_dir / "weights"))
+        loss = losses.Loss(losses.LOSSES["ngpt"])
+        p = torch.rand(1, 114, 114, 3, requires_grad=True)
+        y = torch.rand(1, 1, 114, 114, 3)
+        values = [loss(p, y, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+        assert set(values[0]) == {"elpips", "l1-tonemapped", "gradient-l1-tonemapped", "loss"}
+        assert values[0]["elpips"] == values[1]["elpips"] != values[2]["elpips"]
+        values[0]["loss"].backward()
+        assert p.grad is not None
+        assert p.grad.abs().sum() > 0
+        same = loss(y[:, 0], y, torch.Generator().manual_seed(1))
+        assert float(same["loss"]) == pytest.approx(0, abs=1e-6)
+
+
+def example(height: int = 6, width: int = 6) -> Example:
+    """A plane seen by a camera, with radiance of which the gradients are exact.
+
+    Geometry comes from a formula: camera space has +X left and +Y up, the image x right and y
+    down, so that the pixel (y, x) of a pinhole camera looks along (-u, -v, 1).
+    """
+    generator = torch.Generator().manual_seed(0)
+    data = torch.rand(height, width, LAYOUT.count, generator=generator)
+    images = torch.rand(2, height, width, 3, generator=generator)
+    result = Example(data, LAYOUT, images)
+    primal = result.buffer("primal")
+    for name, dim in (("dx", 1), ("dy", 0)):
+        difference = torch.zeros_like(primal)
+        difference.narrow(dim, 0, primal.shape[dim] - 1)[:] = primal.diff(dim=dim)
+        result.buffer(name)[:] = difference
+        result.buffer(name + ".var").select(dim, -1)[:] = 0
+    normal = torch.tensor([0.3, -0.5, -1.0])
+    result.buffer("normal")[:] = normal / normal.norm()
+    result.buffer("position")[:] = intersect(normal, height, width)
+    return result
+
+
+def intersect(normal: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Camera-space points of the plane through (0, 0, 4) with this normal, (H, W, 3)."""
+    v, u = torch.meshgrid(
+        (torch.arange(height) + 0.5 - height / 2) / height,
+        (torch.arange(width) + 0.5 - width / 2) / width,
+        indexing="ij",
+    )
+    direction = torch.stack([-u, -v, torch.ones_like(u)], -1)
+    return direction * (4 * normal[2] / (direction @ normal))[..., None]
+
+
+CHANGES = {
+    "flip x": lambda e: augment.flip(e, 1),
+    "flip y": lambda e: augment.flip(e, 0),
+    "both": lambda e: augment.flip(augment.flip(e, 0), 1),
+    "transpose": augment.transpose,
+    "rotate": lambda e: augment.transpose(augment.flip(e, 1)),
+}
+
+
+class TestAugmentation:
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_gradients_stay_differences(self, change: str) -> None:
+        changed = CHANGES[change](example())
+        primal = changed.buffer("primal")
+        for name, dim in (("dx", 1), ("dy", 0)):
+            gradient = changed.buffer(name)
+            length = primal.shape[dim] - 1
+            torch.testing.assert_close(gradient.narrow(dim, 0, length), primal.diff(dim=dim))
+            assert not gradient.select(dim, -1).any()
+            assert not changed.buffer(name + ".var").select(dim, -1).any()
+
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_geometry_is_that_of_a_changed_camera(self, change: str) -> None:
+        """The changed normals and points are what the camera sees of the changed plane."""
+        changed = CHANGES[change](example())
+        normal = changed.buffer("normal")[0, 0]
+        torch.testing.assert_close(changed.buffer("position"), intersect(normal, 6, 6))
+
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_variances_go_with_their_differences(self, change: str) -> None:
+        """If the variance of each difference is its square, it still is afterwards."""
+        start = example()
+        for name in ("dx", "dy"):
+            start.buffer(name + ".var")[:] = start.buffer(name).square().mean(-1, keepdim=True)
+        changed = CHANGES[change](start)
+        for name in ("dx", "dy"):
+            expected = changed.buffer(name).square().mean(-1, keepdim=True)
+            torch.testing.assert_close(changed.buffer(name + ".var"), expected)
+
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_images_go_with_the_primal(self, change: str) -> None:
+        start = example()
+        start.images[0] = start.buffer("primal")
+        changed = CHANGES[change](start)
+        torch.testing.assert_close(changed.images[0], changed.buffer("primal"))
+
+    def test_undone_by_repetition(self) -> None:
+        start = example()
+        for change in ("flip x", "flip y", "transpose"):
+            twice = CHANGES[change](CHANGES[change](start))
+            torch.testing.assert_close(twice.buffers, start.buffers)
+            torch.testing.assert_close(twice.images, start.images)
+
+    def test_colours(self) -> None:
+        start = example()
+        factors = torch.tensor([0.5, 2.0, 0.1])
+        changed = augment.multiply(augment.permute(start, (2, 0, 1)), factors, 3.0)
+        for name in ("primal", "dx", "dy", "diffuse", "specular"):
+            expected = start.buffer(name)[..., [2, 0, 1]] * factors * 3
+            torch.testing.assert_close(changed.buffer(name), expected)
+        expected = start.buffer("albedo")[..., [2, 0, 1]] * factors
+        torch.testing.assert_close(changed.buffer("albedo"), expected)
+        torch.testing.assert_close(changed.images, start.images[..., [2, 0, 1]] * factors * 3)
+        for name in ("normal", "depth", "position", "normal.var", "depth.var"):
+            assert torch.equal(changed.buffer(name), start.buffer(name))
+        gain = (factors * 3).square().mean()
+        torch.testing.assert_close(changed.buffer("dx.var"), start.buffer("dx.var") * gain)
+        gain = factors.square().mean()
+        torch.testing.assert_close(changed.buffer("albedo.var"), start.buffer("albedo.var") * gain)
+
+    def test_the_example_is_not_written_to(self) -> None:
+        start = example()
+        before = start.buffers.clone(), start.images.clone()
+        for seed in range(8):
+            augment.augment(start, Augmentation(), torch.Generator().manual_seed(seed))
+        assert torch.equal(start.buffers, before[0])
+        assert torch.equal(start.images, before[1])
+
+    def test_distribution_and_switches(self) -> None:
+        start = Example(torch.ones(2, 2, LAYOUT.count), LAYOUT, torch.ones(1, 2, 2, 3))
+        only = dict.fromkeys(Augmentation.__dataclass_fields__, False)
+
+        def means(name: str) -> torch.Tensor:
+            which = Augmentation(**{**only, name: True})
+            generator = torch.Generator().manual_seed(0)
+            drawn = [augment.augment(start, which, generator).images for _ in range(1500)]
+            return torch.stack(drawn)[:, 0, 0, 0]
+
+        factors = means("colour")
+        torch.testing.assert_close(factors.mean(0), torch.ones(3), rtol=0, atol=0.08)
+        torch.testing.assert_close(factors.std(0), torch.full((3,), 0.5**0.5), rtol=0, atol=0.08)
+        torch.testing.assert_close(factors.sum(1), torch.full((1500,), 3.0))
+        brightness = means("brightness")[:, 0]
+        assert brightness.log().mean() == pytest.approx(-0.5, abs=0.08)
+        assert brightness.log().std() == pytest.approx(1, abs=0.08)
+        none = augment.augment(start, Augmentation(**only), torch.Generator())
+        assert torch.equal(none.buffers, start.buffers)
+
+    def test_motion_is_refused(self) -> None:
+        layout = Layout(DERIVED)
+        start = Example(torch.zeros(2, 2, layout.count), layout, torch.zeros(1, 2, 2, 3))
+        with pytest.raises(ConfigError, match="motion"):
+            augment.augment(start, Augmentation(), torch.Generator())
+
+
+class Toy:
+    """A data set in memory with the interface of ``CropDataset``."""
+
+    layout = Layout.make(variances=True)
+
+    def __init__(self, count: int = 10, size: int = 20, halves: int = 2) -> None:
+        self.count, self.size, self.halves = count, size, halves
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(index)
+        clean = torch.rand(3, generator=generator).expand(self.size, self.size, 3)
+        shape = (self.halves, self.size, self.size, 3)
+        targets = clean * -torch.rand(shape, generator=generator).clamp_min(1e-6).log()
+        data = torch.rand(self.size, self.size, self.layout.count, generator=generator)
+        data[..., self.layout.slices["primal"]] = targets[0].flip(0)
+        return {"buffers": data, "targets": targets, "index": torch.tensor(index)}
+
+
+class TestExamples:
+    def test_guides_are_computed_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cache = GuideCache(tmp_path / "guides", ("poisson-l2", "none"))
+        examples = Examples(Toy(), range(4), ("primal", "albedo"), cache)
+        first = [examples[i] for i in range(4)]
+        assert examples.layout.names == ("primal", "albedo")
+        assert first[0]["buffers"].shape == (20, 20, 6)
+        assert first[0]["images"].shape == (4, 20, 20, 3)
+        buffers = FrameBuffers(Toy()[1]["buffers"], Toy.layout)
+        torch.testing.assert_close(
+            first[1]["images"][2], denoise(buffers, "poisson-l2"), rtol=1e-3, atol=1e-3
+        )
+        torch.testing.assert_close(first[1]["images"][:2], Toy()[1]["targets"])
+        monkeypatch.setattr("mitsuba_gdpt.training.examples.guide_images", None)
+        for one, other in zip(first, (examples[i] for i in range(4)), strict=True):
+            assert torch.equal(one["images"], other["images"])
+        # They go with the buffers, not with the position.
+        shifted = Examples(Toy(), [3, 2], ("primal", "albedo"), cache)
+        assert torch.equal(shifted[0]["images"], first[3]["images"])
+        (tmp_path / "guides").rename(tmp_path / "away")
+        with pytest.raises(TypeError):  # nothing but the files could have answered
+            _ = examples[0]
+
+    def test_damaged_guide_is_an_error(self, tmp_path: Path) -> None:
+        examples = Examples(Toy(), range(1), ("primal",), GuideCache(tmp_path, ("none",)))
+        _ = examples[0]
+        (file,) = tmp_path.rglob("*.npy")
+        file.write_bytes(file.read_bytes()[:200])
+        with pytest.raises(FormatError, match="cannot read this guide"):
+            _ = examples[0]
+
+    def test_missing_buffer_is_an_error(self) -> None:
+        with pytest.raises(LayoutError, match=r"lack the buffer\(s\) diffuse"):
+            Examples(Toy(), range(1), ("primal", "diffuse"), GuideCache(None, ()))
+
+    def test_batches_are_permutations_and_can_start_anywhere(self) -> None:
+        batches = list(StepBatches(count=7, batch=3, steps=14, seed=5))
+        flat = [index for batch in batches for index in batch]
+        passes = [flat[i : i + 7] for i in range(0, 42, 7)]
+        assert all(sorted(one) == list(range(7)) for one in passes)
+        assert len({tuple(one) for one in passes}) > 1
+        for start in (1, 5, 13):
+            assert list(StepBatches(7, 3, 14, 5, start=start)) == batches[start:]
+        assert list(StepBatches(7, 3, 14, 6)) != batches
+
+    def test_split_is_by_crop_and_stable(self) -> None:
+        crops = [(f"scene{s}", f"{c}") for s in range(4) for c in range(100) for _ in range(3)]
+        kept, held = split(crops, 0.1, ())
+        assert sorted(kept + held) == list(range(1200))
+        assert 60 < len(held) < 180
+        assert not {crops[i] for i in kept} & {crops[i] for i in held}
+        grown, held_of_grown = split(crops + [("scene9", "1")], 0.1, ())
+        assert set(kept) <= set(grown)
+        assert set(held) <= set(held_of_grown)
+        kept, held = split(crops, 0.1, ("scene2",))
+        assert {crops[i][0] for i in held} == {"scene2"}
+        assert "scene2" not in {crops[i][0] for i in kept}
+
+
+class TestConfig:
+    def test_flags_precede_the_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "c.toml"
+        file.write_text(
+            'method = "ngpt"\ndata = ["a"]\noutput = "o"\nsteps = 7\nlearning_rate = 1\n'
+            "[augmentation]\nflip = false\n[terms]\nl1 = 2\n"
+        )
+        config = load_config(file, {"steps": 9, "terms.smape": 1, "batch": 3})
+        assert (config.steps, config.batch, config.learning_rate) == (9, 3, 1.0)
+        assert config.augmentation == Augmentation(flip=False)
+        assert config.loss_terms == {"l1": 2.0, "smape": 1.0}
+        assert isinstance(config.learning_rate, float)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"method": "x"}, "method is 'x'"),
+            ({"steps": 0}, "steps is 0"),
+            ({"steps": "many"}, "configuration.steps is 'many'"),
+            ({"nonsense": 1}, "no entry nonsense"),
+            ({"augmentation.spin": True}, "no entry spin"),
+            ({"network.depth": 3}, "no entry depth"),
+            ({"network.down": [1]}, "expected L, L, L-1, L-1"),
+            ({"average": 1.0}, "average is 1.0"),
+            ({"loss": "l9"}, "loss is 'l9'"),
+            ({"data": []}, "no data"),
+        ],
+    )
+    def test_bad_values(self, change: dict[str, Any], message: str) -> None:
+        values = {"method": "ngpt-small", "data": ["a"], "output": "o", **change}
+        with pytest.raises(ConfigError, match=message):
+            load_config(None, values)
+
+    def test_bad_files(self, tmp_path: Path) -> None:
+        with pytest.raises(FormatError, match="no such file"):
+            load_config(tmp_path / "none.toml")
+        (tmp_path / "c.toml").write_text("steps = ")
+        with pytest.raises(FormatError, match="cannot read this TOML"):
+            load_config(tmp_path / "c.toml")
+
+    def test_schedule_of_the_paper(self) -> None:
+        """The values of the original, at its own length."""
+        for step, rate in ((0, 5e-8), (5_000, 5e-6), (50_000, 5e-4), (120_000, 2.5e-4),
+                           (600_000, 2.15e-6)):  # fmt: skip
+            value = 5e-4 * learning_rate_factor("ngpt", step, 600_000)
+            assert value == pytest.approx(rate, rel=0.01)
+        assert learning_rate_factor("ngpt", 50, 600) == pytest.approx(
+            learning_rate_factor("ngpt", 50_000, 600_000)
+        )
+
+    def test_inner(self) -> None:
+        assert inner(torch.zeros(2, 20, 30, 3), 7).shape == (2, 6, 16, 3)
+        assert inner(torch.zeros(2, 14, 30, 3), 7).shape == (2, 14, 30, 3)
+
+
+class _Killed(BaseException):
+    """Stands for a signal: nothing in between catches it."""
+
+
+class TestRun:
+    @pytest.fixture(autouse=True)
+    def _quiet(self) -> Any:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+    def config(self, output: Path, **more: Any) -> TrainingConfig:
+        values = {
+            "method": "ngpt-poisson", "data": ["toy"], "output": str(output), "steps": 6,
+            "batch": 2, "checkpoint_every": 2, "validate_every": 4, "report_every": 1,
+            "validation_examples": 3, "network": TINY, **more,
+        }  # fmt: skip
+        return load_config(None, values)
+
+    def sets(self, config: TrainingConfig, toy: Toy | None = None) -> run.Sets:
+        model, toy = make_model(config.model), toy or Toy()
+        cache = GuideCache(None, model.guides)
+        return run.Sets(
+            Examples(toy, range(7), model.needs, cache),
+            Examples(toy, range(7, 10), model.needs, cache),
+        )
+
+    @pytest.mark.parametrize("at", [3, 4, 5])
+    def test_killed_and_resumed_equals_undisturbed(self, tmp_path: Path, at: int) -> None:
+        whole = self.config(tmp_path / "whole")
+        path = run.train(whole, sets=self.sets(whole))
+
+        def kill(line: str) -> None:
+            if line.startswith(f"step {at}/"):
+                raise _Killed
+
+        config = self.config(tmp_path / "killed")
+        with pytest.raises(_Killed):
+            run.train(config, sets=self.sets(config), report=kill)
+        lines: list[str] = []
+        again = run.train(config, sets=self.sets(config), resume=True, report=lines.append)
+        first = next(line for line in lines if line.startswith("step"))
+        assert first.startswith(f"step {(at - 1) // 2 * 2 + 1}/")  # not from the beginning
+        expected, found = (read_weights(p)[0].state_dict() for p in (path, again))
+        for name, value in expected.items():
+            assert torch.equal(value, found[name]), name
+        states = [
+            torch.load(folder / run.CHECKPOINT, weights_only=True)
+            for folder in (tmp_path / "whole", tmp_path / "killed")
+        ]
+        moments = [s["optimizer_states"][0]["state"] for s in states]
+        for key, values in moments[0].items():
+            assert torch.equal(values["exp_avg_sq"], moments[1][key]["exp_avg_sq"])
+
+    def test_seed_decides(self, tmp_path: Path) -> None:
+        names = set()
+        for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+            config = self.config(tmp_path / folder, steps=2, seed=seed)
+            path = run.train(config, sets=self.sets(config))
+            names.add(tuple(read_weights(path)[0].network.head.weight.flatten().tolist()))
+        assert len(names) == 2
+
+    def test_what_a_run_leaves(self, tmp_path: Path) -> None:
+        config = self.config(tmp_path / "run")
+        lines: list[str] = []
+        path = run.train(config, sets=self.sets(config), report=lines.append)
+        assert any("examples/s" in line for line in lines)
+        stored = json.loads((tmp_path / "run" / run.RUN_FILE).read_text())
+        assert stored["config"]["seed"] == 0
+        assert stored["loss"] == losses.LOSSES["noise2noise"]
+        assert stored["origin"]["libraries"]
+        assert sorted(p.name for p in (tmp_path / "run" / "validation").iterdir()) == [
+            f"step-000000{step}.{suffix}" for step in (4, 6) for suffix in ("json", "png")
+        ]
+        assert list((tmp_path / "run").glob("*.safetensors")) == [path]
+        assert list((tmp_path / "run").glob("events*"))
+        card = (tmp_path / "run" / "model-card.md").read_text()
+        assert path.name in card
+        assert "| poisson-l1 |" in card
+        _, info = read_weights(path)
+        assert json.loads(info.metadata["recipe"])["trained_steps"] == 6
+        buffers = FrameBuffers(Toy()[0]["buffers"], Toy.layout)
+        assert denoise(buffers, "ngpt-poisson", weights=str(path)).shape == (20, 20, 3)
+        assert load_weights(path).config == config.model
+
+    def test_it_learns(self, tmp_path: Path) -> None:
+        """Noise-to-noise on constant images: the error falls far below that of the primal."""
+        config = self.config(
+            tmp_path, method="ngpt-small", loss="noise2noise", steps=120, batch=4,
+            learning_rate=5e-3, schedule="one-cycle", average=0.9, validate_every=1000,
+            checkpoint_every=1000,
+        )  # fmt: skip
+        run.train(config, sets=self.sets(config))
+        results = json.loads((tmp_path / "validation" / "step-0000120.json").read_text())
+        assert results["output"]["relmse"] < 0.3 * results["primal"]["relmse"]
+
+    def test_folder_is_not_overwritten(self, tmp_path: Path) -> None:
+        config = self.config(tmp_path / "run", steps=1)
+        run.train(config, sets=self.sets(config))
+        with pytest.raises(ConfigError, match="holds a run already"):
+            run.train(config, sets=self.sets(config))
+        other = self.config(tmp_path / "run", steps=1, learning_rate=1e-4)
+        with pytest.raises(ConfigError, match=r"learning_rate: 0\.0005 -> 0\.0001"):
+            run.train(other, sets=self.sets(other), resume=True)
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "thesis.tex").touch()
+        config = self.config(tmp_path / "full")
+        with pytest.raises(ConfigError, match="is not empty and holds no run"):
+            run.train(config, sets=self.sets(config))
+
+    def test_non_finite_loss_names_the_examples(self, tmp_path: Path) -> None:
+        class Broken(Toy):
+            def __getitem__(self, index: int) -> dict[str, Any]:
+                item = super().__getitem__(index)
+                item["targets"][0, 0] = float("inf")
+                return item
+
+        config = self.config(tmp_path, border=0)
+        with pytest.raises(NonFiniteError, match=r"step 0, with the examples \[\d, \d\]"):
+            run.train(config, sets=self.sets(config, Broken()))
+
+    def test_biased_loss_on_noisy_targets_warns(self, tmp_path: Path) -> None:
+        config = self.config(tmp_path / "a", steps=1, loss="smape")
+        with pytest.warns(UserWarning, match="bias the loss term"):
+            run.train(config, sets=self.sets(config))
