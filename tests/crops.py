@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ def made_up(plan: CropPlan, shard: store.Shard) -> tuple[store.Array, ...]:
     arrays = [random.random((count, *shape)).astype(np.float16) for shape in shapes]
     faults = np.stack([np.arange(shard.start, shard.stop), np.zeros(count, int)], axis=-1)
     return (*arrays, faults)
+
+
+def content(path: Path) -> dict[str, str]:
+    """Hash every file of a set, or of another folder."""
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
 
 
 def fill_plan(size: int = 32, crops: int = 11) -> CropPlan:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitsuba_gdpt.cli import options
-from mitsuba_gdpt.errors import ConfigError
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.scenes import SceneInfo

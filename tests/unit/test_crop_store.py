@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import random
@@ -24,6 +23,7 @@ from mitsuba_gdpt.data.plan import CropPlan
 from mitsuba_gdpt.data.render import LAYOUT
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
 from tests import crops
+from tests.crops import content
 
 ROOT = Path(__file__).parents[2]
 PLAN = crops.fill_plan()
@@ -36,15 +36,6 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("full") / "set.zarr"
     crops.fill(str(path))
     return path
-
-
-def content(path: Path) -> dict[str, str]:
-    """Hash every file of a set."""
-    return {
-        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-    }
 
 
 # ------------------------------------------------------------------------------------- encoding
@@ -306,6 +297,7 @@ def test_full_disk(full: Path, tmp_path: Path) -> None:
     code = f"""
 import resource
 from tests import crops
+from tests.crops import content
 plan = crops.fill_plan()
 crops.store.create(plan, crops.LAYOUT, {str(path)!r}, crops_per_shard=2)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, -1))
