@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +19,9 @@ from mitsuba_gdpt import rendering
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.data import CropDataset, CropSet, FrameSet, darc_import, frames, units
-from tests import darcs
+from tests import darcs, kills
 from tests.crops import XML, content
+from tests.kills import DRIVER, WORKER
 
 CATALOGUE = """
 split = "{split}"
@@ -101,6 +107,70 @@ def test_failed_scenes_are_told(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "error: 1 shard(s) failed: broken-0000: cannot load the scene" in err
 
 
+ROOT = Path(__file__).parents[2]
+
+
+def command(folder: Path, path: Path, *words: object) -> list[str]:
+    """Return the command that renders a crop set as a process of its own."""
+    first = [sys.executable, "-m", "mitsuba_gdpt", "dataset", "crops", folder / "scenes.toml"]
+    return [str(word) for word in (*first, "-o", path, *SMALL, *words)]
+
+
+@pytest.mark.slow
+def test_workers_and_driver_killed_while_rendering(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What test_crop_store.py does with made-up crops in less time."""
+    victims = [WORKER, WORKER, DRIVER] * 4
+    path, undisturbed = folder / "set.zarr", folder / "full.zarr"
+    count = ("--crops", 60)
+    code, _, err = run(
+        capsys, "dataset", "crops", folder / "scenes.toml", "-o", undisturbed, *SMALL, *count
+    )
+    assert code == 0, err
+
+    def start() -> subprocess.Popen[str]:
+        words = command(folder, path, *count, "--workers", 2, "--threads", 1)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(words, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+    caught = kills.disturb(start, path, undisturbed, victims, len(victims))
+    with start() as last:
+        out, err = last.communicate(timeout=120)
+    assert last.returncode == 0, err
+    assert f"{count[1]} of {count[1]} crops of 1 scene(s)" in out
+    assert content(path) == content(undisturbed)
+    assert caught >= len(victims) // 2
+
+
+def test_full_disk(folder: Path) -> None:
+    """On a file system of 160 KiB that only the command sees; it is full after some shards."""
+    small = folder / "small"
+    small.mkdir()
+    alone = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
+    mount = f"mount -t tmpfs -o size=160k none {small}"
+    if not shutil.which("unshare") or subprocess.run([*alone, mount], check=False).returncode:
+        pytest.skip("no file system may be mounted here")
+    path, copy = small / "set.zarr", folder / "copy.zarr"
+    render = shlex.join(command(folder, path, "--crops", 15))
+    script = f"{mount}; {render} || echo exit $?; cp -r {path} {copy}"
+    done = subprocess.run([*alone, script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "exit 1" in done.stdout
+    error = done.stderr.splitlines()[-1]
+    assert re.match(r"error: \d+ shard\(s\) failed: squares-\d{4}", error), error
+    assert "No space left on device. What was written before is kept; make room and run" in error
+    finished = len(CropSet.open(copy))
+    assert 0 < finished < 15
+    done = subprocess.run(
+        command(folder, copy, "--crops", 15), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert f"{finished // 5} were there, 0 failed" in done.stdout
+    crop_set = CropSet.open(copy)
+    assert len(crop_set) == 15
+    assert all(crop_set[i].noisy.isfinite().all() for i in range(15))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -111,7 +181,8 @@ def test_failed_scenes_are_told(folder: Path, capsys: pytest.CaptureFixture[str]
         (("-o", "a.zarr", "--scenes", "sqares"), "did you mean 'squares'?"),
         (("-o", "a.zarr", "--max-spp", "2"), "--max-spp"),
         (("-o", "a.zarr", "--variant", "scalar_rgb"), "does not support"),
-        (("-o", "a.zarr", "--threads", "2"), "--workers 0 means this process"),
+        (("-o", "a.zarr", "--workers", "0", "--threads", "2"), "--workers 0 means this process"),
+        (("-o", "a.zarr", "--slurm", "no.toml"), "options no.toml does not exist"),
     ],
 )
 def test_bad_input(
@@ -182,7 +253,10 @@ def test_frames_and_rerun(
     assert "2 of 2 frames of 1 scene(s), 0 rendered in 0 s, 2 were there, 0 failed" in out
     assert content(root) == there
     (root / "train/squares/frame-0001/noisy-1.exr").unlink()
-    assert "1 rendered" in run(capsys, *words)[1]
+    # A worker sets the same variant, and makes the same file.
+    code, out, err = run(capsys, *words, "--workers", 1)
+    assert code == 0, err
+    assert "1 rendered" in out
     assert content(root) == there
 
     code, _, err = run(capsys, *words, "--spp", 2)
@@ -222,7 +296,8 @@ def test_failed_frames_are_told(folder: Path, capsys: pytest.CaptureFixture[str]
         (("-o", "a", "--frames", "1"), "expected 2 or more"),
         (("-o", "a", "--split", "dev"), "expected one of: train, test"),
         (("-o", "a", "--scenes", "sqares"), "did you mean 'squares'?"),
-        (("-o", "a", "--scheduler", "tcp://127.0.0.1:9"), "--workers 0 means this process"),
+        (("-o", "a", "--scheduler", "127.0.0.1:9"), "expected one like tcp://host:8786"),
+        (("-o", "a", "--workers", "0", "--threads", "2"), "--workers 0 means this process"),
     ],
 )
 def test_bad_input_of_frames(
