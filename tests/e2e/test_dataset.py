@@ -85,6 +85,12 @@ def test_render_resume_and_look(folder: Path, capsys: pytest.CaptureFixture[str]
     code, out, err = run(capsys, "dataset", "crops", catalogue, "-o", path, *SMALL)
     assert code == 0, err
     assert "1 were there, 0 failed" in out
+    there = content(path)
+    (path / "squares/faults/c/0/0").unlink()  # as if it had been killed; a worker does it again
+    code, out, err = run(capsys, "dataset", "crops", catalogue, "-o", path, *SMALL, "--workers", 1)
+    assert code == 0, err
+    assert "shards: 1 rendered" in out
+    assert content(path) == there
 
     crop = CropSet.open(path)[1]
     assert (crop.exposure, crop.noisy.shape) == (2.0, (2, 16, 16, 30))
