@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from mitsuba_gdpt.data import store
 from mitsuba_gdpt.data.plan import CropPlan
 from mitsuba_gdpt.data.render import LAYOUT
 from mitsuba_gdpt.scenes.catalogue import CameraBox, CatalogueScene
+
+_COMMIT = re.compile(rb'"commit": "[^"]*"')
 
 #: A bright and a dark square, one before the other, under a lamp and a grey sky.
 XML = """<scene version="3.0.0">
@@ -67,9 +70,16 @@ def made_up(plan: CropPlan, shard: store.Shard) -> tuple[store.Array, ...]:
 
 
 def content(path: Path) -> dict[str, str]:
-    """Hash every file of a set, or of another folder."""
+    """Hash every file of a set, or of another folder.
+
+    All but the commit of this checkout: somebody may edit or commit while tests run.
+    """
+
+    def digest(file: Path) -> str:
+        return hashlib.sha256(_COMMIT.sub(b"", file.read_bytes())).hexdigest()
+
     return {
-        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        str(file.relative_to(path)): digest(file)
         for file in sorted(path.rglob("*"))
         if file.is_file()
     }

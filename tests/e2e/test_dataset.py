@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,15 @@ from PIL import Image
 from mitsuba_gdpt import rendering
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.cli import main
-from mitsuba_gdpt.data import CropDataset, CropSet, FrameSet, darc_import, frames, units
+from mitsuba_gdpt.data import (
+    CropDataset,
+    CropSet,
+    FrameSet,
+    darc_import,
+    frames,
+    import_darc,
+    units,
+)
 from tests import darcs, kills
 from tests.crops import XML, content
 from tests.kills import DRIVER, WORKER
@@ -401,6 +410,21 @@ def test_import_darc(
     code, _, err = run(capsys, *words[:3], "-o", path)
     assert code == 2
     assert "another plan: scene long-hall differ" in err
+
+
+def test_import_holds_one_shard(folder: Path) -> None:
+    def peak(count: int) -> int:
+        file = folder / f"train-a-{count}-3.darc"
+        write_darc(file, count, 1, height=32, width=32)
+        tracemalloc.start()
+        summary = import_darc([file], folder / f"{count}.zarr", crops_per_shard=2)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert summary.done == count // 2
+        return most
+
+    peak(2)  # imports packages
+    assert peak(24) < 1.5 * peak(4)
 
 
 def test_darc_with_a_nan(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
