@@ -187,7 +187,7 @@ def import_darc(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE.darc...",
+            metavar="FILE.darc",
             help="Training files of the original NGPT: PREFIX-SCENE-CROPS-IMAGES.darc.",
         ),
     ],
