@@ -82,7 +82,7 @@ class DenseModelConfig:
         network: Sizes; inputs and outputs follow from the rest and may be left at 0.
         head: ``"direct"``: the output is the image's log(1 + x). ``"residual"``: it is added to
             that of the first guide. ``"blend"``: it holds a weight for each guide and the primal
-            (softmax), and three residuals that are added to log(1 + x) of the weighted mean.
+            (softmax), and three residuals that are added to the weighted mean of log(1 + x).
             The latter two start as the first guide.
         guides: Methods whose images the head uses; they are inputs too if ``inputs`` says so.
         consistency: If not 0, the relative standard deviation of the primal at which the result
@@ -224,17 +224,19 @@ class DenseModel(Model):
             return output.expm1()
         if guides is None:
             raise ConfigError(f"this model needs images of: {', '.join(self.config.guides)}")
-        candidates = [prepared.normalise(guide) for guide in guides.unbind(1)]
-        if self.config.head == "residual":
-            base = candidates[0]
-        else:
-            candidates.append(prepared.normalise(data[..., layout.slices[PRIMAL]]))
+        candidates = list(guides.unbind(1))
+        if self.config.head == "blend":
+            candidates.append(data[..., layout.slices[PRIMAL]])
+        # Logarithms also keep a firefly of the primal from showing with the smallest of weights.
+        candidates = [prepared.normalise(image).clamp_min(0).log1p() for image in candidates]
+        base = candidates[0]
+        if self.config.head == "blend":
             logits, output = output[..., : len(candidates)], output[..., len(candidates) :]
             start = logits.new_zeros(len(candidates))
             start[0] = _FAVOUR
             weights = (logits + start).softmax(-1)
             base = (weights[..., None, :] * torch.stack(candidates, -1)).sum(-1)
-        return (base.clamp_min(0).log1p() + output).expm1()
+        return (base + output).expm1()
 
 
 def _converge(

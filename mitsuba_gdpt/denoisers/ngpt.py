@@ -7,6 +7,7 @@ into a model by training, and from then on read from its weights.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ _GRADIENTS = (Feature("dx", "signed-log1p"), Feature("dy", "signed-log1p"))
 _AUXILIARY = (Feature("albedo"), Feature("normal"), Feature("depth", "max"))
 _VARIANCES = (Feature(PRIMAL + VARIANCE_SUFFIX, "sqrt-log1p"),)
 _GRADIENT_VARIANCES = tuple(Feature(name + VARIANCE_SUFFIX, "sqrt-log1p") for name in ("dx", "dy"))
+
+#: Prefiltering albedo and normal would cost three times as much.
+_OIDN = "oidn,aux=raw"
 
 #: Sizes of the small networks: half the resolution inside, about 0.15 MFLOP per pixel.
 _SMALL: dict[str, Any] = {
@@ -67,10 +71,13 @@ def _presets() -> dict[str, Preset]:
                 table[size + loss + twin] = Preset(
                     DenseModelConfig.make(inputs, **sizes), loss_name, text
                 )
-    for guides in (("oidn",), ("poisson-l1",), ("oidn", "poisson-l1")):
-        name = "ngpt-" + "-".join(guide.partition("-")[0] for guide in guides)
+    for name, guides in (
+        ("ngpt-oidn", (_OIDN,)),
+        ("ngpt-poisson", ("poisson-l1",)),
+        ("ngpt-oidn-poisson", (_OIDN, "poisson-l1")),
+    ):
         twins: dict[str, tuple[Feature, ...]] = {"": (*_GRADIENTS, *_GRADIENT_VARIANCES)}
-        if guides == ("oidn",):  # the others see gradients through their guide
+        if guides == (_OIDN,):  # the others see gradients through their guide
             twins["-nograd"] = ()
         for twin, seen in twins.items():
             images = tuple(Feature(GUIDE + guide, "log1p") for guide in guides)
@@ -131,13 +138,33 @@ def reconstruct(
 def guide_images(names: tuple[str, ...], buffers: FrameBuffers) -> torch.Tensor:
     """Run other methods on the same buffers.
 
+    Args:
+        names: As for :func:`~mitsuba_gdpt.denoisers.registry.parse_call`.
+        buffers: The frame.
+
     Returns:
         (G, H, W, 3) radiance, one image per name.
     """
     if not names:
         return buffers.data.new_empty(0, buffers.height, buffers.width, 3)
     with torch.no_grad():
-        return torch.stack([registry.find(name)(buffers, {}) for name in names])
+        calls = [registry.parse_call(name) for name in names]
+        return torch.stack([method(buffers, options) for method, options in calls])
+
+
+def with_guides(config: DenseModelConfig, guides: tuple[str, ...]) -> DenseModelConfig:
+    """Give a model the images of other methods than it has, as inputs and for its head."""
+    features = [feature for feature in config.inputs.features if feature.guide is None]
+    features += [Feature(GUIDE + guide, "log1p") for guide in guides]
+    network = dataclasses.asdict(config.network)
+    del network["inputs"], network["outputs"]
+    return DenseModelConfig.make(
+        dataclasses.replace(config.inputs, features=tuple(features)),
+        head=config.head,
+        guides=guides,
+        consistency=config.consistency,
+        **network,
+    )
 
 
 def _method(name: str) -> Callable[..., torch.Tensor]:

@@ -11,6 +11,7 @@ The signature is the documentation of the options: their names and defaults are 
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -172,6 +173,32 @@ def requires_package(package: str, extra: str) -> Callable[[], None]:
 def methods() -> tuple[Method, ...]:
     """Return all registered methods, available or not."""
     return tuple(_METHODS.values())
+
+
+def parse_call(text: str) -> tuple[Method, dict[str, Any]]:
+    """Read a method with options from a text such as ``"oidn,aux=raw"``.
+
+    Args:
+        text: Name, then ``,KEY=VALUE`` any number of times. Values are numbers, booleans or None as
+            in Python, or else text.
+
+    Raises:
+        ConfigError: The method or an option is unknown, or the text is malformed.
+    """
+    name, *words = text.split(",")
+    method, options = find(name), {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in method.options:
+            raise ConfigError(
+                f"{text!r}: {word!r} sets no option of {name!r}; "
+                f"it has: {', '.join(method.options) or 'none'}"
+            )
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return method, options
 
 
 def find(name: str) -> Method:

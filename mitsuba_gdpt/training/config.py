@@ -11,7 +11,8 @@ from typing import Any
 
 from mitsuba_gdpt import toml
 from mitsuba_gdpt.denoisers.models import PRECISIONS, DenseModelConfig
-from mitsuba_gdpt.denoisers.ngpt import PRESETS
+from mitsuba_gdpt.denoisers.ngpt import PRESETS, with_guides
+from mitsuba_gdpt.denoisers.registry import parse_call
 from mitsuba_gdpt.denoisers.weights import decode
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.training.augment import Augmentation
@@ -54,6 +55,8 @@ class TrainingConfig:
         validate_every: Steps.
         report_every: Steps.
         augmentation: See :class:`~mitsuba_gdpt.training.augment.Augmentation`.
+        guides: Methods whose images the network sees, instead of the preset's: ``"oidn"``,
+            ``"oidn,aux=raw"``, ``"poisson-l1"``, ...
         network: Replaces sizes of the preset's network (``growth``, ``units``, ...).
         tag: Version of the exported weights, part of their file name.
         licence: Of the exported weights.
@@ -85,6 +88,7 @@ class TrainingConfig:
     validate_every: int = 1000
     report_every: int = 50
     augmentation: Augmentation = field(default_factory=Augmentation)
+    guides: tuple[str, ...] = ()
     network: dict[str, Any] = field(default_factory=dict)
     tag: str = "v1"
     licence: str = "BSD-3-Clause"
@@ -130,8 +134,14 @@ class TrainingConfig:
 
     @property
     def model(self) -> Any:
-        """Configuration of the model: the preset with replaced sizes."""
+        """Configuration of the model: the preset with replaced guides and sizes."""
         preset = PRESETS[self.method].config
+        if self.guides:
+            if not isinstance(preset, DenseModelConfig) or not preset.guides:
+                raise ConfigError(f"method {self.method!r} sees no images of other methods")
+            for guide in self.guides:
+                parse_call(guide)
+            preset = with_guides(preset, self.guides)
         if not self.network:
             return preset
         if isinstance(preset, DenseModelConfig):

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Sampler
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers.ngpt import guide_images
-from mitsuba_gdpt.denoisers.registry import find
+from mitsuba_gdpt.denoisers.registry import parse_call
 from mitsuba_gdpt.errors import FormatError, LayoutError
 from mitsuba_gdpt.files import replace_file
 
@@ -110,7 +110,7 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
         self.base, self.indices, self.guides = base, list(indices), guides
         required = set(needs)
         for method in guides.methods:
-            required |= set(find(method).needs)
+            required |= set(parse_call(method)[0].needs)
         if missing := sorted(required - set(base.layout.names)):
             raise LayoutError(
                 f"the data lack the buffer(s) {', '.join(missing)}; they have: "

@@ -57,6 +57,19 @@ class TestHeads:
         first = denoise(buffers, "poisson-l2").clamp_min(0)
         assert (image - first).abs().mean() < 0.1 * (first - buffers["primal"]).abs().mean()
 
+    def test_firefly_does_not_leak_into_the_blend(self) -> None:
+        buffers = render()
+        buffers["primal"][:] = 1.0
+        model = tiny("blend", ("poisson-l2",))
+        clean = ngpt.reconstruct(model, buffers)
+        data = buffers.data.clone()
+        data[5, 5, LAYOUT.slices["primal"]] = 1000.0
+        guide = denoise(buffers, "poisson-l2")[None, None]
+        with torch.no_grad():
+            image = model(data[None], LAYOUT, guide)[0]
+        # A weighted mean of radiance would show exp(-6) of it, which is 2.5.
+        assert (image - clean)[5, 5].abs().max() < 0.5
+
     def test_blend_can_choose_any_candidate(self) -> None:
         buffers, model = render(), tiny("blend", ("poisson-l2", "poisson-l1"))
         for index, method in enumerate(("poisson-l2", "poisson-l1", "none")):
@@ -66,6 +79,12 @@ class TestHeads:
             expected = denoise(buffers, method)
             lit = (expected > 0).all(-1)
             torch.testing.assert_close(image[lit], expected[lit], rtol=1e-4, atol=1e-4)
+
+    def test_guides_have_options(self) -> None:
+        buffers = render()
+        image = ngpt.reconstruct(tiny("residual", ("poisson-l2,alpha=2.0",)), buffers)
+        expected = denoise(buffers, "poisson-l2", alpha=2.0)
+        torch.testing.assert_close(image, expected.clamp_min(0), rtol=1e-4, atol=1e-4)
 
     def test_direct_head_is_a_logarithm(self) -> None:
         model, buffers = tiny(), render()

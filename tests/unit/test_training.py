@@ -365,6 +365,19 @@ class TestConfig:
         with pytest.raises(ConfigError, match=message):
             load_config(None, values)
 
+    def test_guides_can_be_replaced(self) -> None:
+        values = {"method": "ngpt-oidn", "data": ["a"], "output": "o"}
+        assert load_config(None, values).model.guides == ("oidn,aux=raw",)
+        model = load_config(None, values | {"guides": ["oidn", "poisson-l1,alpha=0.1"]}).model
+        assert model.guides == model.inputs.guides == ("oidn", "poisson-l1,alpha=0.1")
+        assert make_model(model)(
+            torch.rand(1, 8, 8, LAYOUT.count), LAYOUT, torch.rand(1, 2, 8, 8, 3)
+        ).shape == (1, 8, 8, 3)
+        with pytest.raises(ConfigError, match="'alpha=1' sets no option of 'oidn'"):
+            load_config(None, values | {"guides": ["oidn,alpha=1"]})
+        with pytest.raises(ConfigError, match="sees no images"):
+            load_config(None, values | {"method": "ngpt", "guides": ["oidn"]})
+
     def test_bad_files(self, tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="no such file"):
             load_config(tmp_path / "none.toml")
