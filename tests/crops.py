@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mitsuba_gdpt import execution
 from mitsuba_gdpt.data import store
 from mitsuba_gdpt.data.plan import CropPlan
 from mitsuba_gdpt.data.render import LAYOUT
 from mitsuba_gdpt.scenes.catalogue import CameraBox, CatalogueScene
+
+_COMMIT = re.compile(rb'"commit": "[^"]*"')
 
 #: A bright and a dark square, one before the other, under a lamp and a grey sky.
 XML = """<scene version="3.0.0">
@@ -63,20 +69,64 @@ def made_up(plan: CropPlan, shard: store.Shard) -> tuple[store.Array, ...]:
     return (*arrays, faults)
 
 
+def content(path: Path) -> dict[str, str]:
+    """Hash every file of a set, or of another folder.
+
+    All but the commit of this checkout: somebody may edit or commit while tests run.
+    """
+
+    def digest(file: Path) -> str:
+        return hashlib.sha256(_COMMIT.sub(b"", file.read_bytes())).hexdigest()
+
+    return {
+        str(file.relative_to(path)): digest(file)
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
+
+
 def fill_plan(size: int = 32, crops: int = 11) -> CropPlan:
     scenes = (scene("one"), scene("second"))
     return CropPlan(scenes, crops=crops, size=size, levels=3, frame=(64, 48))
 
 
-def fill(path: str, plan: CropPlan | None = None) -> None:
+@dataclass(frozen=True)
+class FillUnit:
+    """Writes one shard of made-up crops."""
+
+    plan: CropPlan
+    shard: store.Shard
+
+    @property
+    def key(self) -> str:
+        return self.shard.key
+
+    def is_done(self) -> bool:
+        return self.shard.is_complete()
+
+    def run(self) -> None:
+        self.shard.write(*made_up(self.plan, self.shard))
+
+
+def fill(path: str, plan: CropPlan | None = None, workers: int = 0) -> None:
     """Create a set and write the shards that are missing; announce that on standard output."""
     plan = plan or fill_plan()
     attributes = store.create(plan, LAYOUT, path, crops_per_shard=2)
     print("ready", flush=True)
-    for shard in store.shards(plan, path, attributes["crops_per_shard"]):
+    shards = store.shards(plan, path, attributes["crops_per_shard"])
+    if workers:
+        cluster = execution.ClusterOptions(workers=workers, threads=1)
+        units = [FillUnit(plan, shard) for shard in shards]
+        summary = execution.run(units, cluster=cluster, description="filling")
+        assert not summary.failed, summary
+        return
+    for shard in shards:
         if not shard.is_complete():
             shard.write(*made_up(plan, shard))
 
 
 if __name__ == "__main__":
-    fill(sys.argv[1], fill_plan(int(sys.argv[2]), int(sys.argv[3])))
+    from tests import crops  # workers have to find the class of units by its name
+
+    size, count, workers = map(int, sys.argv[2:])
+    crops.fill(sys.argv[1], crops.fill_plan(size, count), workers)

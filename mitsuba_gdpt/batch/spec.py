@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from mitsuba_gdpt import denoisers
+from mitsuba_gdpt import denoisers, toml
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering import BUILTIN
-from mitsuba_gdpt.scenes import toml
 
 T = TypeVar("T")
 

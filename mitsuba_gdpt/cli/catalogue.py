@@ -141,8 +141,7 @@ def review(
 
     Example: mitsuba-gdpt catalogue review train --root scenes -o review
     """
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"cannot write into {output}: it is not a folder")
+    options.check_folder(output)
 
     from mitsuba_gdpt import rendering
     from mitsuba_gdpt.cli import session

@@ -17,12 +17,15 @@ from mitsuba_gdpt.errors import ConfigError
 if TYPE_CHECKING:
     from mitsuba_gdpt.execution import ClusterOptions
 
-Workers = Annotated[
-    int,
+_WORKERS_HELP = (
+    "Worker processes on this machine, or SLURM jobs; 0 works in this process, without Dask."
+)
+Workers = Annotated[int, typer.Option(help=_WORKERS_HELP, min=0)]
+#: For commands that by default work in this process.
+OptionalWorkers = Annotated[
+    int | None,
     typer.Option(
-        help="Worker processes on this machine, or SLURM jobs; 0 works in this process, without "
-        "Dask.",
-        min=0,
+        help=_WORKERS_HELP, min=0, show_default="0, or 1 with another option of a cluster"
     ),
 ]
 Threads = Annotated[
@@ -61,7 +64,7 @@ UnitsPerWorker = Annotated[
 
 def cluster_options(
     *,
-    workers: int,
+    workers: int | None,
     threads: int | None,
     scheduler: str | None,
     slurm: Path | None,
@@ -71,7 +74,7 @@ def cluster_options(
     """Make of the options above what :func:`mitsuba_gdpt.execution.run` takes.
 
     Args:
-        workers: As given.
+        workers: As given; None is 1 if another option asks for workers, else 0.
         threads: As given.
         scheduler: As given.
         slurm: As given.
@@ -87,9 +90,12 @@ def cluster_options(
     """
     from mitsuba_gdpt import execution, rendering
 
+    elsewhere = {"--threads": threads, "--scheduler": scheduler, "--slurm": slurm}
+    given = [name for name, value in elsewhere.items() if value is not None]
+    if workers is None:
+        workers = 1 if given else 0
     if workers == 0:
-        elsewhere = {"--threads": threads, "--scheduler": scheduler, "--slurm": slurm}
-        if given := [name for name, value in elsewhere.items() if value is not None]:
+        if given:
             raise ConfigError(f"--workers 0 means this process, so it excludes {', '.join(given)}")
         return None
     return execution.ClusterOptions(

@@ -1,4 +1,4 @@
-"""``mitsuba-gdpt dataset``: rendering of training data, and looking at them."""
+"""``mitsuba-gdpt dataset``: rendering and import of training data, and looking at them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitsuba_gdpt.cli import options
+from mitsuba_gdpt.cli import cluster, options
 from mitsuba_gdpt.errors import ConfigError, GDPTError
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.execution import Summary
+    from mitsuba_gdpt.scenes.catalogue import CatalogueScene
 
 dataset = typer.Typer(
-    name="dataset", help="Render data sets for training, and look at them.", no_args_is_help=True
+    name="dataset",
+    help="Render or import data sets for training, and look at them.",
+    no_args_is_help=True,
 )
 
 _SHOWN_FAILURES = 5
 _LEAST_WIDTH = 192  # of a picture on a contact sheet
 
+_CATALOGUE = typer.Argument(help="Scene catalogue: a TOML file, or the name of one of the package.")
+_SEED = typer.Option(help="Changes all that is random.", min=0)
+_SCENES = typer.Option(
+    metavar="A,B", help="Only these scenes of the catalogue.", show_default=False
+)
+
 
 @dataset.command()
 def crops(
-    catalogue: Annotated[
-        str,
-        typer.Argument(help="Scene catalogue: a TOML file, or the name of one of the package."),
-    ],
+    catalogue: Annotated[str, _CATALOGUE],
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="SET.zarr", help="Folder of the crop set."),
@@ -55,14 +61,13 @@ def crops(
             show_default="256 for halves, else 4096",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Changes all that is random.", min=0)] = 0,
-    scenes: Annotated[
-        str | None,
-        typer.Option(metavar="A,B", help="Only these scenes of the catalogue.", show_default=False),
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(help="Processes; more than one need the extra 'batch'.", min=1)
-    ] = 1,
+    seed: Annotated[int, _SEED] = 0,
+    scenes: Annotated[str | None, _SCENES] = None,
+    workers: cluster.OptionalWorkers = None,
+    threads: cluster.Threads = None,
+    scheduler: cluster.Scheduler = None,
+    slurm: cluster.Slurm = None,
+    units_per_worker: cluster.UnitsPerWorker = None,
     variant: options.Variant = None,
 ) -> None:
     """Render a crop set for training: noisy crops with all buffers, and targets.
@@ -75,14 +80,10 @@ def crops(
 
     from mitsuba_gdpt import rendering
     from mitsuba_gdpt.cli import session
-    from mitsuba_gdpt.data import CropPlan, CropSet, render_crops
-    from mitsuba_gdpt.scenes.catalogue import Catalogue
+    from mitsuba_gdpt.data import CropPlan, render_crops
 
-    opened = Catalogue.open(catalogue)
-    names = [name.strip() for name in scenes.split(",")] if scenes else []
-    chosen = [opened.scene(name) for name in names] if names else opened.scenes
     plan = CropPlan(
-        scenes=tuple(chosen),
+        scenes=_choose(catalogue, scenes),
         crops=crops,
         size=size,
         levels=spp_levels,
@@ -92,40 +93,170 @@ def crops(
         reference_spp=reference_spp,
         seed=seed,
     )
-    rendering.set_variant(variant)
-    cluster = None
-    if workers > 1:
-        from mitsuba_gdpt.execution import ClusterOptions
-
-        cluster = ClusterOptions(workers=workers)
+    where = cluster.cluster_options(
+        workers=workers,
+        threads=threads,
+        scheduler=scheduler,
+        slurm=slurm,
+        units_per_worker=units_per_worker,
+        variant=rendering.set_variant(variant),
+    )
     watch = session.Stopwatch()
-    with session.progress_bar(), watch.part("all"):
-        summary = render_crops(plan, output, cluster=cluster)
-    made = CropSet.open(output)
+    with cluster.resumable(), session.progress_bar(), watch.part("all"):
+        summary = render_crops(plan, output, cluster=where)
+    _tell_crops(output, summary, "rendered", watch.seconds["all"])
+
+
+@dataset.command()
+def frames(
+    catalogue: Annotated[str, _CATALOGUE],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="ROOT", help="Folder of the frame set; created if need be."
+        ),
+    ],
+    scenes: Annotated[str | None, _SCENES] = None,
+    frames: Annotated[int, typer.Option(help="Frames per scene.", min=1)] = 60,
+    width: Annotated[int, typer.Option(help="Width in pixels.", min=1)] = 1280,
+    height: Annotated[int, typer.Option(help="Height in pixels.", min=1)] = 720,
+    spp: Annotated[int, typer.Option(help="Samples per pixel of noisy renders.", min=1)] = 1,
+    noisy: Annotated[int, typer.Option(help="Noisy renders per frame.", min=1)] = 5,
+    target_spp: Annotated[int, typer.Option(help="Samples per pixel of targets.", min=1)] = 1024,
+    still: Annotated[
+        bool,
+        typer.Option("--still", help="Stay in the middle of the fly-through: only noise changes."),
+    ] = False,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="train|test",
+            help="Folder for all scenes. Only scenes that are for training may go to train.",
+            show_default="train for scenes that are for training, test for others",
+        ),
+    ] = None,
+    seed: Annotated[int, _SEED] = 0,
+    workers: cluster.OptionalWorkers = None,
+    threads: cluster.Threads = None,
+    scheduler: cluster.Scheduler = None,
+    slurm: cluster.Slurm = None,
+    units_per_worker: cluster.UnitsPerWorker = None,
+    variant: options.Variant = None,
+) -> None:
+    """Render a frame set: fly-throughs with noisy frames, targets and motion, as EXR files.
+
+    What has been rendered already is skipped: after an interruption, run the same command again.
+
+    Example: mitsuba-gdpt dataset frames builtin -o frames --frames 8 --width 320 --height 180
+    """
+    options.check_folder(output)
+
+    from mitsuba_gdpt import rendering
+    from mitsuba_gdpt.cli import session
+    from mitsuba_gdpt.data import FramePlan, render_frames
+    from mitsuba_gdpt.data.frames import FrameSettings, catalogue_sequence
+
+    chosen = _choose(catalogue, scenes)
+    plan = FramePlan(
+        tuple(catalogue_sequence(s, frames, at_rest=still, split=split) for s in chosen),
+        FrameSettings(
+            width=width, height=height, spp=spp, noisy=noisy, target_spp=target_spp, seed=seed
+        ),
+    )
+    where = cluster.cluster_options(
+        workers=workers,
+        threads=threads,
+        scheduler=scheduler,
+        slurm=slurm,
+        units_per_worker=units_per_worker,
+        variant=rendering.set_variant(variant),
+    )
+    watch = session.Stopwatch()
+    with cluster.resumable(), session.progress_bar(), watch.part("all"):
+        summary = render_frames(plan, output, cluster=where)
+    planned = sum(len(sequence.cameras) for sequence in plan.sequences)
+    print(
+        f"{output}: {summary.done + summary.skipped} of {planned} frames of {len(chosen)} "
+        f"scene(s), {_counts(summary, 'rendered', watch.seconds['all'])}"
+    )
+    _report_failures(summary, "frame(s)")
+
+
+@dataset.command()
+def import_darc(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE.darc",
+            help="Training files of the original NGPT: PREFIX-SCENE-CROPS-IMAGES.darc.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="SET.zarr", help="Folder of the crop set.")
+    ],
+) -> None:
+    """Import data sets of the original NGPT into a crop set.
+
+    What has been imported already is skipped: after an interruption, run the same command again.
+
+    Example: mitsuba-gdpt dataset import-darc train-kitchen-250-5.darc -o ngpt.zarr
+    """
+    options.check_output(output, ".zarr", folder=True)
+
+    from mitsuba_gdpt.cli import session
+    from mitsuba_gdpt.data import import_darc
+
+    watch = session.Stopwatch()
+    with cluster.resumable(), session.progress_bar(), watch.part("all"):
+        summary = import_darc(files, output)
+    _tell_crops(output, summary, "imported", watch.seconds["all"])
+
+
+def _choose(catalogue: str, names: str | None) -> tuple[CatalogueScene, ...]:
+    """Return the scenes of a catalogue that are named, separated by commas; by default all."""
+    from mitsuba_gdpt.scenes.catalogue import Catalogue
+
+    opened = Catalogue.open(catalogue)
+    if not names:
+        return tuple(opened.scenes)
+    return tuple(opened.scene(name.strip()) for name in names.split(","))
+
+
+def _counts(summary: Summary, verb: str, seconds: float) -> str:
+    return (
+        f"{summary.done} {verb} in {seconds:.0f} s, {summary.skipped} were there, "
+        f"{len(summary.failed)} failed"
+    )
+
+
+def _tell_crops(path: Path, summary: Summary, verb: str, seconds: float) -> None:
+    """Print what a crop set has now; raise an error if something failed."""
+    from mitsuba_gdpt.data import CropSet
+
+    made = CropSet.open(path)
     faults = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in made.faults.items())
     print(
-        f"{output}: {len(made)} of {made.planned} crops of {len(chosen)} scene(s), "
-        f"shards: {summary.done} rendered in {watch.seconds['all']:.0f} s, "
-        f"{summary.skipped} were there, {len(summary.failed)} failed; {faults}"
+        f"{path}: {len(made)} of {made.planned} crops of {len(made.scenes)} scene(s), "
+        f"shards: {_counts(summary, verb, seconds)}; {faults}"
     )
-    _report_failures(summary)
+    _report_failures(summary, "shard(s)")
 
 
-def _report_failures(summary: Summary) -> None:
+def _report_failures(summary: Summary, what: str) -> None:
     """Raise an error that tells what failed; the same text is told once."""
     if not summary.failed:
         return
-    shards_of: dict[str, list[str]] = {}
+    keys_of: dict[str, list[str]] = {}
     for key, text in summary.failed.items():
-        shards_of.setdefault(text, []).append(key)
+        keys_of.setdefault(text, []).append(key)
     lines = [
         f"{keys[0]}{f' and {len(keys) - 1} more' if keys[1:] else ''}: {text}"
-        for text, keys in shards_of.items()
+        for text, keys in keys_of.items()
     ]
     hidden = len(lines) - _SHOWN_FAILURES
     more = f"; and {hidden} more errors" if hidden > 0 else ""
     raise GDPTError(
-        f"{len(summary.failed)} shard(s) failed: {'; '.join(lines[:_SHOWN_FAILURES])}{more}"
+        f"{len(summary.failed)} {what} failed: {'; '.join(lines[:_SHOWN_FAILURES])}{more}"
     )
 
 
@@ -157,7 +288,10 @@ def sheet(
     pictures = {}
     for position in positions.tolist():
         crop = opened[position]
-        images = {f"{int(crop.spp[i])} spp": crop.buffers[i].primal for i in (0, -1)}
+        images = {
+            f"{crop.spp[i]} spp" if crop.spp[i] else f"unknown spp, {which}": crop.buffers[i].primal
+            for i, which in ((0, "least"), (-1, "most"))
+        }
         images["target"] = crop.targets.mean(0)
         for caption, image in images.items():
             # Small crops are enlarged, so that the captions have room.

@@ -72,6 +72,16 @@ def parse_values(words: Sequence[str] | None, option: str) -> dict[str, Any]:
     return result
 
 
+def check_folder(path: Path) -> None:
+    """Refuse an output folder that is something else, before any work is done.
+
+    Raises:
+        ConfigError: There is a file of that name.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"cannot write into {path}: it is not a folder")
+
+
 def check_output(path: Path | None, suffix: str, *, folder: bool = False) -> None:
     """Refuse an output that could not be written, before any work is done.
 

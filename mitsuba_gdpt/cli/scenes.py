@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitsuba_gdpt.cli import options
-from mitsuba_gdpt.errors import ConfigError
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.scenes import SceneInfo
@@ -60,8 +59,7 @@ def _list(chosen: list[SceneInfo]) -> None:
 def _render(
     chosen: list[SceneInfo], folder: Path, width: int, spp: int, variant: str | None
 ) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"cannot write into {folder}: it is not a folder")
+    options.check_folder(folder)
 
     from mitsuba_gdpt import exr, rendering
     from mitsuba_gdpt.cli import session

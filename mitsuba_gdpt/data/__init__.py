@@ -6,7 +6,7 @@ a network is trained, without storing them.
 
 Frame sets: a :class:`FramePlan` says which sequences to render, :func:`render_frames` does it, and
 :class:`FrameSet` reads the result, and sets of other tools. :class:`DarcFile` reads the data sets
-of the original NGPT.
+of the original NGPT, and :func:`import_darc` makes crop sets of them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.data.darc import DarcFile
+    from mitsuba_gdpt.data.darc_import import import_darc
     from mitsuba_gdpt.data.dataset import Crop, CropDataset, CropSet
     from mitsuba_gdpt.data.frame_set import FrameSet
     from mitsuba_gdpt.data.frames import FramePlan, render_frames
@@ -33,6 +34,7 @@ __all__ = [
     "FramePlan",
     "FrameSet",
     "OnlineCrops",
+    "import_darc",
     "render_crops",
     "render_frames",
 ]
@@ -48,6 +50,7 @@ _HOMES = {
     "FramePlan": "frames",
     "FrameSet": "frame_set",
     "OnlineCrops": "online",
+    "import_darc": "darc_import",
     "render_crops": "units",
     "render_frames": "frames",
 }

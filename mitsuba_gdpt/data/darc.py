@@ -191,18 +191,38 @@ class DarcFile:
         Raises:
             FormatError: An array is not a crop: (renders, H, W, 30), of type float16.
         """
-        for index, array in enumerate(self._arrays):
-            expected = len(array.shape) == 4 and array.shape[0] > 1
-            if not expected or array.shape[3] != LAYOUT.count or array.dtype != np.float16:
-                raise FormatError(
-                    f"{self.path}: array {index} is {array.dtype.name} {array.shape}; expected "
-                    f"float16 (renders, height, width, {LAYOUT.count}), the last render clean"
-                )
-            images = self.read(index)
-            noisy = np.take(images[:-1], _FROM_FILE, axis=-1)
-            primal = len(channels.buffer(PRIMAL))
-            target = np.ascontiguousarray(images[-1, ..., :primal])
-            yield DarcCrop(index, noisy, target, _count_nonfinite(noisy, target))
+        return map(self.crop, range(len(self)))
+
+    def crop(self, index: int) -> DarcCrop:
+        """Read one crop.
+
+        Raises:
+            ConfigError: There are not so many.
+            FormatError: As :meth:`crop_shape`, or the file ends early.
+        """
+        self.crop_shape(index)
+        images = self.read(index)
+        noisy = np.take(images[:-1], _FROM_FILE, axis=-1)
+        primal = len(channels.buffer(PRIMAL))
+        target = np.ascontiguousarray(images[-1, ..., :primal])
+        return DarcCrop(index, noisy, target, _count_nonfinite(noisy, target))
+
+    def crop_shape(self, index: int) -> tuple[int, int, int]:
+        """Return noisy renders, height and width of a crop, without reading it.
+
+        Raises:
+            ConfigError: There are not so many.
+            FormatError: The array is not a crop: (renders, H, W, 30), of type float16.
+        """
+        array = self._array(index)
+        expected = len(array.shape) == 4 and array.shape[0] > 1
+        if not expected or array.shape[3] != LAYOUT.count or array.dtype != np.float16:
+            raise FormatError(
+                f"{self.path}: array {index} is {array.dtype.name} {array.shape}; expected "
+                f"float16 (renders, height, width, {LAYOUT.count}), the last render clean"
+            )
+        renders, height, width, _ = array.shape
+        return renders - 1, height, width
 
     def names(self) -> dict[str, int]:
         """Read the map from names to array numbers; empty before version 2.

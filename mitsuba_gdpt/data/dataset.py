@@ -26,11 +26,13 @@ class Crop:
     Attributes:
         scene: Name of the scene.
         index: Number of the crop in the scene.
-        spp: (L,) int64, samples per pixel of the noisy renders, ascending.
+        spp: (L,) int64, samples per pixel of the noisy renders, ascending; 0 where an imported
+            file does not say.
         noisy: (L, H, W, C) float32, meaning of C as in ``layout``.
         layout: Channels of ``noisy``.
         targets: (T, H, W, 3) float32: two independent halves (T = 2) or one image.
-        target_variance: (H, W) float32, variance of the mean of the targets, averaged over RGB.
+        target_variance: (H, W) float32, variance of the mean of the targets, averaged over RGB; 0
+            in imported sets, where it is unknown.
         exposure: Factor on the radiance that suits an 8-bit picture.
         clamped: Number of stored values that were too large for float16.
     """
@@ -163,8 +165,17 @@ class CropSet:
 
         Args:
             scene: Name of the scene.
-            name: ``"spp"``, ``"seed"``, ``"window"``, ``"camera"`` or ``"faults"``.
+            name: ``"spp"`` or ``"faults"``, and of rendered sets ``"seed"``, ``"window"`` or
+                ``"camera"``.
+
+        Raises:
+            ConfigError: The set has no such scene or table.
         """
+        if scene not in self._arrays:
+            raise ConfigError(f"{self.path} has no scene {scene!r}; it has {self._scenes}")
+        tables = [n for n, a in self._arrays[scene].items() if "components" in a.attrs]
+        if name not in tables:
+            raise ConfigError(f"{self.path} has no table {name!r}; it has {sorted(tables)}")
         array = self._arrays[scene][name]
         return dict(zip(array.attrs["components"], np.asarray(array[:]).T, strict=True))
 

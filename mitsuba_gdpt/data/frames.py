@@ -27,11 +27,12 @@ from mitsuba_gdpt import execution, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.data import frame_set
+from mitsuba_gdpt.data import frame_set, workers
 from mitsuba_gdpt.data.motion import PinholeCamera, add_motion
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.files import replace_text
 from mitsuba_gdpt.scenes import Camera
+from mitsuba_gdpt.scenes.catalogue import CatalogueScene
 
 #: Gradients mean nothing in a target: with ``shifts=0`` the integrator leaves them 0.
 _GRADIENTS = ("dx", "dy", "dx.var", "dy.var")
@@ -182,6 +183,45 @@ def still(camera: Camera, frames: int) -> tuple[Camera, ...]:
     return (camera,) * frames
 
 
+def catalogue_sequence(
+    scene: CatalogueScene, frames: int, *, at_rest: bool = False, split: str | None = None
+) -> CameraSequence:
+    """Return the fly-through of a catalogue's scene as a sequence.
+
+    Args:
+        scene: One with key frames.
+        frames: How many.
+        at_rest: Stay at the middle of the fly-through instead.
+        split: One of :data:`~mitsuba_gdpt.data.frame_set.SPLITS`; by default ``train`` for scenes
+            to train on, else ``test``.
+
+    Raises:
+        ConfigError: The scene has no key frames, there are too few frames, the split is unknown,
+            or ``train`` for a scene that is not to be trained on.
+    """
+    if not scene.fly_through:
+        raise ConfigError(
+            f"scene {scene.name!r} has no fly-through; add key frames to the catalogue (see: "
+            f"mitsuba-gdpt catalogue propose) or leave the scene out"
+        )
+    if split is None:
+        split = "train" if scene.split == "train" else "test"
+    if split == "train" and scene.split != "train":
+        raise ConfigError(
+            f"not for training: {scene.name} ({scene.split}); networks must not see the scenes "
+            f"that they are measured on. Choose the split 'test'"
+        )
+    cameras = still(scene.fly(0.5), frames) if at_rest else fly_through(scene.fly, frames)
+    return CameraSequence(
+        scene=scene.name,
+        split=split,
+        source=scene.source,
+        cameras=cameras,
+        parameters=scene.parameters,
+        max_depth=scene.max_depth,
+    )
+
+
 @dataclass(frozen=True)
 class FrameUnit:
     """One frame to render; a unit of work as ``mitsuba_gdpt.execution`` takes it.
@@ -328,9 +368,10 @@ def render_frames(
     *,
     cluster: execution.ClusterOptions | None = None,
 ) -> execution.Summary:
-    """Render a frame set, or what is missing of it. A Mitsuba variant has to be set.
+    """Render a frame set, or what is missing of it.
 
-    A frame that fails does not stop the others.
+    A frame that fails does not stop the others. Without ``cluster`` a Mitsuba variant has to be
+    set; workers set that of this process, unless they have a ``setup`` of their own.
 
     Args:
         plan: What to render.
@@ -342,8 +383,10 @@ def render_frames(
 
     Raises:
         ConfigError: The folder holds a set of another plan.
+        VariantError: No variant is set, where one is needed.
     """
-    root = Path(root)
+    cluster = workers.with_variant(cluster)
+    root = Path(root).absolute()  # workers may have other working directories
     root.mkdir(parents=True, exist_ok=True)
     _describe(plan, root)
     units = frame_units(plan, root)

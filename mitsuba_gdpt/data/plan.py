@@ -21,7 +21,7 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,17 @@ TargetKind = Literal["halves", "path", "gdpt-l1"]
 
 #: Samples per pixel behind the target where the plan names none.
 REFERENCE_SPP: Mapping[str, int] = {"halves": 256, "path": 4096, "gdpt-l1": 4096}
+
+#: Tables about the crops of a scene, as a set stores them: name to rows and names of columns.
+Records: TypeAlias = dict[str, tuple[NDArray[Any], tuple[str, ...]]]
+
+#: Columns of the table ``camera``; focus is 0 for a pinhole.
+CAMERA = (
+    *(f"{vector}.{axis}" for vector in ("origin", "target", "up") for axis in "xyz"),
+    *("fov", "aperture", "focus"),
+)
+#: Columns of the table ``window``, in pixels.
+WINDOW = ("frame_width", "frame_height", "x", "y")
 
 _ZOOM, _X, _Y, _SPP = range(CAMERA_DIMENSIONS, CAMERA_DIMENSIONS + 4)
 _DIMENSIONS = CAMERA_DIMENSIONS + 4
@@ -215,6 +226,19 @@ class CropPlan:
         """Yield all crops of a scene."""
         return (self.crop(scene, index) for index in range(self.count(scene)))
 
+    def records(self, scene: CatalogueScene) -> Records:
+        """Return what the plan says about the crops of a scene, as a crop set stores it."""
+        specs = list(self.specs(scene))
+        levels = level_names(self.levels)
+        renders = levels + tuple(f"target {i}" for i in range(self.target_renders))
+        seeds = [spec.seeds + spec.target_seeds for spec in specs]
+        return {
+            "spp": (np.array([spec.spp for spec in specs], np.int32), levels),
+            "seed": (np.array(seeds, np.uint32), renders),
+            "window": (np.array([spec.frame + spec.offset for spec in specs], np.int32), WINDOW),
+            "camera": (np.array([_camera_row(spec.camera) for spec in specs], np.float64), CAMERA),
+        }
+
     def _rotation(self, key: int) -> NDArray[np.float64]:
         sequence = np.random.SeedSequence(self.seed, spawn_key=(key, _ROTATION))
         return sequence.generate_state(_DIMENSIONS, np.uint64) / 2.0**64
@@ -238,21 +262,44 @@ class CropPlan:
 
         Where a scene's files lie and who made them counts for nothing.
         """
-
-        def content(plan: Mapping[str, Any]) -> dict[str, Any]:
-            numbers = {key: value for key, value in plan.items() if key != "scenes"}
-            scenes = {
-                f"scene {scene['name']}": {k: v for k, v in scene.items() if k not in _UNIMPORTANT}
-                for scene in plan["scenes"]
-            }
-            return numbers | scenes
-
-        ours, theirs = content(self.to_dict()), content(stored)
-        names = [*ours, *(name for name in theirs if name not in ours)]
-        return [name for name in names if ours.get(name) != theirs.get(name)]
+        return differences(self.to_dict(), stored, unimportant=_UNIMPORTANT)
 
 
 _UNIMPORTANT = ("source", "title", "author", "licence", "fly_through")
+
+
+def differences(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], *, unimportant: Sequence[str] = ()
+) -> list[str]:
+    """Name the entries in which two plans, as plain data, differ.
+
+    Args:
+        ours: A plan: numbers, and under ``"scenes"`` a list of tables with a ``"name"``.
+        theirs: Another one.
+        unimportant: Keys of scenes that count for nothing.
+    """
+
+    def content(plan: Mapping[str, Any]) -> dict[str, Any]:
+        numbers = {key: value for key, value in plan.items() if key != "scenes"}
+        scenes = {
+            f"scene {scene['name']}": {k: v for k, v in scene.items() if k not in unimportant}
+            for scene in plan["scenes"]
+        }
+        return numbers | scenes
+
+    here, there = content(ours), content(theirs)
+    names = [*here, *(name for name in there if name not in here)]
+    return [name for name in names if here.get(name) != there.get(name)]
+
+
+def level_names(levels: int) -> tuple[str, ...]:
+    """Return the names of the columns of the table ``spp``."""
+    return tuple(f"level {i}" for i in range(levels))
+
+
+def _camera_row(camera: Camera) -> tuple[float, ...]:
+    c = camera
+    return (*c.origin, *c.target, *c.up, c.fov, c.aperture, c.focus or 0.0)
 
 
 def spp_levels(u: float, levels: int, least: int, bound: int) -> tuple[int, ...]:

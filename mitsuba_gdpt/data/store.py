@@ -15,19 +15,18 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mitsuba_gdpt import provenance
 from mitsuba_gdpt.channels import VARIANCE_SUFFIX, Layout
-from mitsuba_gdpt.data.plan import CropPlan, CropSpec
+from mitsuba_gdpt.data.plan import Records
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
-from mitsuba_gdpt.scenes.catalogue import CatalogueScene
 
 FORMAT, VERSION = "mitsuba_gdpt crops", 1
 
@@ -36,17 +35,57 @@ FORMAT, VERSION = "mitsuba_gdpt crops", 1
 MARKER = "faults"
 FAULTS = ("clamped", "nonfinite_samples")
 
-#: Components of the array ``camera``; focus is 0 for a pinhole.
-CAMERA = (
-    *(f"{vector}.{axis}" for vector in ("origin", "target", "up") for axis in "xyz"),
-    *("fov", "aperture", "focus"),
-)
-#: Components of the array ``window``, in pixels.
-WINDOW = ("frame_width", "frame_height", "x", "y")
-
-_HALF_MAX = float(np.finfo(np.float16).max)  # 65504
+#: Largest value of float16, 65504.
+HALF_MAX = float(np.finfo(np.float16).max)
 
 Array: TypeAlias = NDArray[Any]
+
+
+class SceneContent(Protocol):
+    """A scene of a set."""
+
+    @property
+    def name(self) -> str:
+        """Name, fit for a folder."""
+
+    @property
+    def exposure(self) -> float:
+        """Factor on the radiance that suits a picture."""
+
+
+class Content(Protocol):
+    """What a set holds when it is finished: renders (``CropPlan``) or imported files."""
+
+    @property
+    def scenes(self) -> Sequence[SceneContent]:
+        """The scenes, under different names."""
+
+    @property
+    def size(self) -> int:
+        """Width and height of a crop in pixels."""
+
+    @property
+    def levels(self) -> int:
+        """Noisy renders per crop."""
+
+    @property
+    def target_renders(self) -> int:
+        """Target images per crop."""
+
+    def count(self, scene: Any) -> int:
+        """Return the number of crops of a scene."""
+
+    def records(self, scene: Any) -> Records:
+        """Return what is known about the crops of a scene; at least their ``spp``."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attribute ``plan`` of the set.
+
+        Readers need ``size``, ``levels``, and ``name`` and ``exposure`` of each of ``scenes``.
+        """
+
+    def differences(self, stored: Mapping[str, Any]) -> list[str]:
+        """Name what differs from the attribute ``plan`` of a set."""
 
 
 # --------------------------------------------------------------------------------------- encoding
@@ -70,12 +109,13 @@ def to_half(values: Array, variances: slice | None = None) -> tuple[NDArray[np.f
     values = np.asarray(values, np.float32)
     if variances is not None:
         values = values.copy()
-        np.sqrt(values[..., variances], out=values[..., variances])
+        with np.errstate(invalid="ignore"):  # of negative values: found in the next line
+            np.sqrt(values[..., variances], out=values[..., variances])
     if bad := int(values.size - np.isfinite(values).sum()):
         raise NonFiniteError(f"{bad} of {values.size} values are NaN or infinite")
-    clamped = int((np.abs(values) > _HALF_MAX).sum())
+    clamped = int((np.abs(values) > HALF_MAX).sum())
     if clamped:
-        values = np.clip(values, -_HALF_MAX, _HALF_MAX)
+        values = np.clip(values, -HALF_MAX, HALF_MAX)
     return values.astype(np.float16), clamped
 
 
@@ -93,7 +133,7 @@ def variance_channels(layout: Layout) -> slice:
 
 
 def create(
-    plan: CropPlan,
+    plan: Content,
     layout: Layout,
     path: str | os.PathLike[str],
     *,
@@ -105,7 +145,7 @@ def create(
     Several processes may do this at once: a set appears complete or not at all.
 
     Args:
-        plan: What will be rendered.
+        plan: What will be rendered or imported.
         layout: Channels of the noisy renders.
         path: Folder of the set; its parent exists.
         crops_per_shard: Crops that are written together.
@@ -139,14 +179,14 @@ def create(
         )
     if list(layout.channels) != stored["channels"]:
         raise ConfigError(
-            f"{path} holds the channels {', '.join(stored['channels'])}; this version renders "
+            f"{path} holds the channels {', '.join(stored['channels'])}; this version writes "
             f"{', '.join(layout.channels)}. Choose another folder"
         )
     return stored
 
 
 def _build(
-    plan: CropPlan,
+    plan: Content,
     layout: Layout,
     path: Path,
     crops_per_shard: int,
@@ -172,7 +212,7 @@ def _build(
 
 
 def _create_arrays(
-    group: Any, plan: CropPlan, scene: CatalogueScene, layout: Layout, crops_per_shard: int
+    group: Any, plan: Content, scene: SceneContent, layout: Layout, crops_per_shard: int
 ) -> None:
     from zarr.codecs import BloscCodec, TransposeCodec
 
@@ -210,7 +250,7 @@ def _create_arrays(
         dimension_names=("crop", "fault"),
         attributes={"components": list(FAULTS)},
     )
-    for name, (table, components) in _records(plan, scene).items():
+    for name, (table, components) in plan.records(scene).items():
         array = group.create_array(
             name,
             shape=table.shape,
@@ -220,24 +260,6 @@ def _create_arrays(
             attributes={"components": list(components)},
         )
         array[:] = table
-
-
-def _records(plan: CropPlan, scene: CatalogueScene) -> dict[str, tuple[Array, tuple[str, ...]]]:
-    """Return what the plan says about the crops, as tables, with the names of their columns."""
-    specs = list(plan.specs(scene))
-    levels = tuple(f"level {i}" for i in range(plan.levels))
-    renders = levels + tuple(f"target {i}" for i in range(plan.target_renders))
-    return {
-        "spp": (np.array([spec.spp for spec in specs], np.int32), levels),
-        "seed": (np.array([spec.seeds + spec.target_seeds for spec in specs], np.uint32), renders),
-        "window": (np.array([spec.frame + spec.offset for spec in specs], np.int32), WINDOW),
-        "camera": (np.array([_camera_row(spec) for spec in specs], np.float64), CAMERA),
-    }
-
-
-def _camera_row(spec: CropSpec) -> tuple[float, ...]:
-    c = spec.camera
-    return (*c.origin, *c.target, *c.up, c.fov, c.aperture, c.focus or 0.0)
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -285,6 +307,11 @@ class Shard:
     number: int
     start: int
     stop: int
+
+    @property
+    def key(self) -> str:
+        """Name of the shard, unique in the set."""
+        return f"{self.scene}-{self.number:04d}"
 
     def is_complete(self) -> bool:
         """Whether the shard has been written."""
@@ -387,7 +414,7 @@ def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:-3], shape[-1], *shape[-3:-1])
 
 
-def shards(plan: CropPlan, path: str | os.PathLike[str], crops_per_shard: int) -> list[Shard]:
+def shards(plan: Content, path: str | os.PathLike[str], crops_per_shard: int) -> list[Shard]:
     """Return all shards of a set, scene by scene."""
     result = []
     for scene in plan.scenes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import gc
 import os
 from dataclasses import dataclass
@@ -12,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mitsuba_gdpt import rendering
-from mitsuba_gdpt.data import store
+from mitsuba_gdpt.data import store, workers
 from mitsuba_gdpt.data.plan import CropPlan
 from mitsuba_gdpt.data.render import LAYOUT, CropRenderer, RenderedCrop
 from mitsuba_gdpt.data.store import Array, Shard
-from mitsuba_gdpt.errors import NonFiniteError, VariantError
+from mitsuba_gdpt.errors import NonFiniteError
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.execution import ClusterOptions, Summary
@@ -56,17 +53,13 @@ def render_crops(
     """
     from mitsuba_gdpt import execution
 
-    if cluster is None:
-        _require_variant()
-    elif cluster.setup is None:
-        setup = functools.partial(rendering.set_variant, _variant())
-        cluster = dataclasses.replace(cluster, setup=setup)
+    cluster = workers.with_variant(cluster)
     stored = store.create(
         plan,
         LAYOUT,
         path,
         crops_per_shard=crops_per_shard,
-        attributes={"variant": _variant()},
+        attributes={"variant": workers.variant()},
     )
     units = [
         CropUnit(plan, shard)
@@ -85,7 +78,7 @@ class CropUnit:
     @property
     def key(self) -> str:
         """Name of the work, unique in the set."""
-        return f"{self.shard.scene}-{self.shard.number:04d}"
+        return self.shard.key
 
     def is_done(self) -> bool:
         """Whether the shard has been written."""
@@ -143,15 +136,3 @@ def _renderer(plan: CropPlan, scene: str) -> CropRenderer:
         gc.collect()
         _open.append(CropRenderer(plan.scene(scene), plan))
     return _open[0]
-
-
-def _variant() -> str | None:
-    import mitsuba as mi
-
-    name: str | None = mi.variant()
-    return name
-
-
-def _require_variant() -> None:
-    if _variant() is None:
-        raise VariantError("no Mitsuba variant is set; call mi.set_variant('llvm_ad_rgb') first")

@@ -22,12 +22,12 @@ import dask
 import distributed
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from mitsuba_gdpt import toml
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.execution.options import ClusterOptions
 from mitsuba_gdpt.execution.process import ProcessKeeper
 from mitsuba_gdpt.execution.units import AnyUnit, ClusterError, Outcome
-from mitsuba_gdpt.scenes import toml
 
 _POLL_INTERVAL = 1.0  # seconds between two looks for new workers
 _CONNECT_TIMEOUT = 20.0

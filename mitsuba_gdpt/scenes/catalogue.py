@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mitsuba_gdpt import toml
 from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.scenes import registry, toml
+from mitsuba_gdpt.scenes import registry
 from mitsuba_gdpt.scenes.flythrough import KeyFrame, fly, vector
 from mitsuba_gdpt.scenes.registry import Camera, Vector
 
@@ -290,7 +291,7 @@ def to_toml(scene: CatalogueScene, *, source: str | None = None) -> str:
         f"licence = {toml.quote(scene.licence)}",
         f"exposure = {toml.numeral(scene.exposure)}",
         f"max_depth = {scene.max_depth}",
-        f"up = {toml.triple(scene.up)}",
+        f"up = {_triple(scene.up)}",
         f"fov = [{toml.numeral(scene.fov[0])}, {toml.numeral(scene.fov[1])}]",
         f"weight = {toml.numeral(scene.weight)}",
     ]
@@ -300,17 +301,15 @@ def to_toml(scene: CatalogueScene, *, source: str | None = None) -> str:
         pairs = (f"{toml.quote(key)} = {toml.quote(v)}" for key, v in scene.parameters.items())
         lines.append(f"parameters = {{ {', '.join(pairs)} }}")
     if scene.targets:
-        lines += ["targets = [", *(f"  {toml.triple(t)}," for t in scene.targets), "]"]
+        lines += ["targets = [", *(f"  {_triple(t)}," for t in scene.targets), "]"]
     # Inline tables: a box or key frame per line can be read, compared and moved.
     if scene.boxes:
-        rows = (
-            f"  {{ min = {toml.triple(b.min)}, max = {toml.triple(b.max)} }}," for b in scene.boxes
-        )
+        rows = (f"  {{ min = {_triple(b.min)}, max = {_triple(b.max)} }}," for b in scene.boxes)
         lines += ["boxes = [", *rows, "]"]
     if scene.fly_through:
         frames = (
-            f"  {{ origin = {toml.triple(k.origin)}, target = {toml.triple(k.target)}, "
-            f"up = {toml.triple(k.up)}, fov = {toml.numeral(k.fov)} }},"
+            f"  {{ origin = {_triple(k.origin)}, target = {_triple(k.target)}, "
+            f"up = {_triple(k.up)}, fov = {toml.numeral(k.fov)} }},"
             for k in scene.fly_through
         )
         lines += ["fly_through = [", *frames, "]"]
@@ -344,11 +343,11 @@ def _read_scene(file: Path, name: str, entry: Any, split: str, root: Path) -> Ca
             parameters=table.take("parameters", toml.parameters, {}),
             max_depth=table.take("max_depth", toml.integer, 12),
             exposure=table.take("exposure", toml.positive, 1.0),
-            up=table.take("up", toml.vector, (0.0, 1.0, 0.0)),
+            up=table.take("up", _vector, (0.0, 1.0, 0.0)),
             fov=table.take("fov", _range, (35.0, 70.0)),
             max_roll=table.take("max_roll", toml.number, 180.0),
             weight=table.take("weight", toml.positive, 1.0),
-            targets=table.take("targets", toml.vectors, ()),
+            targets=table.take("targets", _vectors, ()),
             boxes=table.tables("boxes", _read_box),
             fly_through=table.tables("fly_through", _read_key_frame),
         )
@@ -362,7 +361,7 @@ def _read_scene(file: Path, name: str, entry: Any, split: str, root: Path) -> Ca
 
 def _read_box(table: toml.Table) -> CameraBox:
     try:
-        return CameraBox(table.take("min", toml.vector), table.take("max", toml.vector))
+        return CameraBox(table.take("min", _vector), table.take("max", _vector))
     except ConfigError as error:
         if table.where in str(error):
             raise
@@ -371,9 +370,9 @@ def _read_box(table: toml.Table) -> CameraBox:
 
 def _read_key_frame(table: toml.Table) -> KeyFrame:
     return KeyFrame(
-        origin=table.take("origin", toml.vector),
-        target=table.take("target", toml.vector),
-        up=table.take("up", toml.vector, (0.0, 1.0, 0.0)),
+        origin=table.take("origin", _vector),
+        target=table.take("target", _vector),
+        up=table.take("up", _vector, (0.0, 1.0, 0.0)),
         fov=table.take("fov", toml.positive),
     )
 
@@ -389,6 +388,26 @@ def _range(value: Any) -> tuple[float, float]:
         raise ValueError("expected least and greatest, such as [35, 70]")
     low, high = (toml.number(item) for item in value)
     return low, high
+
+
+def _vector(value: Any) -> Vector:
+    """Convert three finite numbers of a TOML file."""
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError("expected 3 numbers, such as [0.0, 1.5, 0.0]")
+    x, y, z = (toml.number(component) for component in value)
+    return x, y, z
+
+
+def _vectors(value: Any) -> tuple[Vector, ...]:
+    """Convert a list of points of a TOML file."""
+    if not isinstance(value, list):
+        raise ValueError("expected a list of points, such as [[0.0, 1.5, 0.0]]")
+    return tuple(_vector(point) for point in value)
+
+
+def _triple(value: Vector) -> str:
+    """Write a vector into a TOML file."""
+    return "[" + ", ".join(toml.numeral(component) for component in value) + "]"
 
 
 def _problem(scene: CatalogueScene) -> str | None:

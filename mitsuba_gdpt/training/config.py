@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mitsuba_gdpt import toml
 from mitsuba_gdpt.denoisers.models import PRECISIONS, DenseModelConfig
 from mitsuba_gdpt.denoisers.ngpt import PRESETS, with_guides
 from mitsuba_gdpt.denoisers.registry import parse_call
 from mitsuba_gdpt.denoisers.weights import decode
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.scenes import toml
 from mitsuba_gdpt.training.augment import Augmentation
 from mitsuba_gdpt.training.losses import LOSSES, check_terms
 

@@ -17,6 +17,7 @@ import pytest
 
 from mitsuba_gdpt import execution, rendering
 from mitsuba_gdpt.execution import ClusterError, ClusterOptions
+from tests.kills import unit_processes
 from tests.work import (
     Crash,
     Devour,
@@ -45,14 +46,7 @@ def write_files(folder: Path, count: int, seconds: float = 0.0) -> list[WriteFil
 
 def ours() -> list[psutil.Process]:
     """The unit processes that are alive."""
-    return [p for p in psutil.Process().children(recursive=True) if is_unit_process(p)]
-
-
-def is_unit_process(process: psutil.Process) -> bool:
-    try:
-        return any("mitsuba_gdpt.execution.child" in word for word in process.cmdline())
-    except psutil.Error:
-        return False
+    return unit_processes(os.getpid())
 
 
 def wait_until(condition, seconds: float = 20.0) -> None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 #: Top-level parts of the package, lowest first; a part may import from the layers below its own.
 LAYERS = (
     {"errors", "_version"},
-    {"channels", "progress", "files", "packages", "provenance", "_llvm"},
+    {"channels", "progress", "files", "packages", "provenance", "toml", "_llvm"},
     {"exr"},
     {"buffers"},
     {"integrators", "denoisers", "metrics", "scenes"},
@@ -35,6 +35,7 @@ FORBIDDEN_AT_IMPORT = {
     "channels": {"torch", "mitsuba", "drjit"},
     "progress": {"torch", "mitsuba", "drjit"},
     "_llvm": {"torch", "mitsuba", "drjit"},
+    "toml": {"torch", "mitsuba", "drjit"},
     "integrators": {"torch"},
     "scenes": {"torch"},
     "rendering": {"torch", "mitsuba", "drjit"},

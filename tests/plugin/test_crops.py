@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.data import CropSet, OnlineCrops, render_crops, units
+from mitsuba_gdpt.data import CropSet, OnlineCrops, render_crops, units, workers
 from mitsuba_gdpt.data.plan import CropPlan, CropSpec
 from mitsuba_gdpt.data.render import LAYOUT, CropRenderer, make_sensor
 from mitsuba_gdpt.errors import ConfigError, NonFiniteError, VariantError
@@ -214,7 +214,7 @@ def test_fireflies_are_clamped_and_counted(plan: CropPlan, tmp_path: Path) -> No
 
 
 def test_rendering_needs_a_variant(plan: CropPlan, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(units, "_variant", lambda: None)
+    monkeypatch.setattr(workers, "variant", lambda: None)
     with pytest.raises(VariantError, match="no Mitsuba variant is set"):
         render_crops(plan, tmp_path / "set.zarr")
 

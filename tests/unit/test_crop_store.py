@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import pickle
 import random
 import shutil
@@ -23,7 +21,9 @@ from mitsuba_gdpt.data import CropDataset, CropSet, store
 from mitsuba_gdpt.data.plan import CropPlan
 from mitsuba_gdpt.data.render import LAYOUT
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
-from tests import crops
+from tests import crops, kills
+from tests.crops import content
+from tests.kills import DRIVER, WORKER
 
 ROOT = Path(__file__).parents[2]
 PLAN = crops.fill_plan()
@@ -36,15 +36,6 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("full") / "set.zarr"
     crops.fill(str(path))
     return path
-
-
-def content(path: Path) -> dict[str, str]:
-    """Hash every file of a set."""
-    return {
-        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-    }
 
 
 # ------------------------------------------------------------------------------------- encoding
@@ -239,8 +230,9 @@ def test_damaged_chunk_is_named(full: Path, tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------- interruptions
 
 
-def start(path: Path, plan: CropPlan) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.crops", str(path), str(plan.size), str(plan.crops)]
+def start(path: Path, plan: CropPlan, workers: int = 0) -> subprocess.Popen[str]:
+    words = [str(word) for word in (path, plan.size, plan.crops, workers)]
+    command = [sys.executable, "-m", "tests.crops", *words]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
@@ -266,15 +258,7 @@ def kill_and_rerun(path: Path, plan: CropPlan, undisturbed: Path, times: int) ->
             shutil.rmtree(path)
             seconds /= 2
             continue
-        crop_set = CropSet.open(path)  # what is listed can be read and is right
-        reference = CropSet.open(undisturbed)
-        where = {reference.where(i): i for i in range(len(reference))}
-        for i in range(len(crop_set)):
-            theirs = reference[where[crop_set.where(i)]]
-            assert torch.equal(crop_set[i].noisy, theirs.noisy)
-            assert torch.equal(crop_set[i].targets, theirs.targets)
-    for partial in path.rglob("*.partial"):  # what was being written; old, as if a minute had gone
-        os.utime(partial, (0, 0))
+        kills.check_readable(path, undisturbed)
     finish(path, plan)
     assert content(path) == expected
     return caught
@@ -289,6 +273,25 @@ def test_killed_while_writing_often(tmp_path: Path) -> None:
     plan = crops.fill_plan(size=48, crops=80)
     crops.fill(str(tmp_path / "full.zarr"), plan)
     assert kill_and_rerun(tmp_path / "set.zarr", plan, tmp_path / "full.zarr", times=20) >= 10
+
+
+@pytest.mark.parametrize(
+    "victims",
+    [
+        pytest.param([WORKER, DRIVER, WORKER, DRIVER], id="few"),
+        pytest.param([WORKER] * 5 + [DRIVER, WORKER] * 5, id="many", marks=pytest.mark.slow),
+    ],
+)
+def test_workers_and_driver_killed(tmp_path: Path, victims: list[str]) -> None:
+    path, undisturbed = tmp_path / "set.zarr", tmp_path / "full.zarr"
+    plan = crops.fill_plan(crops=10 * len(victims))
+    crops.fill(str(undisturbed), plan)
+    caught = kills.disturb(
+        lambda: start(path, plan, workers=2), path, undisturbed, victims, len(victims)
+    )
+    finish(path, plan)
+    assert content(path) == content(undisturbed)
+    assert caught >= len(victims) // 2
 
 
 def test_several_processes_at_once(full: Path, tmp_path: Path) -> None:
@@ -306,6 +309,7 @@ def test_full_disk(full: Path, tmp_path: Path) -> None:
     code = f"""
 import resource
 from tests import crops
+from tests.crops import content
 plan = crops.fill_plan()
 crops.store.create(plan, crops.LAYOUT, {str(path)!r}, crops_per_shard=2)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, -1))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.scenes.registry import Vector
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -133,21 +132,6 @@ def integer(value: Any) -> int:
     return value
 
 
-def vector(value: Any) -> Vector:
-    """Convert three finite numbers."""
-    if not isinstance(value, list) or len(value) != 3:
-        raise ValueError("expected 3 numbers, such as [0.0, 1.5, 0.0]")
-    x, y, z = (number(component) for component in value)
-    return x, y, z
-
-
-def vectors(value: Any) -> tuple[Vector, ...]:
-    """Convert a list of points."""
-    if not isinstance(value, list):
-        raise ValueError("expected a list of points, such as [[0.0, 1.5, 0.0]]")
-    return tuple(vector(point) for point in value)
-
-
 def parameters(value: Any) -> dict[str, str]:
     """Convert a table of numbers and texts to the texts that Mitsuba's XML parser takes."""
     if not isinstance(value, Mapping):
@@ -180,11 +164,6 @@ def numeral(value: float) -> str:
     """Write a number with at most 5 significant digits: coordinates are no measurements."""
     shown = float(f"{value:.5g}")
     return str(int(shown)) if shown.is_integer() else repr(shown)
-
-
-def triple(value: Vector) -> str:
-    """Write a vector."""
-    return "[" + ", ".join(numeral(component) for component in value) + "]"
 
 
 def _show(value: Any) -> str:

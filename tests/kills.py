@@ -1,0 +1,98 @@
+"""Killing the processes that make a crop set, at random moments while they write."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import torch
+
+from mitsuba_gdpt.data import CropSet
+
+DRIVER, WORKER = "driver", "worker"
+_PATIENCE = 120.0  # seconds until the next shard; machines for tests are slow
+
+
+def unit_processes(driver: int) -> list[psutil.Process]:
+    """Return the processes that work for another one, see ``mitsuba_gdpt.execution``."""
+    return [p for p in psutil.Process(driver).children(recursive=True) if _is_unit_process(p)]
+
+
+def _is_unit_process(process: psutil.Process) -> bool:
+    try:
+        return any("mitsuba_gdpt.execution.child" in word for word in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def disturb(
+    start: Callable[[], subprocess.Popen[str]],
+    path: Path,
+    undisturbed: Path,
+    victims: Sequence[str],
+    seed: int,
+) -> int:
+    """Make a crop set on workers, and kill the victims one after the other.
+
+    Each is killed a random moment after another shard has been finished. What is left is then
+    compared with an undisturbed set.
+
+    Args:
+        start: Starts or resumes the making of the set.
+        path: The set.
+        undisturbed: The same set, made in peace.
+        victims: ``DRIVER`` or ``WORKER`` each.
+        seed: Of the random moments.
+
+    Returns:
+        How many victims were killed before the set was finished.
+    """
+    rng, caught = random.Random(seed), 0
+    driver = start()
+    for victim in victims:
+        if driver.poll() is not None:
+            if len(CropSet.open(path)) == len(CropSet.open(undisturbed)):
+                shutil.rmtree(path)  # it was finished: begin again
+            driver = start()
+        if not _wait_for_progress(driver, path):
+            continue
+        time.sleep(rng.uniform(0.0, 0.05))
+        if victim == DRIVER:
+            driver.kill()
+            caught += driver.wait() != 0
+        elif workers := unit_processes(driver.pid):
+            rng.choice(workers).kill()
+            caught += 1
+        check_readable(path, undisturbed)
+    driver.communicate(timeout=_PATIENCE)
+    return caught
+
+
+def _wait_for_progress(driver: subprocess.Popen[str], path: Path) -> bool:
+    """Wait for the next shard; False if there is none."""
+
+    def finished() -> int:
+        return len(list(path.glob("*/faults/c/*/0")))
+
+    before, end = finished(), time.monotonic() + _PATIENCE
+    while driver.poll() is None:
+        if finished() > before:
+            return True
+        assert time.monotonic() < end, f"{path}: no shard in {_PATIENCE} s"
+        time.sleep(0.002)
+    return False
+
+
+def check_readable(path: Path, undisturbed: Path) -> None:
+    """Check that each crop that a set lists can be read and is right."""
+    crop_set, reference = CropSet.open(path), CropSet.open(undisturbed)
+    where = {reference.where(i): i for i in range(len(reference))}
+    for i in range(len(crop_set)):
+        crop, theirs = crop_set[i], reference[where[crop_set.where(i)]]
+        assert torch.equal(crop.noisy, theirs.noisy)
+        assert torch.equal(crop.targets, theirs.targets)
