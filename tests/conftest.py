@@ -7,10 +7,15 @@ skipped where Dr.Jit finds no device, ``slow`` ones unless ``--slow`` is given.
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Before anything imports torch, and inherited by the programs that tests start: where others want
+# the same cores, waiting threads would spin their time slices away. See mitsuba_gdpt/cli/app.py.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).parents[1]
 TIERS = ("unit", "plugin", "statistical", "e2e", "packaging")

@@ -26,12 +26,20 @@ from mitsuba_gdpt.errors import (
     LayoutError,
     NonFiniteError,
     VariantError,
+    WeightsError,
 )
 
 FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 #: Errors that the user can mend by calling the command differently.
-_INPUT_ERRORS = (ConfigError, FormatError, LayoutError, NonFiniteError, VariantError)
+_INPUT_ERRORS = (
+    ConfigError,
+    FormatError,
+    LayoutError,
+    NonFiniteError,
+    VariantError,
+    WeightsError,
+)
 
 app = typer.Typer(
     name="mitsuba-gdpt",

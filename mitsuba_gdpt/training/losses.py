@@ -6,22 +6,22 @@ A loss is a weighted sum of terms. *p* is the prediction, *y* the target, linear
 | term | formula | unbiased under noise in y |
 |---|---|---|
 | ``l1-tonemapped`` | mean abs(R(p) - R(y)) | no |
-| ``gradient-l1-tonemapped`` | the same of forward differences of p and y, x plus y | no |
+| ``gradient-l1-tonemapped`` | the same of forward differences, x plus y | no |
 | ``elpips`` | E-LPIPS (SqueezeNet) of sRGB(R(.)) | no |
 | ``smape`` | mean abs(p - y) / (abs(p) + abs(y) + 0.01) | no |
 | ``l1`` | mean abs(p - y) | no |
-| ``relative-l2`` | mean (p - y)^2 / (mean_RGB(q)^2 + 0.01), q = p held constant | yes |
+| ``relative-l2`` | mean (p - y)^2 / g, g = mean_RGB(p)^2 + 0.01 held constant | yes |
 | ``gradient-relative-l2`` | the same numerator of forward differences | yes |
-| ``relative-huber`` | mean H((p - y) / sqrt(mean_RGB(q)^2 + 0.01)), H of Huber, bend at 0.5 | nearly |
+| ``relative-huber`` | mean H((p - y) / sqrt(g)), H of Huber, bend at 0.5 | nearly |
 
-The two of relative-l2 follow Lehtinen et al., *Noise2Noise*, ICML 2018, section 3.3: the gradient with
-respect to p is proportional to (p - y), so noise of mean zero in y averages out, and the minimum is
-at the expectation of y. Every term that treats y non-linearly (a tone curve, an absolute value, y
-in the denominator) has its minimum elsewhere: L1 at the median, which lies below the mean of
-path-traced radiance. With those, use converged targets. ``relative-huber`` is the square as long as the relative
-deviation of the target is below a half, and so unbiased, and linear beyond: fireflies in a target
-of moderate noise, which make most of the gradient of relative-l2, lose their power, and the energy
-that they stand for is lost with them.
+The two of relative-l2 follow Lehtinen et al., *Noise2Noise*, ICML 2018, section 3.3: the gradient
+with respect to p is proportional to (p - y), so noise of mean zero in y averages out, and the
+minimum is at the expectation of y. Every term that treats y non-linearly (a tone curve, an absolute
+value, y in the denominator) has its minimum elsewhere: L1 at the median, which lies below the mean
+of path-traced radiance. With those, use converged targets. ``relative-huber`` is the square as long
+as the relative deviation of the target is below a half, and so unbiased, and linear beyond:
+fireflies in a target of moderate noise, which make most of the gradient of relative-l2, lose their
+power, and the energy that they stand for is lost with them.
 """
 
 from __future__ import annotations
