@@ -5,7 +5,7 @@ Per crop: the time of ``CropRenderer.render`` and encoding, as a multiple of the
 seconds and memory per sample over the crops, and kernels compiled after the first crop. Reading:
 milliseconds per (crop, level) in one thread, wall clock and processor.
 
-    python benchmarks/crops.py [SCENE] [--crops 12] [--size 64] [--max-spp 64] [--lens]
+    python benchmarks/crops.py [SCENE] [--crops 12] [--size 64] [--max-spp 64] [--lens] [--plot P.png]
 """
 
 from __future__ import annotations
@@ -56,6 +56,24 @@ def memory() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
+def draw(rows: list[list[Any]], path: Path) -> None:
+    """Plot what should be flat: cost against bare renders, and memory."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    index, _, _, ratio, _, memory = zip(*rows, strict=True)
+    above.plot(index, ratio, ".", markersize=3)
+    above.axhline(1.15, linestyle="--", color="grey", linewidth=1)
+    above.set_ylim(0.5, 2)
+    above.set_ylabel("time / bare renders")
+    below.plot(index, memory, ".", markersize=3)
+    below.set_ylim(0, 1.3 * max(memory))
+    below.set_ylabel("memory, MiB")
+    below.set_xlabel("crop")
+    figure.savefig(path, dpi=100)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scene", nargs="?", default="corner-gallery")
@@ -63,6 +81,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--max-spp", type=int, default=64)
     parser.add_argument("--lens", action="store_true", help="thin lens instead of pinhole")
+    parser.add_argument("--plot", type=Path, help="draw ratio and memory over the crops")
     arguments = parser.parse_args()
 
     import drjit as dr
@@ -116,6 +135,9 @@ def main() -> None:
     print(f"\nmedian ratio to bare renders: {np.median(ratios):.3f}")
     print(f"{slope:.2f} s per M samples + {offset:.2f} s per crop")
     print(f"later half against earlier half of the crops: {late.mean() / early.mean():.3f}")
+
+    if arguments.plot:
+        draw(rows, arguments.plot)
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "set.zarr"

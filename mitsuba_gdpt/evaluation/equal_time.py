@@ -67,7 +67,7 @@ def measure(
     """
     for integrator in (gradient, primal):  # the first render compiles
         rendering.render(source, integrator, spp=spp)
-    few, many = spp, 4 * spp
+    few, many = spp, 2 * spp
     medians = _interleave(
         source, {"budget": (gradient, spp), "few": (primal, few), "many": (primal, many)}, repeats
     )
