@@ -5,7 +5,7 @@ Per crop: the time of ``CropRenderer.render`` and encoding, as a multiple of the
 seconds and memory per sample over the crops, and kernels compiled after the first crop. Reading:
 milliseconds per (crop, level) in one thread, wall clock and processor.
 
-    python benchmarks/crops.py [SCENE] [--crops 12] [--size 64] [--max-spp 64] [--lens] [--plot P.png]
+    python benchmarks/crops.py [SCENE] [--crops 12] [--size 64] [--max-spp 64] [--lens] [--plot PNG]
 """
 
 from __future__ import annotations
