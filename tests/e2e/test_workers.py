@@ -141,11 +141,12 @@ def test_too_much_memory(tmp_path: Path) -> None:
 
 
 DRIVER = """
-import sys
+import signal, sys
 from pathlib import Path
 from mitsuba_gdpt import execution
 from tests.work import WriteFile
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for its "command &"
 units = [WriteFile(Path(sys.argv[1]), f"u{i:02}", 0.3) for i in range(12)]
 options = execution.ClusterOptions(workers=2, threads=1)
 print(execution.run(units, cluster=options, description="testing"))

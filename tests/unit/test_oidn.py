@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from mitsuba_gdpt import packages
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE, Layout
-from mitsuba_gdpt.denoisers import check_method, denoise, find, oidn, registry
+from mitsuba_gdpt.denoisers import check_method, denoise, find, oidn
 from mitsuba_gdpt.errors import (
     ConfigError,
     FormatError,
@@ -271,7 +272,7 @@ class TestErrors:
             denoise(frame, "oidn")
 
     def test_package_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(registry.importlib.util, "find_spec", lambda _: None)
+        monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
         with pytest.raises(MissingDependencyError, match=r"mitsuba-gdpt\[oidn\]"):
             denoise(noisy(), "oidn")
         assert not find("oidn").available
