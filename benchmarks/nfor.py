@@ -18,18 +18,7 @@ from common import DEV, SHARED, dev_scenes, geometric_mean, load, table
 from gradients import reference_of, relative, trimmed
 
 import mitsuba_gdpt as gdpt
-
-
-def merge(a: gdpt.FrameBuffers, b: gdpt.FrameBuffers, spp: int) -> gdpt.FrameBuffers:
-    """Return the render whose halves of ``spp`` samples each are a and b."""
-    data = (a.data.double() + b.data.double()) / 2
-    for name in a.names:
-        if name + ".var" in a:
-            inner = spp * (a[name + ".var"] + b[name + ".var"]).double()  # sum of sample variances
-            between = (a[name] - b[name]).double().square().mean(-1, keepdim=True)
-            sample = ((spp - 1) * inner + spp / 2 * between) / (2 * spp - 1)
-            data[..., a.layout.slices[name + ".var"]] = sample / (2 * spp)
-    return gdpt.FrameBuffers.from_tensor(data, a.layout)
+from mitsuba_gdpt.evaluation.inputs import merge
 
 
 def examine(name: str, spp: int, depth: int) -> tuple[list[object], list[float]]:
@@ -47,7 +36,7 @@ def examine(name: str, spp: int, depth: int) -> tuple[list[object], list[float]]
     for seed in (11, 12):
         out = mi.render(scene, integrator=integrator, spp=spp // 2, seed=seed)
         halves.append(gdpt.FrameBuffers.from_render(out, integrator))
-    buffers = merge(*halves, spp // 2)
+    buffers = merge(*halves, (spp // 2, spp // 2), integrator.layout)
     before = relative(buffers["primal"].numpy(), reference)
     row: list[object] = [name, float(before.mean())]
     ratios, seconds = [], []

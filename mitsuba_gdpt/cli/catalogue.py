@@ -56,16 +56,7 @@ def propose(
         int, typer.Option(help="Which of the scene's sensors to start from.", min=0)
     ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the search.", min=0)] = 0,
-    define: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--define",
-            "-D",
-            metavar="KEY=VALUE",
-            help="Value of a $KEY parameter of the XML file; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    define: options.Define = None,
     variant: options.Variant = None,
 ) -> None:
     """Find camera boxes, targets and a fly-through in a scene; write a catalogue of it.

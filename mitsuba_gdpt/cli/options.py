@@ -27,6 +27,16 @@ DenoiserOptions = Annotated[
         show_default=False,
     ),
 ]
+Define = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--define",
+        "-D",
+        metavar="KEY=VALUE",
+        help="Value of a $KEY parameter of the XML file; may be repeated.",
+        show_default=False,
+    ),
+]
 Png = Annotated[
     Path | None,
     typer.Option(

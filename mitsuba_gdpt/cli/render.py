@@ -92,16 +92,7 @@ def render(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers.", min=0)] = 0,
     sensor: Annotated[int, typer.Option(help="Which of the scene's sensors.", min=0)] = 0,
-    define: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--define",
-            "-D",
-            metavar="KEY=VALUE",
-            help="Value of a $KEY parameter of the XML file; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    define: options.Define = None,
     variant: options.Variant = None,
 ) -> None:
     """Render a scene with gradients and features, reconstruct the image, write EXR and PNG.

@@ -103,20 +103,24 @@ def merge(
         layout: Layout of the result: that of the halves, or that with variances added.
 
     Returns:
-        Mean buffers. Variances are those of the mean: from the halves' own where they have them,
-        else from the squared difference of the halves (one degree of freedom: very noisy).
+        Mean buffers. Variances are those of the mean, pooled from the halves' own and the squared
+        difference of the halves; from the latter alone (one degree of freedom: very noisy) where
+        the halves have none.
     """
-    weights = [count / sum(counts) for count in counts]
+    n, m = counts
+    total = n + m
     data = torch.empty((a.height, a.width, layout.count), dtype=torch.float32, device=a.device)
     merged = FrameBuffers(data, layout)
     for name in layout.names:
+        if not name.endswith(VARIANCE_SUFFIX):
+            merged[name][:] = (n * a[name] + m * b[name]) / total
+            continue
+        base = name.removesuffix(VARIANCE_SUFFIX)
+        # Sums of squared deviations from the common mean: between the halves, and inside them.
+        between = n * m / total * (a[base] - b[base]).square().mean(-1, keepdim=True)
         if name in a:
-            # The variance of a weighted sum has the weights squared.
-            power = 2 if name.endswith(VARIANCE_SUFFIX) else 1
-            merged[name][:] = weights[0] ** power * a[name] + weights[1] ** power * b[name]
+            inside = n * (n - 1) * a[name] + m * (m - 1) * b[name]
+            merged[name][:] = (inside + between) / ((total - 1) * total)
         else:
-            base = name.removesuffix(VARIANCE_SUFFIX)
-            # E (a - b)^2 = s/n + s/m for a variance s per sample; that of the mean is s/(n + m).
-            difference = (a[base] - b[base]).square().mean(-1, keepdim=True)
-            merged[name][:] = difference * weights[0] * weights[1]
+            merged[name][:] = between / total
     return merged
