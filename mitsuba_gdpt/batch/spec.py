@@ -100,7 +100,7 @@ class DenoiserChoice:
         options: Options of the method.
     """
 
-    method: str = denoisers.DEFAULT_METHOD
+    method: str = denoisers.PREFERRED_METHODS[-1]
     name: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -53,8 +53,8 @@ def denoise(
     from mitsuba_gdpt.buffers import FrameBuffers
     from mitsuba_gdpt.cli import session
 
-    method = method or denoisers.DEFAULT_METHOD
-    denoisers.find(method)
+    if method is not None:
+        denoisers.find(method)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -66,6 +66,8 @@ def denoise(
     watch = session.Stopwatch()
     with watch.part("load"):
         frame = FrameBuffers.from_exr(buffers, device=device)
+    if method is None:
+        method = denoisers.default_method(frame.layout).name
     with session.progress_bar(), watch.part("denoise"):
         image = denoisers.denoise(frame, method, **method_options)
         image = image.cpu()  # a GPU works in the background: wait for it here

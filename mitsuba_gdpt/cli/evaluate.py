@@ -42,7 +42,7 @@ def evaluate(
         typer.Option(
             "--method",
             "-m",
-            metavar="NAME[:KEY=VALUE,...]",
+            metavar="NAME[,KEY=VALUE...]",
             help="Method with options; may be repeated. By default all that run here.",
             show_default=False,
         ),

@@ -79,7 +79,7 @@ def _methods() -> list[tuple[str, str]]:
         elif method.options:
             options = (f"{name}={default}" for name, default in method.options.items())
             text += f" ({', '.join(options)})"
-        if method.name == denoisers.DEFAULT_METHOD:
+        if method is denoisers.default_method():
             text += "; the default"
         rows.append(("" if rows else "denoisers", text))
     return rows

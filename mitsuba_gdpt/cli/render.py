@@ -123,12 +123,14 @@ def render(
         "features": features,
         "variances": variances,
     }
+    from mitsuba_gdpt import denoisers, exr  # denoisers brings torch
+
+    if denoise is None and variances is None and spp > 1:
+        given["variances"] = denoisers.default_method().needs_variances or None
     integrator = rendering.make_integrator(
         source.integrator | {key: value for key, value in given.items() if value is not None}
     )
-    from mitsuba_gdpt import denoisers, exr  # denoisers brings torch
-
-    method = denoise or denoisers.DEFAULT_METHOD
+    method = denoise or denoisers.default_method(integrator.layout).name
     denoisers.check_method(method, denoiser_options, integrator.layout)
 
     metadata = {

@@ -16,23 +16,45 @@ from mitsuba_gdpt.denoisers import ngpt as ngpt
 from mitsuba_gdpt.denoisers import oidn as oidn
 from mitsuba_gdpt.denoisers import optix as optix
 from mitsuba_gdpt.denoisers import poisson as poisson
-from mitsuba_gdpt.denoisers.registry import Method, find, methods, register, requires_package
+from mitsuba_gdpt.denoisers.registry import (
+    Method,
+    find,
+    methods,
+    parse_call,
+    register,
+    requires_package,
+)
 from mitsuba_gdpt.denoisers.weights import load_weights
 
 __all__ = [
-    "DEFAULT_METHOD",
+    "PREFERRED_METHODS",
     "Method",
     "check_method",
+    "default_method",
     "denoise",
     "find",
     "load_weights",
     "methods",
+    "parse_call",
     "register",
     "requires_package",
 ]
 
-#: The method that ``denoise(buffers)`` uses.
-DEFAULT_METHOD = "poisson-l1"
+#: What ``denoise(buffers)`` uses: the first of these that can run here on these buffers.
+PREFERRED_METHODS = ("ngpt-oidn-poisson", "poisson-l1")
+
+
+def default_method(layout: Layout | None = None) -> Method:
+    """Return the method that ``denoise()`` uses where none is named.
+
+    Args:
+        layout: What the buffers are; without it, as if they held everything.
+    """
+    *preferred, last = map(find, PREFERRED_METHODS)
+    for method in preferred:
+        if method.available and (layout is None or all(name in layout for name in method.needs)):
+            return method
+    return last
 
 
 def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **options: Any) -> Any:
@@ -44,7 +66,8 @@ def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **op
         buffers: Output of ``mi.render`` with the ``gdpt`` integrator ((H, W, C) ``TensorXf``),
             ``film.bitmap()`` of such a render (``mi.Bitmap`` with named channels),
             :class:`FrameBuffers`, a torch tensor or a NumPy array, (H, W, C) each.
-        method: One of :func:`methods`; default :data:`DEFAULT_METHOD`.
+        method: One of :func:`methods`; by default the best one that can run here on
+            these buffers, see :func:`default_method`.
         layout: What the channels are, where that is not obvious from their number (optional
             features) or from names: the integrator, a :class:`~mitsuba_gdpt.Layout`, or a list of
             channel names.
@@ -66,8 +89,9 @@ def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **op
         >>> image.shape
         torch.Size([4, 6, 3])
     """
-    chosen = find(DEFAULT_METHOD if method is None else method)
+    chosen = None if method is None else find(method)  # a wrong name is the first thing to tell
     frame = as_frame_buffers(buffers, layout)
+    chosen = chosen or default_method(frame.layout)
     with torch.no_grad():
         image = chosen(frame, options)
     return _same_kind(image, buffers)

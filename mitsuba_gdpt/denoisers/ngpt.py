@@ -189,13 +189,26 @@ def _method(name: str) -> Callable[..., torch.Tensor]:
     return method
 
 
+def _check(name: str, guides: tuple[str, ...]) -> Callable[[], None]:
+    """Make a ``check`` for the registry: weights ship, and the guides can run."""
+
+    def check() -> None:
+        weight_files.find_weights(name)
+        for guide in guides:
+            method, _ = registry.parse_call(guide)
+            if (obstacle := method.obstacle) is not None:
+                raise obstacle
+
+    return check
+
+
 def _register() -> None:
     for name, preset in PRESETS.items():
         registry.register(
             name,
             needs=preset.config.needs,
             doc=preset.doc,
-            check=weight_files.check_shipped(name),
+            check=_check(name, getattr(preset.config, "guides", ())),
             check_unless="weights",
         )(_method(name))
 

@@ -61,6 +61,11 @@ class Method:
         }
 
     @property
+    def needs_variances(self) -> bool:
+        """Whether the method needs a render with ``variances=True``."""
+        return any(name.endswith(VARIANCE_SUFFIX) for name in self.needs)
+
+    @property
     def obstacle(self) -> GDPTError | None:
         """Why the method cannot run here, or None if it can."""
         try:

@@ -218,15 +218,6 @@ def cached_model(name_or_path: str | os.PathLike[str], device: torch.device) -> 
     return _cached(path, path.stat().st_mtime_ns, device)
 
 
-def check_shipped(name: str) -> Callable[[], None]:
-    """Make a ``check`` for the registry: weights of this name have to ship."""
-
-    def check() -> None:
-        find_weights(name)
-
-    return check
-
-
 def _hash(contents: bytes) -> str:
     return hashlib.sha256(contents).hexdigest()[:8]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,25 +41,13 @@ class MethodSpec:
 
     @classmethod
     def parse(cls, text: str) -> MethodSpec:
-        """Read ``NAME`` or ``NAME:KEY=VALUE,KEY=VALUE``.
+        """Read ``NAME`` or ``NAME,KEY=VALUE,KEY=VALUE``.
 
         Raises:
-            ConfigError: The method is unknown or an option has no value.
+            ConfigError: The method or an option is unknown, or the text is malformed.
         """
-        name, _, rest = text.partition(":")
-        options: dict[str, Any] = {}
-        for word in filter(None, rest.split(",")):
-            key, equals, value = word.partition("=")
-            if not (key and equals):
-                raise ConfigError(
-                    f"method {text!r}: {word!r} is not of the form KEY=VALUE; write "
-                    "NAME:KEY=VALUE,KEY=VALUE"
-                )
-            try:
-                options[key] = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                options[key] = value
-        return cls(name, options)
+        method, options = denoisers.parse_call(text)
+        return cls(method.name, options)
 
     @property
     def domain(self) -> str:
