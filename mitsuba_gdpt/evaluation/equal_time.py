@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: A budget counts as met within this share of the time.
 _TOLERANCE = 0.05
 _ATTEMPTS = 4
+#: A sample costs at least this share of the mean cost per sample of a whole render. On renders of
+#: milliseconds noise can hide the slope; without a floor the guess would be millions of samples.
+_LEAST_SLOPE = 0.1
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def measure(
     medians = _interleave(
         source, {"budget": (gradient, spp), "few": (primal, few), "many": (primal, many)}, repeats
     )
-    per_sample = max((medians["many"] - medians["few"]) / (many - few), 1e-9)
+    slope = (medians["many"] - medians["few"]) / (many - few)
+    per_sample = max(slope, _LEAST_SLOPE * medians["many"] / many)
     fixed = medians["few"] - per_sample * few
     guess = max(1, round((medians["budget"] - fixed) / per_sample))
     tried: dict[int, EqualTime] = {}
