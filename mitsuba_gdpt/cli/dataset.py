@@ -61,6 +61,7 @@ def crops(
             show_default="256 for halves, else 4096",
         ),
     ] = None,
+    shifts: Annotated[int, typer.Option(help="Offset paths of gdpt: 4 or 2.")] = 4,
     seed: Annotated[int, _SEED] = 0,
     scenes: Annotated[str | None, _SCENES] = None,
     workers: cluster.OptionalWorkers = None,
@@ -91,6 +92,7 @@ def crops(
         max_spp=max_spp,
         target=target,  # type: ignore[arg-type]  # the plan checks it
         reference_spp=reference_spp,
+        shifts=shifts,
         seed=seed,
     )
     where = cluster.cluster_options(
