@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,15 +20,21 @@ from torch.nn import functional
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
 from mitsuba_gdpt.denoisers import tiling
 from mitsuba_gdpt.denoisers.inputs import InputConfig, Prepared, preprocess
-from mitsuba_gdpt.denoisers.networks import DenseUNet, DenseUNetConfig, fold_weight_norm
+from mitsuba_gdpt.denoisers.networks import DenseUNet, DenseUNetConfig, fold_weight_norm, fuse
 from mitsuba_gdpt.errors import ConfigError
 
-HEADS = ("direct", "residual", "blend")
+HEADS = ("direct", "residual", "blend", "fusion")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 _FAVOUR = 6.0  # head start of the first guide in the logits of "blend": exp(6) to 1
 _BLUR = 7  # pixels; the variance of one pixel alone is too noisy an estimate to trust
 _GATE_EPSILON = 1e-4
+
+_FUSION_OUTPUTS = 2  # logits of the weights of dx and dy
+_FUSION_START = -2.0  # what is added to them: gradients start with little weight
+_FUSION_LIMIT = 20.0  # largest weight; what the solver's number of steps suffices for
+_FUSION_NOISE = 0.5  # relative standard deviation of a gradient that halves its weight
+_FUSION_EPSILON = 0.01  # brightness below which noise is not taken relative to it
 
 
 class Model(nn.Module):
@@ -83,7 +90,10 @@ class DenseModelConfig:
         head: ``"direct"``: the output is the image's log(1 + x). ``"residual"``: it is added to
             that of the first guide. ``"blend"``: it holds a weight for each guide and the primal
             (softmax), and three residuals that are added to the weighted mean of log(1 + x).
-            The latter two start as the first guide.
+            ``"fusion"``: that image is then brought into line with dx and dy by a screened Poisson
+            solve (:func:`~mitsuba_gdpt.denoisers.networks.fuse`) whose weights, one per pixel and
+            direction, the output holds too. All but ``"direct"`` start as the first guide (fused
+            with little weight).
         guides: Methods whose images the head uses; they are inputs too if ``inputs`` says so.
         consistency: If not 0, the relative standard deviation of the primal at which the result
             consists half of the primal. It makes the method consistent: as the number of samples
@@ -118,13 +128,15 @@ class DenseModelConfig:
     @property
     def outputs(self) -> int:
         """Number of output channels that the head needs."""
-        return 3 + (len(self.guides) + 1 if self.head == "blend" else 0)
+        return _outputs(self.head, len(self.guides))
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the buffers that the model reads."""
-        variance = (PRIMAL + VARIANCE_SUFFIX,) if self.consistency else ()
-        return tuple(dict.fromkeys((*self.inputs.needs, *variance)))
+        more = [PRIMAL + VARIANCE_SUFFIX] if self.consistency else []
+        if self.head == "fusion":
+            more += [name + suffix for suffix in ("", VARIANCE_SUFFIX) for name in ("dx", "dy")]
+        return tuple(dict.fromkeys((*self.inputs.needs, *more)))
 
     @classmethod
     def make(
@@ -137,7 +149,7 @@ class DenseModelConfig:
         **network: Any,
     ) -> DenseModelConfig:
         """Fill in the channel counts; ``network`` are fields of :class:`DenseUNetConfig`."""
-        outputs = 3 + (len(guides) + 1 if head == "blend" else 0)
+        outputs = _outputs(head, len(guides))
         direct = head == "direct"
         sizes = {"head_activation": direct, "zero_head": not direct, **network}
         return cls(
@@ -147,6 +159,12 @@ class DenseModelConfig:
             guides,
             consistency,
         )
+
+
+def _outputs(head: str, guides: int) -> int:
+    """Return the number of output channels that a head needs."""
+    blended = guides + 1 if head in ("blend", "fusion") else 0
+    return 3 + blended + (_FUSION_OUTPUTS if head == "fusion" else 0)
 
 
 class DenseModel(Model):
@@ -180,9 +198,14 @@ class DenseModel(Model):
             depth_scale=depth_scale,
         )
         output = prepared.padding.remove(self._run(prepared.input)).float()
+        logits = output[..., -_FUSION_OUTPUTS:]
+        if config.head == "fusion":
+            output = output[..., :-_FUSION_OUTPUTS]
         image = prepared.restore(
             self._interpret(output, data, layout, prepared, self._choose(guides, config.guides))
         )
+        if config.head == "fusion":
+            image = _fuse(image, logits, data, layout, prepared.scale)
         if config.consistency:
             image = _converge(image, data, layout, config.consistency)
         return image
@@ -225,18 +248,51 @@ class DenseModel(Model):
         if guides is None:
             raise ConfigError(f"this model needs images of: {', '.join(self.config.guides)}")
         candidates = list(guides.unbind(1))
-        if self.config.head == "blend":
+        blend = self.config.head != "residual"
+        if blend:
             candidates.append(data[..., layout.slices[PRIMAL]])
         # Logarithms also keep a firefly of the primal from showing with the smallest of weights.
         candidates = [prepared.normalise(image).clamp_min(0).log1p() for image in candidates]
         base = candidates[0]
-        if self.config.head == "blend":
+        if blend:
             logits, output = output[..., : len(candidates)], output[..., len(candidates) :]
             start = logits.new_zeros(len(candidates))
             start[0] = _FAVOUR
             weights = (logits + start).softmax(-1)
             base = (weights[..., None, :] * torch.stack(candidates, -1)).sum(-1)
         return (base + output).expm1()
+
+
+def _fuse(
+    image: torch.Tensor,
+    logits: torch.Tensor,
+    data: torch.Tensor,
+    layout: Layout,
+    scale: torch.Tensor,
+) -> torch.Tensor:
+    """Fuse an image with the sampled gradients, by weights exp(logit) times a prior.
+
+    The prior falls with the variance of the gradient: a firefly, whose variance is about its
+    square, keeps a pull that is bounded by the image's brightness, whatever its size.
+
+    Args:
+        image: (N, H, W, 3) radiance.
+        logits: (N, H, W, 2).
+        data: (N, H, W, C) buffers.
+        layout: Meaning of C.
+        scale: (N, 1, 1, 1) exposure.
+    """
+    slices = layout.slices
+    brightness = image.detach().clamp_min(0).mean(-1, keepdim=True) * scale + _FUSION_EPSILON
+    tolerated = (_FUSION_NOISE * brightness / scale).square()
+    limit = math.log(_FUSION_LIMIT)
+    weights = (logits + _FUSION_START).clamp_max(limit).exp()
+    gradients, both = [], []
+    for index, name in enumerate(("dx", "dy")):
+        variance = data[..., slices[name + VARIANCE_SUFFIX]]
+        gradients.append(data[..., slices[name]])
+        both.append(weights[..., index : index + 1] * (tolerated / (tolerated + variance)))
+    return fuse(image, *gradients, *both)
 
 
 def _converge(

@@ -95,6 +95,38 @@ class TestHeads:
         assert prepared_scale.std() < 1e-4 * prepared_scale.mean()  # (e - 1) / exposure
         assert prepared_scale.mean() > 0
 
+    def test_fusion_reads_gradients_where_it_trusts_them(self) -> None:
+        """With full weight an image without detail gets that of the gradients."""
+        buffers = render()
+        scene = buffers["primal"].clone()
+        buffers["dx"].zero_(), buffers["dy"].zero_()
+        buffers["dx"][:, :-1], buffers["dy"][:-1] = scene.diff(dim=1), scene.diff(dim=0)
+        for name in ("dx.var", "dy.var"):
+            buffers[name].zero_()
+        model = tiny("fusion", ("none",))
+        assert {"dx", "dy", "dx.var", "dy.var"} <= set(model.needs)
+        flat = scene.mean((0, 1), keepdim=True).expand(1, 1, *scene.shape)
+
+        def error(logit: float) -> float:
+            model.network.head.bias.data[-2:] = logit
+            with torch.no_grad():
+                image = model(buffers.data[None], LAYOUT, flat)[0]
+            return float((image - scene).square().mean())
+
+        unfused = float((flat[0, 0] - scene).square().mean())
+        assert error(-20) == pytest.approx(unfused, rel=0.05)
+        assert error(0) < 0.9 * unfused
+        assert error(20) < 0.1 * unfused
+
+    def test_firefly_in_a_gradient_does_not_leak_into_the_fusion(self) -> None:
+        buffers, model = render(), tiny("fusion", ("none",))
+        for name in ("dx", "dy", "dx.var", "dy.var"):
+            buffers[name].zero_()
+        clean = ngpt.reconstruct(model, buffers)
+        buffers["dx"][5, 5], buffers["dx.var"][5, 5] = 1000.0, 1000.0**2
+        image = ngpt.reconstruct(model, buffers)
+        assert 0 < (image - clean).abs().max() < 0.03  # 1000 / 9 without the prior
+
     def test_consistency_gate(self) -> None:
         """As the variance falls the result goes to the primal; with noise it is the network's."""
         buffers, guide = render(), ("poisson-l2",)

@@ -16,6 +16,8 @@ from mitsuba_gdpt.denoisers.networks import (
     KernelNetworkConfig,
     apply_kernels,
     fold_weight_norm,
+    fuse,
+    fusion,
 )
 from mitsuba_gdpt.denoisers.networks.dense_unet import multiplications_per_pixel
 from mitsuba_gdpt.denoisers.networks.layers import Convolution, Down, Pointwise, Up
@@ -165,3 +167,62 @@ class TestKernels:
         weights = 34 * 100 * 25 + 7 * 100 * 100 * 25 + 100 * 441 * 25
         assert count(KernelNetwork(config)) == weights + 8 * 100 + 441
         assert config.radius == 9 * 2 + 10
+
+
+class TestFusion:
+    """The screened Poisson solve with weights per pixel."""
+
+    HEIGHT, WIDTH = 4, 5
+
+    def problem(self, limit: float = 3.0) -> list[torch.Tensor]:
+        """Base, dx, dy and both weights, float64."""
+        generator = torch.Generator().manual_seed(3)
+        shape = (2, self.HEIGHT, self.WIDTH)
+        images = [torch.randn(*shape, 3, generator=generator).double() for _ in range(3)]
+        weights = [torch.rand(*shape, 1, generator=generator).double() * limit for _ in range(2)]
+        return images + weights
+
+    def test_is_the_minimum_of_the_energy(self) -> None:
+        base, dx, dy, weight_x, weight_y = self.problem()
+        n = self.HEIGHT * self.WIDTH
+        image = torch.eye(n, dtype=torch.float64).view(n, self.HEIGHT, self.WIDTH)
+        rows_x = image.diff(dim=2).flatten(1).T  # a row of the matrix per difference
+        rows_y = image.diff(dim=1).flatten(1).T
+        fused = fuse(base, dx, dy, weight_x, weight_y)
+        for k in range(len(base)):
+            scale_x = weight_x[k, :, :-1].sqrt().flatten()[:, None]
+            scale_y = weight_y[k, :-1].sqrt().flatten()[:, None]
+            matrix = torch.cat([torch.eye(n).double(), scale_x * rows_x, scale_y * rows_y])
+            right = torch.cat(
+                [
+                    base[k].reshape(n, 3),
+                    scale_x * dx[k, :, :-1].reshape(-1, 3),
+                    scale_y * dy[k, :-1].reshape(-1, 3),
+                ]
+            )
+            expected = torch.linalg.lstsq(matrix, right).solution
+            torch.testing.assert_close(fused[k].reshape(n, 3), expected, rtol=1e-6, atol=1e-6)
+
+    def test_derivatives_of_all_inputs(self) -> None:
+        inputs = [x.requires_grad_() for x in self.problem()]
+        assert torch.autograd.gradcheck(fuse, inputs, atol=1e-5)
+
+    def test_steps_suffice_for_the_largest_weights(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        generator = torch.Generator().manual_seed(0)
+        base, dx, dy = (torch.randn(1, 64, 64, 3, generator=generator) for _ in range(3))
+        weight = torch.full((1, 64, 64, 1), 20.0)
+        fused = fuse(base, dx, dy, weight, weight)
+        monkeypatch.setattr(fusion, "ITERATIONS", 500)
+        exact = fuse(base, dx, dy, weight, weight)
+        assert (fused - exact).norm() < 0.03 * (exact - base).norm()
+
+    def test_without_weights_nothing_changes(self) -> None:
+        base, dx, dy, weight_x, weight_y = self.problem()
+        assert torch.equal(fuse(base, dx, dy, 0 * weight_x, 0 * weight_y), base)
+
+    @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (6, 1)])
+    def test_any_size(self, height: int, width: int) -> None:
+        base, ones = torch.rand(1, height, width, 3), torch.ones(1, height, width, 1)
+        flat = fuse(base, 0 * base, 0 * base, ones, ones)
+        torch.testing.assert_close(flat.mean((1, 2)), base.mean((1, 2)))
+        assert flat.std() <= base.std() or base.numel() == 3
