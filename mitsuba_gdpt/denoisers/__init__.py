@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 #: What ``denoise(buffers)`` uses: the first of these that can run here on these buffers.
-PREFERRED_METHODS = ("ngpt-oidn-poisson", "poisson-l1")
+PREFERRED_METHODS = ("ngpt-oidn", "oidn", "poisson-l1")
 
 
 def default_method(layout: Layout | None = None) -> Method:
