@@ -97,8 +97,7 @@ class CropPlan:
             reference_spp, reconstructed by ``poisson-l1`` (slightly biased, but far cleaner).
         reference_spp: Samples per pixel behind the target; None for :data:`REFERENCE_SPP`.
         seed: Changes everything that is random.
-        shifts: Offset paths of the noisy renders, as of ``gdpt``: 4 or 2. Below 4 samples per
-            pixel always 4: variances need as much.
+        shifts: Offset paths of the noisy renders, as of ``gdpt``: 4 or 2.
         frame: Width and height of the full frame at zoom 1.
         max_lanes: As of ``gdpt``: paths per pass, which bounds the memory (0.3 kB each). Part of
             the plan because the random numbers of a render depend on how it is split.

@@ -32,9 +32,6 @@ LAYOUT = Layout.make(FEATURES, variances=True)
 #: Sensor parameters that Mitsuba would compile into the kernels as constants.
 _CONSTANTS = ("aperture_radius", "focus_distance")
 
-#: Samples per pixel that variances need with ``shifts=2``.
-_LEAST_FOR_TWO_SHIFTS = 4
-
 
 @dataclass(frozen=True)
 class RenderedCrop:
@@ -72,12 +69,9 @@ class CropRenderer:
             "max_lanes": plan.max_lanes,
             "variances": True,
         }
-        self._gdpt = {
-            shifts: rendering.make_integrator(
-                settings | {"shifts": shifts, "features": ",".join(FEATURES)}
-            )
-            for shifts in (plan.shifts, 4)
-        }
+        self._gdpt = rendering.make_integrator(
+            settings | {"shifts": plan.shifts, "features": ",".join(FEATURES)}
+        )
         self._primal = rendering.make_integrator(settings | {"shifts": 0, "features": ""})
 
     def render(self, spec: CropSpec) -> RenderedCrop:
@@ -90,13 +84,11 @@ class CropRenderer:
         sensor, bad = make_sensor(spec), 0
         noisy = []
         for spp, seed in zip(spec.spp, spec.seeds, strict=True):
-            # Fewer samples with two shifts have no variances.
-            integrator = self._gdpt[self.plan.shifts if spp >= _LEAST_FOR_TWO_SHIFTS else 4]
-            noisy.append(self._render(integrator, sensor, spec, spp, seed))
-            bad += integrator.nonfinite_samples
+            noisy.append(self._render(self._gdpt, sensor, spec, spp, seed))
+            bad += self._gdpt.nonfinite_samples
         renders, integrator = len(spec.target_seeds), self._primal
         if self.plan.target == "gdpt-l1":
-            integrator = self._gdpt[4]
+            integrator = self._gdpt
         images, variances = [], []
         for seed in spec.target_seeds:
             spp = self.plan.spp_behind_target // renders

@@ -387,8 +387,8 @@ def test_bad_parameters(options: dict[str, Any], message: str) -> None:
     ("options", "spp", "message"),
     [
         ({}, -1, "spp is -1"),
-        ({"shifts": 2}, 1, "need at least 2"),
-        ({"variances": True}, 1, "need at least 2"),
+        ({"variances": True}, 1, "needs at least 2"),
+        ({"variances": True, "shifts": 2}, 1, "needs at least 2"),
     ],
 )
 def test_bad_sample_counts(options: dict[str, Any], spp: int, message: str) -> None:
@@ -400,6 +400,21 @@ def test_bad_sample_counts(options: dict[str, Any], spp: int, message: str) -> N
     integrator = mi.load_dict({"type": "gdpt"} | options)
     with pytest.raises(ConfigError, match=message):
         integrator.render(scene, spp=spp)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize(("variances", "few"), [(False, 1), (True, 3)])
+def test_two_shifts_become_four_where_samples_are_few(variances: bool, few: int) -> None:
+    import mitsuba as mi
+
+    scene = mi.load_dict(stage(DIFFUSE))
+
+    def render(shifts: int, spp: int) -> np.ndarray:
+        integrator = mi.load_dict({"type": "gdpt", "shifts": shifts, "variances": variances})
+        return np.array(integrator.render(scene, spp=spp, seed=3))
+
+    np.testing.assert_array_equal(render(2, few), render(4, few))
+    assert not np.array_equal(render(2, few + 1), render(4, few + 1))
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
