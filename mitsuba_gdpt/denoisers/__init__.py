@@ -11,7 +11,8 @@ import torch.utils.dlpack
 
 from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, is_bitmap
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import nfor as nfor  # registers its methods, like those below
+from mitsuba_gdpt.denoisers import fusion as fusion  # registers its methods, like those below
+from mitsuba_gdpt.denoisers import nfor as nfor
 from mitsuba_gdpt.denoisers import ngpt as ngpt
 from mitsuba_gdpt.denoisers import oidn as oidn
 from mitsuba_gdpt.denoisers import optix as optix
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 #: What ``denoise(buffers)`` uses: the first of these that can run here on these buffers.
-PREFERRED_METHODS = ("ngpt-oidn", "oidn", "poisson-l1")
+PREFERRED_METHODS = ("ngpt-oidn", "oidn-fusion", "oidn", "poisson-l1")
 
 
 def default_method(layout: Layout | None = None) -> Method:

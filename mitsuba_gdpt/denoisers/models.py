@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,9 +17,9 @@ from torch import nn
 from torch.nn import functional
 
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
-from mitsuba_gdpt.denoisers import tiling
+from mitsuba_gdpt.denoisers import fusion, tiling
 from mitsuba_gdpt.denoisers.inputs import InputConfig, Prepared, preprocess
-from mitsuba_gdpt.denoisers.networks import DenseUNet, DenseUNetConfig, fold_weight_norm, fuse
+from mitsuba_gdpt.denoisers.networks import DenseUNet, DenseUNetConfig, fold_weight_norm
 from mitsuba_gdpt.errors import ConfigError
 
 HEADS = ("direct", "residual", "blend", "fusion")
@@ -29,11 +28,6 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 _FAVOUR = 6.0  # head start of the first guide in the logits of "blend": exp(6) to 1
 _BLUR = 7  # pixels; the variance of one pixel alone is too noisy an estimate to trust
 _GATE_EPSILON = 1e-4
-
-_FUSION_OUTPUTS = 2  # logarithms of the weights of dx and dy, relative to the prior
-_FUSION_LIMIT = 20.0  # largest weight; what the solver's number of steps suffices for
-_FUSION_NOISE = 0.1  # relative standard deviation of a gradient that halves its weight
-_FUSION_EPSILON = 0.01  # brightness below which noise is not taken relative to it
 
 
 class Model(nn.Module):
@@ -90,9 +84,9 @@ class DenseModelConfig:
             that of the first guide. ``"blend"``: it holds a weight for each guide and the primal
             (softmax), and three residuals that are added to the weighted mean of log(1 + x).
             ``"fusion"``: that image is then brought into line with dx and dy by a screened Poisson
-            solve (:func:`~mitsuba_gdpt.denoisers.networks.fuse`) whose weights, one per pixel and
-            direction, the output holds too. All but ``"direct"`` start as the first guide,
-            ``"fusion"`` with gradients weighted by their variance.
+            solve (:mod:`mitsuba_gdpt.denoisers.fusion`); the output holds factors on its weights,
+            one per pixel and direction. All but ``"direct"`` start as the first guide, ``"fusion"``
+            as that fused by the variance of the gradients.
         guides: Methods whose images the head uses; they are inputs too if ``inputs`` says so.
         consistency: If not 0, the relative standard deviation of the primal at which the result
             consists half of the primal. It makes the method consistent: as the number of samples
@@ -133,8 +127,7 @@ class DenseModelConfig:
     def needs(self) -> tuple[str, ...]:
         """Names of the buffers that the model reads."""
         more = [PRIMAL + VARIANCE_SUFFIX] if self.consistency else []
-        if self.head == "fusion":
-            more += [name + suffix for suffix in ("", VARIANCE_SUFFIX) for name in ("dx", "dy")]
+        more += fusion.NEEDS if self.head == "fusion" else ()
         return tuple(dict.fromkeys((*self.inputs.needs, *more)))
 
     @classmethod
@@ -163,7 +156,7 @@ class DenseModelConfig:
 def _outputs(head: str, guides: int) -> int:
     """Return the number of output channels that a head needs."""
     blended = guides + 1 if head in ("blend", "fusion") else 0
-    return 3 + blended + (_FUSION_OUTPUTS if head == "fusion" else 0)
+    return 3 + blended + (fusion.LOGITS if head == "fusion" else 0)
 
 
 class DenseModel(Model):
@@ -197,14 +190,14 @@ class DenseModel(Model):
             depth_scale=depth_scale,
         )
         output = prepared.padding.remove(self._run(prepared.input)).float()
-        logits = output[..., -_FUSION_OUTPUTS:]
+        logits = output[..., -fusion.LOGITS :]
         if config.head == "fusion":
-            output = output[..., :-_FUSION_OUTPUTS]
+            output = output[..., : -fusion.LOGITS]
         image = prepared.restore(
             self._interpret(output, data, layout, prepared, self._choose(guides, config.guides))
         )
         if config.head == "fusion":
-            image = _fuse(image, logits, data, layout, prepared.scale)
+            image = fusion.fuse_gradients(image, data, layout, logits)
         if config.consistency:
             image = _converge(image, data, layout, config.consistency)
         return image
@@ -260,38 +253,6 @@ class DenseModel(Model):
             weights = (logits + start).softmax(-1)
             base = (weights[..., None, :] * torch.stack(candidates, -1)).sum(-1)
         return (base + output).expm1()
-
-
-def _fuse(
-    image: torch.Tensor,
-    logits: torch.Tensor,
-    data: torch.Tensor,
-    layout: Layout,
-    scale: torch.Tensor,
-) -> torch.Tensor:
-    """Fuse an image with the sampled gradients, by weights exp(logit) times a prior.
-
-    The prior is that of an image with 10 % of noise, (0.1 b)^2 / ((0.1 b)^2 + variance). A firefly,
-    whose variance is about its square, so has a pull that falls with its size. Without a network
-    (all logits 0) this takes a fifth of the relMSE off OIDN's image (see docs/results/models.md).
-
-    Args:
-        image: (N, H, W, 3) radiance.
-        logits: (N, H, W, 2).
-        data: (N, H, W, C) buffers.
-        layout: Meaning of C.
-        scale: (N, 1, 1, 1) exposure.
-    """
-    slices = layout.slices
-    brightness = image.detach().clamp_min(0).mean(-1, keepdim=True) + _FUSION_EPSILON / scale
-    tolerated = (_FUSION_NOISE * brightness).square()
-    weights = logits.clamp_max(math.log(_FUSION_LIMIT)).exp()
-    gradients, both = [], []
-    for index, name in enumerate(("dx", "dy")):
-        variance = data[..., slices[name + VARIANCE_SUFFIX]]
-        gradients.append(data[..., slices[name]])
-        both.append(weights[..., index : index + 1] * (tolerated / (tolerated + variance)))
-    return fuse(image, *gradients, *both, brightness)
 
 
 def _converge(
