@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture
-def plan(variant_llvm_rgb: str, tmp_path: Path) -> Iterator[CropPlan]:
+def plan(device_variant: str, tmp_path: Path) -> Iterator[CropPlan]:
     yield CropPlan((write_scene(tmp_path),), **SMALL)
     units._open.clear()  # scenes of other tests would be in the kernels
 
