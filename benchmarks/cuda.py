@@ -112,7 +112,7 @@ def steps(variant: str, quick: bool, output: Path) -> list[Step]:
         return (str(BENCHMARKS / f"{name}.py"), *arguments)
 
     return [
-        Step("facts", 40, script("cuda", "--facts", *chosen)),
+        Step("facts", 30, script("cuda", "--facts", *chosen)),
         Step("tests", 150, tests=(*tests, *mark)),
         Step("bias", 150, tests=("tests/statistical/test_bias.py", *mark, *table_of_bias)),
         Step(
@@ -137,7 +137,7 @@ def steps(variant: str, quick: bool, output: Path) -> list[Step]:
                 *("--repeats", repeats, "--no-memory"),
             ),
         ),
-        Step("latency", 40, script("integrator", "--latency-only", *chosen)),
+        Step("latency", 60, script("integrator", "--latency-only", *chosen)),
     ]
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 from common import DEV, INTERIORS, dev_scenes, geometric_mean, load, table
 
@@ -65,9 +66,8 @@ def ratios(name: str, width: int, spp: int, depth: int, repeats: int) -> list[fl
     return [path, *(seconds / path for seconds in best.values())]
 
 
-def latencies(variant: str) -> list[list[object]]:
-    """Return seconds of the first renders of new processes, twice with the same new caches."""
-    rows: list[list[object]] = []
+def latencies(variant: str) -> Iterator[list[object]]:
+    """Yield seconds of the first renders of new processes, twice with the same new caches."""
     for plugin in ("path", "gdpt"):
         with tempfile.TemporaryDirectory() as folder:
             # Dr.Jit's cache is in the home folder; OptiX and CUDA have their own.
@@ -81,8 +81,7 @@ def latencies(variant: str) -> list[list[object]]:
                     env={**os.environ, **caches},
                 )
                 seconds = map(float, done.stdout.split())
-                rows.append([plugin, kernels, *seconds])
-    return rows
+                yield [plugin, kernels, *seconds]
 
 
 def main() -> None:
@@ -102,7 +101,9 @@ def main() -> None:
     if args.latency or args.latency_only:
         print(f"\nSeconds in a new process, 128x128, 4 spp, {args.variant}\n")
         header = ["integrator", "kernels", "import", "1st render", "2nd", "3rd"]
-        print(table(header, latencies(args.variant)))
+        print(table(header, []), flush=True)
+        for row in latencies(args.variant):  # one by one, for it may be stopped
+            print(table(header, [row]).splitlines()[-1], flush=True)
 
 
 def print_ratios(args: argparse.Namespace) -> None:
