@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ def tiny(head: str = "direct", guides: tuple[str, ...] = (), **more: Any) -> Den
     images = tuple(Feature("guide:" + guide, "log1p") for guide in guides)
     inputs = InputConfig((*features, *images), demodulate=True, exposure=True)
     return DenseModel(DenseModelConfig.make(inputs, head=head, guides=guides, **SIZES, **more))
+
+
+def preset(name: str) -> DenseModel:
+    """Return a model of its real size, not trained."""
+    torch.manual_seed(0)
+    return DenseModel(ngpt.PRESETS[name].config)
 
 
 def save(model: Any, folder: Path, name: str = "ngpt-small") -> Path:
@@ -169,8 +176,18 @@ class TestHeads:
             dataclasses.replace(good, network=dataclasses.replace(good.network, inputs=4))
 
 
-def test_bfloat16_is_close() -> None:
-    model, buffers = tiny(), render()
+@pytest.mark.parametrize("make", [tiny, lambda: preset("ngpt-small")], ids=["tiny", "ngpt-small"])
+def test_agrees_with_cpu(make: Callable[[], DenseModel], device: torch.device) -> None:
+    model, buffers = make(), render(33, 47)
+    expected = ngpt.reconstruct(model, buffers, precision="float32")
+    result = ngpt.reconstruct(model.to(device), buffers.to(device), precision="float32")
+    assert result.device.type == device.type
+    # The GPU may multiply in TF32 (10 bits of mantissa) where cuDNN convolves.
+    assert (result.cpu() - expected).abs().mean() < 2e-3 * expected.abs().mean()
+
+
+def test_bfloat16_is_close(device: torch.device) -> None:
+    model, buffers = tiny().to(device), render().to(device)
     exact = ngpt.reconstruct(model, buffers, precision="float32")
     rough = ngpt.reconstruct(model, buffers, precision="bfloat16")
     assert rough.dtype == torch.float32
