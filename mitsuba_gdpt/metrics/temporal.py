@@ -69,9 +69,9 @@ def static_variance(
     Means are over pixels and channels, :math:`\bar r` is the mean over time and channels of the
     reference. Where nothing moves, all frames have one reference, whose own variance over time is
     0, and this is the variance of the images alone: its noise cannot add to it. Where lights or
-    objects move, what the reference itself varies by is taken out. With halves
-    :math:`(e - \bar e)^2` becomes the product of these terms for :math:`p - a` and :math:`p - b`, so
-    that the noise of references that differ from frame to frame does not count either.
+    objects move, what the reference itself varies by is taken out. With halves the square becomes
+    the product of the terms for :math:`p - a` and :math:`p - b`, so that the noise of references
+    that differ from frame to frame does not count either.
 
     Args:
         images: (T, H, W, 3), scene-linear, frames of one camera that differ in their noise.
