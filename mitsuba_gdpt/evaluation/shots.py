@@ -22,23 +22,20 @@ class Shot:
         sequence: Scene file and cameras.
         static: Whether the camera is at rest.
         exposure: Factor on the radiance that suits pictures.
+        middle: The camera in the middle of the fly-through. Equal time is measured on it, also for
+            the sequence at rest, so that both get the same samples.
     """
 
     scene: str
     sequence: CameraSequence
     static: bool
     exposure: float
+    middle: Camera
 
     @property
     def name(self) -> str:
         """Name of the sequence in tables and files."""
         return f"{self.scene}-{'static' if self.static else 'fly'}"
-
-    @property
-    def middle(self) -> Camera:
-        """The camera that stands for all in measurements of time."""
-        cameras = self.sequence.cameras
-        return cameras[len(cameras) // 2]
 
 
 def find_shots(settings: SequenceSettings) -> list[Shot]:
@@ -58,6 +55,7 @@ def find_shots(settings: SequenceSettings) -> list[Shot]:
             catalogue_sequence(scene, settings.frames, at_rest=static, split="test"),
             static,
             scene.exposure,
+            scene.fly(0.5),
         )
         for scene in scenes
         for static in ((False, True) if settings.static else (False,))

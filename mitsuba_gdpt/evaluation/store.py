@@ -116,6 +116,12 @@ class Store:
         folder = self.image_path(sequence, method, spp).with_suffix("")
         return folder / f"frame-{frame:04d}.exr"
 
+    def animation_path(self, sequence: str, method: MethodSpec | None, spp: int) -> Path:
+        """Return where the animated picture of a sequence is kept; its folder is made."""
+        path = self.folder / "animations" / sequence / self.image_path(sequence, method, spp).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.with_suffix(".png")
+
     def reference_path(self, scene: str, view: str = "") -> Path:
         """Return where a reference that has to be rendered is kept.
 
