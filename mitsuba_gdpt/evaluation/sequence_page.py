@@ -130,7 +130,7 @@ class _Strip:
     @property
     def readable(self) -> bool:
         """Whether the scene was rendered at all; the failures say why not."""
-        return self._path(None, 0).is_file()
+        return all(self._path(None, frame).is_file() for frame in self.frames)
 
     @property
     def frames(self) -> range:
