@@ -114,6 +114,7 @@ def _plots(
         for index, name in enumerate(names)
         if index == 0 or metrics.find(name).temporal
         for plot in tables.curves(results, name, heading=heading)
+        if sum(len(curve.x) for curve in plot.curves) > 1  # a single point shows nothing
     ]
 
 
