@@ -62,16 +62,15 @@ class Cells(ABC, Generic[Loaded]):
 
     # ------------------------------------------------------------------ what differs
 
-    #: Under which timings are kept: sequences of one scene share them.
+    #: What results depend on beyond settings, method and samples; JSON-compatible.
+    identity: tuple[Any, ...] = ()
+    #: What measured times depend on beyond the settings.
+    timing_identity: tuple[Any, ...] = ()
+
     @property
     def timing_name(self) -> str:
         """Name under which the measured times are kept."""
         return self.name
-
-    #: What results depend on beyond settings, method and samples; compared with that of old cells.
-    identity: tuple[Any, ...] = ()
-    #: What measured times depend on beyond the settings.
-    timing_identity: tuple[Any, ...] = ()
 
     @abstractmethod
     def _load(self) -> Loaded:
@@ -81,7 +80,7 @@ class Cells(ABC, Generic[Loaded]):
     def _measure(
         self, methods: Sequence[MethodSpec], timing: EqualTime, seed: int
     ) -> Iterable[Record]:
-        """Make one new cell per method, in their order; failures become records."""
+        """Make and keep one new cell per method, in their order; failures become records."""
 
     # ------------------------------------------------------------------ what does not
 
@@ -105,8 +104,7 @@ class Cells(ABC, Generic[Loaded]):
             for method in missing:
                 yield self._keep(method, self._failure(method, spp, seed, error))
             return
-        for method, record in zip(missing, self._measure(missing, timing, seed), strict=True):
-            yield self._keep(method, record)
+        yield from self._measure(missing, timing, seed)
 
     def _prepare(self) -> Loaded:
         """Load once; a failure is not tried again either."""

@@ -98,7 +98,8 @@ class _Scene(Cells[_View]):
         for method in methods:
             if method.domain not in inputs:
                 inputs[method.domain] = self._render(method.domain, timing, seed)
-            yield self._cell(method, timing, seed, inputs[method.domain])
+            record = self._cell(method, timing, seed, inputs[method.domain])
+            yield self._keep(method, record)
 
     def _render(self, domain: str, timing: EqualTime, seed: int) -> Inputs | Exception:
         source = self._prepare().source

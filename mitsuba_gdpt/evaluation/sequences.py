@@ -132,8 +132,9 @@ class _Sequence(Cells[_View]):
             chosen = [method for method in methods if method.domain == domain]
             runs = [_Run(method, self) for method in chosen]
             self._play(runs, domain, timing, seed)
-            for run in runs:
-                records[run.method.label] = self._record(run, timing, seed)
+            for run in runs:  # kept now: the other domain may take hours
+                record = self._record(run, timing, seed)
+                records[run.method.label] = self._keep(run.method, record)
         return [records[method.label] for method in methods]
 
     def _play(self, runs: Sequence[_Run], domain: str, timing: EqualTime, seed: int) -> None:
