@@ -107,6 +107,8 @@ def evaluate(
     samples, with features, as take the same time, measured in the same run.
 
     Example: mitsuba-gdpt evaluate builtin:corner-gallery --spp 2,8 -o results
+
+    Sequences: mitsuba-gdpt evaluate dev --sequence --static --spp 2 -o sequences
     """
     counts = _numbers(spp, "--spp")
     if static and not sequence:
