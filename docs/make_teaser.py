@@ -1,4 +1,4 @@
-"""Make docs/images/teaser.png: primal, reconstruction and reference side by side."""
+"""Make docs/images/teaser.png: primal, what denoise() makes of it, and reference side by side."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def main() -> None:
     """Render and compose."""
     mi.set_variant("llvm_ad_rgb")
     scene = gdpt.scenes.load(SCENE, width=WIDTH, height=HEIGHT)
-    integrator = mi.load_dict({"type": "gdpt", "max_depth": 12})
+    integrator = mi.load_dict({"type": "gdpt", "max_depth": 12, "variances": True})
     noisy = mi.render(scene, integrator=integrator, spp=8)
-    clean = np.array(gdpt.denoise(noisy, method="poisson-l1"))
+    clean = np.array(gdpt.denoise(noisy, layout=integrator))
     path = mi.load_dict({"type": "path", "max_depth": 12})
     reference = np.mean(
         [np.array(mi.render(scene, integrator=path, spp=64, seed=i)) for i in range(8)], 0

@@ -40,7 +40,7 @@ from mitsuba_gdpt.errors import (
 if TYPE_CHECKING:
     from mitsuba_gdpt import denoisers, scenes
     from mitsuba_gdpt.buffers import FrameBuffers
-    from mitsuba_gdpt.denoisers import denoise, load_weights, methods
+    from mitsuba_gdpt.denoisers import denoise, denoise_sequence, load_weights, methods, stream
 
 __all__ = [
     "ConfigError",
@@ -56,19 +56,23 @@ __all__ = [
     "WeightsError",
     "__version__",
     "denoise",
+    "denoise_sequence",
     "denoisers",
     "integrators",
     "load_weights",
     "methods",
     "scenes",
+    "stream",
 ]
 
 #: Public names that are imported when they are first asked for, and where they live.
 _LAZY = {
     "FrameBuffers": "mitsuba_gdpt.buffers",
     "denoise": "mitsuba_gdpt.denoisers",
+    "denoise_sequence": "mitsuba_gdpt.denoisers",
     "load_weights": "mitsuba_gdpt.denoisers",
     "methods": "mitsuba_gdpt.denoisers",
+    "stream": "mitsuba_gdpt.denoisers",
     "denoisers": "",
     "scenes": "",
 }

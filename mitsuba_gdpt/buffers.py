@@ -392,6 +392,25 @@ def as_frame_buffers(source: Any, layout: Any = None) -> FrameBuffers:
     )
 
 
+def same_kind(image: torch.Tensor, source: Any) -> Any:
+    """Convert an (H, W, 3) float32 tensor to the type of ``source``, without copying if possible.
+
+    The types are taken from ``source`` itself: no Mitsuba variant has to be known.
+    """
+    if isinstance(source, FrameBuffers):
+        return image
+    if isinstance(source, torch.Tensor):
+        return image.to(source.dtype)
+    if isinstance(source, np.ndarray):
+        return image.numpy().astype(source.dtype, copy=False)
+    if is_bitmap(source):
+        kind = type(source)
+        return kind(image.numpy(), kind.PixelFormat.RGB)
+    if image.is_cuda:  # Dr.Jit does not wait for torch's stream
+        torch.cuda.current_stream(image.device).synchronize()
+    return type(source)(image.to(torch.utils.dlpack.from_dlpack(source).dtype))
+
+
 def is_bitmap(source: object) -> bool:
     """Tell whether an object is an ``mi.Bitmap``, without importing Mitsuba."""
     return type(source).__name__ == "Bitmap" and hasattr(source, "struct_")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,12 +26,16 @@ _DEFAULT_METRICS = (
     "ssim",
     "lpips-squeeze",
 )
+_DEFAULT_SEQUENCE_METRICS = ("relmse", "hdr-flip", "flicker", "static-variance")
 
 
 def evaluate(
     scenes: Annotated[
         list[str],
-        typer.Argument(help="Mitsuba XML files, folders with a scene.xml, or builtin:NAME."),
+        typer.Argument(
+            help="Mitsuba XML files, folders with a scene.xml, or builtin:NAME. With --sequence: "
+            "these as far as a catalogue knows them, whole catalogues (dev), or CATALOGUE:NAME."
+        ),
     ],
     output: Annotated[
         Path,
@@ -57,7 +61,8 @@ def evaluate(
             "--metric",
             metavar="NAME",
             help="Metric; may be repeated, the most important first. By default "
-            f"those of {', '.join(_DEFAULT_METRICS)} that run here.",
+            f"those of {', '.join(_DEFAULT_METRICS)} that run here; with --sequence: "
+            f"{', '.join(_DEFAULT_SEQUENCE_METRICS)}.",
             show_default=False,
         ),
     ] = None,
@@ -78,6 +83,19 @@ def evaluate(
     ] = 1024,
     repeats: Annotated[int, typer.Option(help="Timed renders per measurement.", min=1)] = 3,
     shifts: Annotated[int, typer.Option(help="Offset paths of gdpt: 4 or 2.")] = 4,
+    sequence: Annotated[
+        bool, typer.Option("--sequence", help="Compare on fly-throughs instead of single views.")
+    ] = False,
+    static: Annotated[
+        bool,
+        typer.Option("--static", help="With --sequence: also with a camera at rest, for flicker."),
+    ] = False,
+    frames: Annotated[
+        int, typer.Option(help="With --sequence: frames of each sequence.", min=2)
+    ] = 16,
+    rate: Annotated[
+        float, typer.Option(help="With --sequence: frames per second of animations.", min=0.1)
+    ] = 12.0,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables as Markdown.")
     ] = False,
@@ -89,43 +107,52 @@ def evaluate(
     samples, with features, as take the same time, measured in the same run.
 
     Example: mitsuba-gdpt evaluate builtin:corner-gallery --spp 2,8 -o results
+
+    Sequences: mitsuba-gdpt evaluate dev --sequence --static --spp 2 -o sequences
     """
     counts = _numbers(spp, "--spp")
+    if static and not sequence:
+        raise ConfigError("--static is about sequences; add --sequence")
 
     from mitsuba_gdpt import evaluation, provenance, rendering
     from mitsuba_gdpt.cli import session
 
     variant = rendering.set_variant(variant)
-    settings = evaluation.Settings(
-        scenes=tuple(scenes),
-        methods=_methods(method),
-        spp=counts,
-        seeds=seeds,
-        metrics=_metrics(metric),
-        max_depth=max_depth,
-        width=width,
-        reference_spp=reference_spp,
-        repeats=repeats,
-        gdpt={"shifts": shifts},
-    )
+    common: dict[str, Any] = {
+        "scenes": tuple(scenes),
+        "methods": _methods(method),
+        "spp": counts,
+        "seeds": seeds,
+        "metrics": _metrics(metric, _DEFAULT_SEQUENCE_METRICS if sequence else _DEFAULT_METRICS),
+        "max_depth": max_depth,
+        "width": width,
+        "reference_spp": reference_spp,
+        "repeats": repeats,
+        "gdpt": {"shifts": shifts},
+    }
 
     def show(record: evaluation.Record) -> None:
-        first = settings.metrics[0]
-        text = record.error or f"{first} {record.metrics[first]:.4g}"
+        first, value = next(iter(record.metrics.items()), ("", 0.0))
+        text = record.error or f"{first} {value:.4g}"
         print(
             f"{record.scene}, {record.method}, {record.spp} spp, seed {record.seed}: {text}",
             file=sys.stderr,
         )
 
+    def origin() -> dict[str, str]:
+        command = shlex.join(["mitsuba-gdpt", *sys.argv[1:]])
+        return {"command": command, **provenance.describe(), "variant": variant}
+
     advice = "run the same again to go on from the last finished cell"
     with session.resumable(advice), session.progress_bar():
-        records = evaluation.evaluate(settings, output, on_record=show)
-    origin = {
-        "command": shlex.join(["mitsuba-gdpt", *sys.argv[1:]]),
-        **provenance.describe(),
-        "variant": variant,
-    }
-    page = evaluation.write_results(records, settings, output, origin)
+        if sequence:
+            moving = evaluation.SequenceSettings(**common, frames=frames, static=static)
+            records = evaluation.evaluate_sequences(moving, output, on_record=show)
+            page = evaluation.write_sequence_results(records, moving, output, origin(), rate=rate)
+        else:
+            settings = evaluation.Settings(**common)
+            records = evaluation.evaluate(settings, output, on_record=show)
+            page = evaluation.write_results(records, settings, output, origin())
     if markdown:
         print((output / "results.md").read_text(encoding="utf-8"))
     failed = sum(record.error is not None for record in records)
@@ -150,14 +177,14 @@ def _methods(words: list[str] | None) -> tuple[MethodSpec, ...]:
     return tuple(chosen)
 
 
-def _metrics(words: list[str] | None) -> tuple[str, ...]:
+def _metrics(words: list[str] | None, defaults: tuple[str, ...]) -> tuple[str, ...]:
     """Return the metrics asked for, or of the default ones those that can be computed here."""
     from mitsuba_gdpt import metrics
 
     if words:
         return tuple(metrics.find(word).name for word in words)
     chosen = []
-    for name in _DEFAULT_METRICS:
+    for name in defaults:
         metric = metrics.find(name)
         if obstacle := metric.obstacle():
             print(f"left out: {name}: {obstacle}", file=sys.stderr)

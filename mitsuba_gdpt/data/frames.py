@@ -277,11 +277,12 @@ class FrameUnit:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         source = _open(mi.variant(), self.source, self.parameters)
-        sensor = _make_sensor(self.camera, self.settings)
+        size = self.settings.width, self.settings.height
+        sensor = make_sensor(self.camera, *size)
         camera = PinholeCamera.from_sensor(sensor)
         previous = None
         if self.previous is not None:
-            previous = PinholeCamera.from_sensor(_make_sensor(self.previous, self.settings))
+            previous = PinholeCamera.from_sensor(make_sensor(self.previous, *size))
         for name, seed, spp, gradients in self._renders():
             path = self.folder / name
             if path.is_file():
@@ -431,13 +432,14 @@ def _open(
     return rendering.open_source(source, parameters=dict(parameters))
 
 
-def _make_sensor(camera: Camera, settings: FrameSettings) -> Any:
+def make_sensor(camera: Camera, width: int, height: int) -> Any:
+    """Return a ``mi.Sensor`` with a film of this size in pixels; a variant has to be set."""
     import mitsuba as mi
 
     film = {
         "type": "hdrfilm",
-        "width": settings.width,
-        "height": settings.height,
+        "width": width,
+        "height": height,
         "rfilter": {"type": "box"},
         "pixel_format": "rgb",
         "component_format": "float32",

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-import torch.utils.dlpack
 
-from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, is_bitmap
+from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, same_kind
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import fusion as fusion  # registers its methods, like those below
 from mitsuba_gdpt.denoisers import nfor as nfor
@@ -17,6 +15,7 @@ from mitsuba_gdpt.denoisers import ngpt as ngpt
 from mitsuba_gdpt.denoisers import oidn as oidn
 from mitsuba_gdpt.denoisers import optix as optix
 from mitsuba_gdpt.denoisers import poisson as poisson
+from mitsuba_gdpt.denoisers.choice import PREFERRED_METHODS, default_method
 from mitsuba_gdpt.denoisers.registry import (
     Method,
     find,
@@ -25,43 +24,32 @@ from mitsuba_gdpt.denoisers.registry import (
     register,
     requires_package,
 )
+from mitsuba_gdpt.denoisers.streams import Stream, denoise_sequence, stream
 from mitsuba_gdpt.denoisers.weights import load_weights
 
 __all__ = [
     "PREFERRED_METHODS",
     "Method",
+    "Stream",
     "check_method",
     "default_method",
     "denoise",
+    "denoise_sequence",
     "find",
     "load_weights",
     "methods",
     "parse_call",
     "register",
     "requires_package",
+    "stream",
 ]
-
-#: What ``denoise(buffers)`` uses: the first of these that can run here on these buffers.
-PREFERRED_METHODS = ("ngpt-oidn", "oidn-fusion", "oidn", "poisson-l1")
-
-
-def default_method(layout: Layout | None = None) -> Method:
-    """Return the method that ``denoise()`` uses where none is named.
-
-    Args:
-        layout: What the buffers are; without it, as if they held everything.
-    """
-    *preferred, last = map(find, PREFERRED_METHODS)
-    for method in preferred:
-        if method.available and (layout is None or all(name in layout for name in method.needs)):
-            return method
-    return last
 
 
 def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **options: Any) -> Any:
     """Reconstruct a clean image from noisy buffers.
 
-    Works where the buffers are: on a GPU nothing is copied to the host.
+    Works where the buffers are: on a GPU nothing is copied to the host. A recurrent method starts
+    anew with each call; for the frames of a sequence, use :func:`stream`.
 
     Args:
         buffers: Output of ``mi.render`` with the ``gdpt`` integrator ((H, W, C) ``TensorXf``),
@@ -95,7 +83,7 @@ def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **op
     chosen = chosen or default_method(frame.layout)
     with torch.no_grad():
         image = chosen(frame, options)
-    return _same_kind(image, buffers)
+    return same_kind(image, buffers)
 
 
 @register("none", needs=("primal",), doc="the noisy primal itself")
@@ -112,22 +100,3 @@ def check_method(method: str, options: Mapping[str, Any], layout: Layout) -> Non
             missing, or it cannot run on this machine.
     """
     denoise(torch.zeros(2, 2, layout.count), method, layout=layout, **options)
-
-
-def _same_kind(image: torch.Tensor, source: Any) -> Any:
-    """Convert an (H, W, 3) float32 tensor to the type of ``source``, without copying if possible.
-
-    The types are taken from ``source`` itself: no Mitsuba variant has to be known.
-    """
-    if isinstance(source, FrameBuffers):
-        return image
-    if isinstance(source, torch.Tensor):
-        return image.to(source.dtype)
-    if isinstance(source, np.ndarray):
-        return image.numpy().astype(source.dtype, copy=False)
-    if is_bitmap(source):
-        kind = type(source)
-        return kind(image.numpy(), kind.PixelFormat.RGB)
-    if image.is_cuda:  # Dr.Jit does not wait for torch's stream
-        torch.cuda.current_stream(image.device).synchronize()
-    return type(source)(image.to(torch.utils.dlpack.from_dlpack(source).dtype))

@@ -7,6 +7,12 @@ image, or a class that is constructed with the options and called with the buffe
     def poisson_l2(buffers: FrameBuffers, *, alpha: float = 0.2) -> torch.Tensor: ...
 
 The signature is the documentation of the options: their names and defaults are read from it.
+
+A *recurrent* method also takes what it remembers of the frames before, and returns it renewed. Its
+state is a value of its own making, None before the first frame:
+
+    @register("rdae", needs=..., doc=..., recurrent=True)
+    def rdae(buffers: FrameBuffers, state: State | None, *, ...) -> tuple[Tensor, State]: ...
 """
 
 from __future__ import annotations
@@ -41,6 +47,7 @@ class Method:
         target: The registered function or class.
         check: Raises if the method cannot run here (a package or weights are missing).
         check_unless: Name of an option that makes the check needless when it is given.
+        recurrent: Whether it remembers earlier frames of a sequence.
     """
 
     name: str
@@ -50,6 +57,7 @@ class Method:
     target: Callable[..., Any]
     check: Callable[[], None] | None = None
     check_unless: str | None = None
+    recurrent: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -81,14 +89,30 @@ class Method:
         return self.obstacle is None
 
     def __call__(self, buffers: FrameBuffers, options: Mapping[str, Any]) -> torch.Tensor:
-        """Check options, requirements and input, then reconstruct.
+        """Reconstruct one frame that has no predecessors; see :meth:`advance`.
 
         Returns:
             (H, W, 3) float32 on the buffers' device.
+        """
+        return self.advance(buffers, None, options)[0]
+
+    def advance(
+        self, buffers: FrameBuffers, state: Any, options: Mapping[str, Any]
+    ) -> tuple[torch.Tensor, Any]:
+        """Check options, requirements and input, then reconstruct the next frame of a sequence.
+
+        Args:
+            buffers: The frame.
+            state: What the frame before gave; None for the first. It is not changed.
+            options: Options of the method.
+
+        Returns:
+            (H, W, 3) float32 on the buffers' device, and the state for the next frame; None from
+            methods that are not recurrent.
 
         Raises:
             ConfigError: An option is unknown or has a bad value.
-            LayoutError: A buffer is missing.
+            LayoutError: A buffer is missing, or the frame does not fit the state.
             NonFiniteError: A buffer that the method reads contains NaN or infinity.
             GDPTError: Whatever ``check`` raises.
         """
@@ -112,8 +136,10 @@ class Method:
         if inspect.isclass(self.target):
             target = target(**options)
             options = {}
-        image: torch.Tensor = target(buffers, **options)
-        return image
+        if self.recurrent:
+            image, state = target(buffers, state, **options)
+            return image, state
+        return target(buffers, **options), None
 
 
 def _remedy(missing: Sequence[str]) -> str:
@@ -134,6 +160,7 @@ def register(
     doc: str,
     check: Callable[[], None] | None = None,
     check_unless: str | None = None,
+    recurrent: bool = False,
 ) -> Callable[[Target], Target]:
     """Enter a function or class under a method name; see the module's docstring.
 
@@ -145,6 +172,7 @@ def register(
         check: Called before every run; raises a :class:`GDPTError` if the method cannot run here.
             Packages that only this method needs are imported when it runs, not before.
         check_unless: Name of an option (``"weights"``) that makes the check needless when given.
+        recurrent: It takes (buffers, state) and returns (image, state); see the module.
 
     Raises:
         ConfigError: The name is taken, or the options are not spelt out in the signature.
@@ -159,7 +187,7 @@ def register(
         parameters = inspect.signature(target).parameters.values()
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             raise ConfigError(f"method {name!r} takes **options; expected named keyword options")
-        _METHODS[name] = Method(name, needs, uses, doc, target, check, check_unless)
+        _METHODS[name] = Method(name, needs, uses, doc, target, check, check_unless, recurrent)
         return target
 
     return enter

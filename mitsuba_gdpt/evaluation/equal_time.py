@@ -54,6 +54,7 @@ def measure(
     *,
     spp: int,
     repeats: int = 3,
+    sensor: int | mi.Sensor = 0,
 ) -> EqualTime:
     """Find how many samples ``primal`` takes in the time in which ``gradient`` takes ``spp``.
 
@@ -67,22 +68,23 @@ def measure(
         primal: The same with ``shifts=0``: path tracing with the same features.
         spp: Samples per pixel of ``gradient``.
         repeats: Timed renders of each candidate per attempt.
+        sensor: What is rendered.
     """
     for integrator in (gradient, primal):  # the first render compiles
-        rendering.render(source, integrator, spp=spp)
+        rendering.render(source, integrator, spp=spp, sensor=sensor)
+
+    def interleave(jobs: Mapping[str, tuple[Any, int]]) -> dict[str, float]:
+        return _interleave(source, jobs, repeats, sensor)
+
     few, many = spp, 2 * spp
-    medians = _interleave(
-        source, {"budget": (gradient, spp), "few": (primal, few), "many": (primal, many)}, repeats
-    )
+    medians = interleave({"budget": (gradient, spp), "few": (primal, few), "many": (primal, many)})
     slope = (medians["many"] - medians["few"]) / (many - few)
     per_sample = max(slope, _LEAST_SLOPE * medians["many"] / many)
     fixed = medians["few"] - per_sample * few
     guess = max(1, round((medians["budget"] - fixed) / per_sample))
     tried: dict[int, EqualTime] = {}
     for _ in range(_ATTEMPTS):
-        medians = _interleave(
-            source, {"budget": (gradient, spp), "primal": (primal, guess)}, repeats
-        )
+        medians = interleave({"budget": (gradient, spp), "primal": (primal, guess)})
         budget, seconds = medians["budget"], medians["primal"]
         tried[guess] = EqualTime(spp, budget, guess, seconds, repeats)
         if abs(seconds / budget - 1) <= _TOLERANCE:
@@ -95,7 +97,10 @@ def measure(
 
 
 def _interleave(
-    source: rendering.Source, jobs: Mapping[str, tuple[Any, int]], repeats: int
+    source: rendering.Source,
+    jobs: Mapping[str, tuple[Any, int]],
+    repeats: int,
+    sensor: int | mi.Sensor,
 ) -> dict[str, float]:
     """Return the median seconds of each (integrator, spp), rendered in turns."""
     import drjit as dr
@@ -105,7 +110,7 @@ def _interleave(
         for name, (integrator, spp) in jobs.items():
             dr.sync_thread()
             start = time.perf_counter()
-            rendering.render(source, integrator, spp=spp, seed=turn)
+            rendering.render(source, integrator, spp=spp, seed=turn, sensor=sensor)
             dr.sync_thread()
             seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}

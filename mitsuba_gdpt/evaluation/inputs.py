@@ -68,14 +68,35 @@ def timed_integrators(
     return integrator(source, settings, GRADIENT), integrator(source, settings, PRIMAL, bare=True)
 
 
-def render_gradient(source: rendering.Source, settings: Settings, *, spp: int, seed: int) -> Inputs:
-    """Render with ``gdpt``."""
+def render_inputs(
+    source: rendering.Source,
+    settings: Settings,
+    domain: str,
+    *,
+    spp: int,
+    seed: int,
+    sensor: int | mi.Sensor = 0,
+) -> Inputs:
+    """Render what the methods of a domain are given.
+
+    Args:
+        source: Scene.
+        settings: Which methods have to be served.
+        domain: ``GRADIENT``: one render of ``gdpt``. ``PRIMAL``: path tracing in two halves, which
+            some methods read, and their mean.
+        spp: Samples per pixel, of both halves together.
+        seed: Below 2^31: the second half has another one.
+        sensor: What is rendered.
+    """
+    if domain == PRIMAL:
+        return _render_halves(source, settings, spp, seed, sensor)
     tracer = integrator(source, settings, GRADIENT)
-    return Inputs(rendering.render(source, tracer, spp=spp, seed=seed))
+    return Inputs(rendering.render(source, tracer, spp=spp, seed=seed, sensor=sensor))
 
 
-def render_primal(source: rendering.Source, settings: Settings, *, spp: int, seed: int) -> Inputs:
-    """Path-trace in two halves, which some methods read, and average them."""
+def _render_halves(
+    source: rendering.Source, settings: Settings, spp: int, seed: int, sensor: int | mi.Sensor
+) -> Inputs:
     tracer = integrator(source, settings, PRIMAL)
     layout = tracer.layout
     counts = (spp - spp // 2, spp // 2)
@@ -83,9 +104,9 @@ def render_primal(source: rendering.Source, settings: Settings, *, spp: int, see
         tracer.variances = False
         tracer.layout = Layout.make(settings.features(PRIMAL))
     if spp == 1:
-        return Inputs(rendering.render(source, tracer, spp=1, seed=seed))
+        return Inputs(rendering.render(source, tracer, spp=1, seed=seed, sensor=sensor))
     first, second = (
-        rendering.render(source, tracer, spp=count, seed=seed + offset)
+        rendering.render(source, tracer, spp=count, seed=seed + offset, sensor=sensor)
         for count, offset in zip(counts, (0, _SECOND_HALF), strict=True)
     )
     return Inputs(merge(first, second, counts, layout), (first, second))

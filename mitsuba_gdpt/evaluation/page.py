@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,54 +45,73 @@ def write_results(
         Path of the HTML report.
     """
     results = Results(records)
-    store = Store(folder)
-    values = {
-        "provenance": dict(provenance),
-        "settings": settings.as_dict(),
-        "records": [asdict(record) for record in records],
-    }
-    replace_text(folder / "results.json", json.dumps(values, indent=1) + "\n")
-    replace_text(folder / "results.csv", to_csv(records))
-    replace_text(folder / "results.md", markdown(results, settings, provenance))
     page = report.Report(
         title="Evaluation at equal render time",
         subtitle=f"{len(results.scenes)} scenes, {len(results.methods)} methods, "
         f"{settings.seeds} seeds",
         provenance=provenance,
-        tables=tables.all_tables(results, settings.metrics),
+        tables=[*tables.all_tables(results, settings.metrics), tables.times(results)],
         plots=[plot for name in settings.metrics[:2] for plot in tables.curves(results, name)],
-        views=_views(results, settings, store, exposures or {}),
-        failures=[report.Failure(*failure) for failure in _failures(results)],
-        notes=[_define(name) for name in settings.metrics],
+        views=_views(results, settings, Store(folder), exposures or {}),
+        failures=failures(results),
+        notes=definitions(settings.metrics),
     )
+    return write_files(page, records, settings, folder)
+
+
+def write_files(
+    page: report.Report, records: list[Record], settings: Settings, folder: Path
+) -> Path:
+    """Write a report, and its numbers as CSV, JSON and Markdown beside it.
+
+    Args:
+        page: The report.
+        records: All cells.
+        settings: What they were made with.
+        folder: Folder of the evaluation.
+
+    Returns:
+        Path of the HTML report.
+    """
+    values = {
+        "provenance": dict(page.provenance),
+        "settings": settings.as_dict(),
+        "records": [asdict(record) for record in records],
+    }
+    replace_text(folder / "results.json", json.dumps(values, indent=1) + "\n")
+    replace_text(folder / "results.csv", to_csv(records))
+    replace_text(folder / "results.md", markdown(page))
     target = folder / "report.html"
     report.write_report(page, target)
     return target
 
 
-def markdown(results: Results, settings: Settings, provenance: Mapping[str, str]) -> str:
+def markdown(page: report.Report) -> str:
     """Return all tables and failures as Markdown, to be pasted into an issue."""
-    lines = [f"- {key}: {value}" for key, value in provenance.items()]
+    lines = [f"- {key}: {value}" for key, value in page.provenance.items()]
     parts = ["\n".join(lines)]
-    for table in tables.all_tables(results, settings.metrics):
+    for table in page.tables:
         parts += [f"### {table.title}", report.to_markdown(table), table.caption]
-    if failures := _failures(results):
-        parts += ["### Failures", "\n".join(f"- {title}: {text}" for title, text in failures)]
+    if page.failures:
+        parts += ["### Failures", "\n".join(f"- {f.title}: {f.message}" for f in page.failures)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _define(name: str) -> str:
-    metric = metrics.find(name)
-    return f"{metric.label}: {metric.doc}."
+def definitions(names: Iterable[str]) -> list[str]:
+    """Return what metrics are, one paragraph each."""
+    return [f"{metric.label}: {metric.doc}." for metric in map(metrics.find, names)]
 
 
-def _failures(results: Results) -> list[tuple[str, str]]:
-    """Return one line per method, scene and budget that failed, seeds joined."""
+def failures(results: Results) -> list[report.Failure]:
+    """Return one entry per method and error, with all the cells that it struck."""
     found: dict[tuple[str, str], list[str]] = {}
     for record in results.failures():
         cell = f"{record.scene}, {record.spp} spp, seed {record.seed}"
         found.setdefault((record.method, str(record.error)), []).append(cell)
-    return [(f"{method}: {'; '.join(cells)}", error) for (method, error), cells in found.items()]
+    return [
+        report.Failure(f"{method}: {'; '.join(cells)}", error)
+        for (method, error), cells in found.items()
+    ]
 
 
 def _views(
@@ -118,16 +138,20 @@ def _views(
                         label,
                         pixels,
                         flip=_flip_map(pixels, reference),
-                        metrics={
-                            metrics.find(name).label: value
-                            for name, value in cells[0].metrics.items()
-                        },
-                        seconds=cells[0].render_seconds + cells[0].denoise_seconds,
+                        **numbers(cells[0]),
                     )
                 )
             stops = math.log2(exposures.get(scene, 1.0))
             views.append(report.View(scene, images, group=f"{spp} spp", exposure=stops))
     return views
+
+
+def numbers(record: Record) -> dict[str, Any]:
+    """Return what the viewer shows beside the image of a cell, as fields of a ``ViewImage``."""
+    return {
+        "metrics": {metrics.find(name).label: value for name, value in record.metrics.items()},
+        "seconds": record.render_seconds + record.denoise_seconds,
+    }
 
 
 def _flip_map(pixels: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from mitsuba_gdpt import progress, rendering
+from mitsuba_gdpt import metrics, progress, rendering
 from mitsuba_gdpt.errors import FormatError
 from mitsuba_gdpt.files import replace_file
+
+if TYPE_CHECKING:
+    import mitsuba as mi
 
 #: File beside a scene's XML with the arrays ``a`` and ``b``, (H, W, 3) linear radiance.
 FILE_NAME = "reference.npz"
@@ -23,6 +27,7 @@ DEFAULT_WIDTH = 320
 
 _SAMPLES_PER_PASS = 64
 _FIRST_SEED = 0x5EED_0000  # far from the seeds of the renders that are judged
+_SEEDS_PER_FRAME = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,10 @@ class Halves:
     def mean(self) -> NDArray[np.float32]:
         """The better estimate, (H, W, 3)."""
         return (0.5 * (self.a + self.b)).astype(np.float32)
+
+    def reference(self) -> metrics.Reference:
+        """Return both halves as metrics take them."""
+        return metrics.Reference(torch.from_numpy(self.a), torch.from_numpy(self.b))
 
     def save(self, path: Path) -> None:
         """Write an npz file, atomically."""
@@ -99,7 +108,14 @@ def stored(scene: str, max_depth: int) -> Halves | None:
 
 
 def render(
-    source: rendering.Source, *, spp: int, max_depth: int, target: Path, label: str
+    source: rendering.Source,
+    *,
+    spp: int,
+    max_depth: int,
+    target: Path,
+    label: str,
+    sensor: int | mi.Sensor = 0,
+    frame: int = 0,
 ) -> Halves:
     """Path-trace a reference, or go on where an earlier call was interrupted.
 
@@ -112,6 +128,8 @@ def render(
         max_depth: Longest path.
         target: File to write when done; read instead of rendering if it fits.
         label: What progress reports call the work.
+        sensor: What is rendered.
+        frame: Number of the frame in a sequence; frames have their own random numbers.
     """
     if target.is_file():
         halves = read(target)
@@ -127,8 +145,9 @@ def render(
         task.advance(passes)
         for index in range(passes, 2 * len(counts)):
             half, count = index % 2, counts[index // 2]
-            frame = rendering.render(source, tracer, spp=count, seed=_FIRST_SEED + index)
-            sums[half] = sums[half] + count * frame.primal.numpy().astype(np.float64)
+            seed = _FIRST_SEED + frame * _SEEDS_PER_FRAME + index
+            image = rendering.render(source, tracer, spp=count, seed=seed, sensor=sensor)
+            sums[half] = sums[half] + count * image.primal.numpy().astype(np.float64)
             _write_partial(partial, sums, index + 1, spp, max_depth)
             task.advance()
     a, b = ((total / spp).astype(np.float32) for total in sums)

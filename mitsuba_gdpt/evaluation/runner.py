@@ -1,30 +1,20 @@
-"""The loop over all cells: render, reconstruct, compare, write down; failures do not stop it."""
+"""Still images: every method on one view of each scene."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from mitsuba_gdpt import denoisers, metrics, progress, rendering
-from mitsuba_gdpt._version import __version__
-from mitsuba_gdpt.errors import GDPTError
-from mitsuba_gdpt.evaluation import equal_time, references
+from mitsuba_gdpt import denoisers, metrics, rendering
+from mitsuba_gdpt.evaluation import cells, references
+from mitsuba_gdpt.evaluation.cells import FAILURES, Cells, Values
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
-from mitsuba_gdpt.evaluation.inputs import (
-    Inputs,
-    render_gradient,
-    render_primal,
-    timed_integrators,
-)
-from mitsuba_gdpt.evaluation.settings import GRADIENT, PRIMAL, MethodSpec, Settings
-from mitsuba_gdpt.evaluation.store import Record, Store, fingerprint
-
-#: What a cell may die of without taking the others along; anything else is a bug and is raised.
-_FAILURES = (GDPTError, RuntimeError, MemoryError)
+from mitsuba_gdpt.evaluation.inputs import Inputs, render_inputs
+from mitsuba_gdpt.evaluation.settings import MethodSpec, Settings
+from mitsuba_gdpt.evaluation.store import Record, Store
 
 
 def evaluate(
@@ -35,7 +25,7 @@ def evaluate(
     Args:
         settings: What is compared.
         folder: Results are written here, one file per cell; see :mod:`.store`.
-        on_record: Called with every new cell.
+        on_record: Called with every cell.
 
     Returns:
         All cells of these settings, in the order scene, spp, seed, method. Cells that failed have
@@ -43,20 +33,10 @@ def evaluate(
 
     Raises:
         FormatError: The folder cannot be written.
-        ConfigError: Two scenes have the same name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder)
-    total = len(settings.scenes) * len(settings.spp) * settings.seeds * len(settings.methods)
-    records = []
-    with progress.task("evaluating", total=total) as task:
-        for scene in settings.scenes:
-            for record in _Scene(scene, settings, store).records():
-                records.append(record)
-                if on_record is not None:
-                    on_record(record)
-                task.advance()
-    return records
+    return cells.run([_Scene(scene, settings, store) for scene in settings.scenes], on_record)
 
 
 def scene_name(scene: str) -> str:
@@ -74,68 +54,23 @@ def scene_file(scene: str) -> Path:
 
 
 @dataclass
-class _Prepared:
+class _View:
     """A loaded scene with its reference."""
 
     source: rendering.Source
     reference: metrics.Reference
+    timed_sensor: int = 0
 
 
-class _Scene:
-    """All cells of one scene; loads it only if a cell is missing."""
+class _Scene(Cells[_View]):
+    """All cells of one scene."""
 
     def __init__(self, scene: str, settings: Settings, store: Store) -> None:
-        self.scene, self.settings, self.store = scene, settings, store
-        self.name = scene_name(scene)
-        self._prepared: _Prepared | Exception | None = None
+        super().__init__(scene_name(scene), settings, store)
+        self.scene = scene
         self._warm: set[tuple[str, int, int]] = set()
 
-    def records(self) -> Iterator[Record]:
-        """Yield the cells, old ones and new ones."""
-        for spp in self.settings.spp:
-            for seed in range(self.settings.seeds):
-                yield from self._cells(spp, seed)
-
-    def _cells(self, spp: int, seed: int) -> Iterator[Record]:
-        missing = []
-        for method in self.settings.methods:
-            record = self.store.record(self.name, method, spp, seed)
-            if (
-                record is not None
-                and record.error is None
-                and record.fingerprint == self._hash(method, record.rendered_spp)
-            ):
-                yield record
-            else:
-                missing.append(method)
-        if not missing:
-            return
-        try:
-            timing = self._timing(spp)
-            inputs: dict[str, Inputs | Exception] = {}
-        except _FAILURES as error:
-            for method in missing:
-                yield self._keep(method, self._failure(method, spp, seed, error))
-            return
-        for method in missing:
-            if method.domain not in inputs:
-                inputs[method.domain] = self._render(method.domain, timing, seed)
-            yield self._keep(method, self._cell(method, timing, seed, inputs[method.domain]))
-
-    # ------------------------------------------------------------------ steps
-
-    def _prepare(self) -> _Prepared:
-        """Load the scene and its reference, once; a failure is not tried again either."""
-        if self._prepared is None:
-            try:
-                self._prepared = self._load()
-            except _FAILURES as error:
-                self._prepared = error
-        if isinstance(self._prepared, Exception):
-            raise self._prepared
-        return self._prepared
-
-    def _load(self) -> _Prepared:
+    def _load(self) -> _View:
         settings, scene = self.settings, self.scene
         if not scene.startswith(rendering.BUILTIN):
             scene = str(scene_file(scene))
@@ -153,36 +88,25 @@ class _Scene:
                 target=self.store.reference_path(self.name),
                 label=f"reference of {self.name}",
             )
-        path = self.store.image_path(self.name, None)
-        self.store.write_image(path, halves.mean)
-        reference = metrics.Reference(torch.from_numpy(halves.a), torch.from_numpy(halves.b))
-        return _Prepared(source, reference)
+        self.store.write_image(self.store.image_path(self.name, None), halves.mean)
+        return _View(source, halves.reference())
 
-    def _timing(self, spp: int) -> EqualTime:
-        settings = self.settings
-        mark = fingerprint(
-            settings.max_depth,
-            settings.width,
-            dict(settings.gdpt),
-            settings.features(GRADIENT),
-            settings.needs_variances(GRADIENT),
-            __version__,
-        )
-        timing = self.store.timing(self.name, spp, mark)
-        if timing is None:
-            source = self._prepare().source
-            gradient, primal = timed_integrators(source, settings)
-            timing = equal_time.measure(source, gradient, primal, spp=spp, repeats=settings.repeats)
-            self.store.write_timing(self.name, timing, mark)
-        return timing
+    def _measure(
+        self, methods: Sequence[MethodSpec], timing: EqualTime, seed: int
+    ) -> Iterator[Record]:
+        inputs: dict[str, Inputs | Exception] = {}
+        for method in methods:
+            if method.domain not in inputs:
+                inputs[method.domain] = self._render(method.domain, timing, seed)
+            record = self._cell(method, timing, seed, inputs[method.domain])
+            yield self._keep(method, record)
 
     def _render(self, domain: str, timing: EqualTime, seed: int) -> Inputs | Exception:
         source = self._prepare().source
+        spp = cells.samples(domain, timing)
         try:
-            if domain == GRADIENT:
-                return render_gradient(source, self.settings, spp=timing.spp, seed=seed)
-            return render_primal(source, self.settings, spp=timing.primal_spp, seed=seed)
-        except _FAILURES as error:
+            return render_inputs(source, self.settings, domain, spp=spp, seed=seed)
+        except FAILURES as error:
             return error
 
     def _cell(
@@ -192,80 +116,35 @@ class _Scene:
             return self._failure(method, timing.spp, seed, inputs)
         try:
             image, seconds = self._denoise(method, inputs)
-            values, errors = self._compare(image)
-        except _FAILURES as error:
+            values = self._compare(image)
+        except FAILURES as error:
             return self._failure(method, timing.spp, seed, error)
         if seed == 0:
             path = self.store.image_path(self.name, method, timing.spp)
             self.store.write_image(path, image.cpu().numpy())
-        primal = method.domain == PRIMAL
-        rendered = timing.primal_spp if primal else timing.spp
-        return Record(
-            scene=self.name,
-            method=method.label,
-            domain=method.domain,
-            spp=timing.spp,
-            seed=seed,
-            rendered_spp=rendered,
-            render_seconds=timing.primal_seconds if primal else timing.seconds,
-            denoise_seconds=seconds,
-            metrics=values,
-            standard_errors=errors,
-            fingerprint=self._hash(method, rendered),
-        )
+        return self._success(method, timing, seed, seconds, values)
 
     def _denoise(self, method: MethodSpec, inputs: Inputs) -> tuple[torch.Tensor, float]:
-        options = dict(method.options)
-        if "halves" in denoisers.find(method.name).options and inputs.halves is not None:
-            options["halves"] = inputs.halves
-        frame = inputs.frame
+        frame, options = inputs.frame, cells.options_for(method, inputs)
+
+        def denoise() -> torch.Tensor:
+            image: torch.Tensor = denoisers.denoise(frame, method.name, **options)
+            return image
+
         key = (method.label, frame.width, frame.height)
         if key not in self._warm:  # weights are loaded and kernels compiled outside of the time
-            denoisers.denoise(frame, method.name, **options)
+            denoise()
             self._warm.add(key)
-        _synchronise(frame.device)
-        start = time.perf_counter()
-        image: torch.Tensor = denoisers.denoise(frame, method.name, **options)
-        _synchronise(frame.device)
-        return image, time.perf_counter() - start
+        return cells.timed(denoise, frame.device)
 
-    def _compare(self, image: torch.Tensor) -> tuple[dict[str, float], dict[str, float]]:
+    def _compare(self, image: torch.Tensor) -> Values:
         reference = self._prepare().reference
-        values, errors = {}, {}
+        values = Values({}, {})
         image = image.cpu()
         for name in self.settings.metrics:
             metric = metrics.find(name)
-            shown = metrics.displayable(image) if metric.nonnegative else image
-            result = metric(shown, reference)
-            values[name] = result.value
+            result = metric(cells.shown(image, metric), reference)
+            values.means[name] = result.value
             if result.standard_error is not None:
-                errors[name] = result.standard_error
-        return values, errors
-
-    # ------------------------------------------------------------------ book-keeping
-
-    def _hash(self, method: MethodSpec, rendered_spp: int) -> str:
-        settings = self.settings
-        return fingerprint(
-            settings.max_depth,
-            settings.width,
-            dict(settings.gdpt),
-            settings.metrics,
-            method.name,
-            {key: str(value) for key, value in method.options.items()},
-            rendered_spp,
-            __version__,
-        )
-
-    def _failure(self, method: MethodSpec, spp: int, seed: int, error: Exception) -> Record:
-        text = " ".join(rendering.plain(error).split()) if str(error) else type(error).__name__
-        return Record(self.name, method.label, method.domain, spp, seed, error=text)
-
-    def _keep(self, method: MethodSpec, record: Record) -> Record:
-        self.store.write_record(record, method)
-        return record
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+                values.standard_errors[name] = result.standard_error
+        return values

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mitsuba_gdpt import denoisers
+from mitsuba_gdpt import denoisers, metrics
 from mitsuba_gdpt.channels import OPTIONAL, VARIANCE_SUFFIX
+from mitsuba_gdpt.data.motion import MOTION
 from mitsuba_gdpt.errors import ConfigError
 
 GRADIENT, PRIMAL = "gradient", "primal"
+#: The metric that means something only where the camera is at rest.
+STATIC_ONLY = "static-variance"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Settings:
         spp: Sample counts of ``gdpt``. Each sets a budget: methods that do not read gradients get
             as many samples as fit into the same render time.
         seeds: Independent repetitions of each cell; they give the standard errors.
-        metrics: Names out of ``metrics.METRICS``.
+        metrics: Names out of ``metrics.METRICS``, the most important first.
         max_depth: Longest path of all renders, references included.
         width: Image width in pixels; by default that of the stored reference, else 320.
         reference_spp: Samples per pixel of *each half* of a reference that has to be rendered.
@@ -102,6 +105,7 @@ class Settings:
                 raise ConfigError(f"an evaluation needs at least one of: {name}")
             if len({str(value) for value in values}) != len(values):
                 raise ConfigError(f"{name} holds a value twice: {', '.join(map(str, values))}")
+        self._check_metrics()
         labels = [method.label for method in self.methods]
         if len(set(labels)) != len(labels):
             raise ConfigError(f"two methods have the same label: {', '.join(labels)}")
@@ -135,3 +139,48 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-compatible values."""
         return dataclasses.asdict(self)
+
+    def _check_metrics(self) -> None:
+        if temporal := [name for name in self.metrics if metrics.find(name).temporal]:
+            raise ConfigError(
+                f"{', '.join(temporal)}: of sequences only; compare sequences (--sequence), or "
+                f"choose among {', '.join(metrics.METRICS)}"
+            )
+
+
+@dataclass(frozen=True)
+class SequenceSettings(Settings):
+    """An evaluation of image sequences: fly-throughs, and cameras at rest.
+
+    The fields of :class:`Settings` mean the same, but for:
+
+    Attributes:
+        scenes: Catalogues or scenes of catalogues; see
+            :func:`mitsuba_gdpt.evaluation.shots.find_scenes`.
+        metrics: Also names out of ``metrics.SEQUENCE_METRICS``. Those of images are taken over the
+            frames as over a data set.
+        width: By default 320.
+        reference_spp: Per frame.
+        frames: Frames of each sequence.
+        static: Also look at every scene with a camera at rest, the middle one of the fly-through.
+    """
+
+    frames: int = 16
+    static: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.frames < 2:
+            raise ConfigError(f"frames is {self.frames}; expected at least 2")
+
+    def needs_motion(self, domain: str) -> bool:
+        """Tell whether a method of the domain reads screen-space motion."""
+        return any(MOTION in method.buffers for method in self.of_domain(domain))
+
+    def metrics_of(self, *, static: bool) -> tuple[str, ...]:
+        """Return the metrics of one kind of sequence: some mean nothing where the camera moves."""
+        return tuple(name for name in self.metrics if static or name != STATIC_ONLY)
+
+    def _check_metrics(self) -> None:
+        for name in self.metrics:
+            metrics.find(name)

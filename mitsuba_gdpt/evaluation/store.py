@@ -7,6 +7,14 @@ OUT/images/SCENE/METHOD-8spp.exr        the image of the first seed (half float)
 OUT/images/SCENE/reference.exr
 OUT/references/SCENE.npz                a reference that was rendered here
 OUT/report.html, results.csv, results.json, results.md
+
+Of sequences, whose names end in -fly or -static:
+
+OUT/cells/SEQUENCE/METHOD-8spp-0.json                   a method on all frames
+OUT/images/SEQUENCE/METHOD-8spp/frame-0003.exr          of the first seed
+OUT/images/SEQUENCE/reference/frame-0003.exr
+OUT/references/SCENE/0123456789abcdef.npz               one camera; the name is a hash of it
+OUT/animations/SEQUENCE/METHOD-8spp.png, -strip.png     to be looked at
 """
 
 from __future__ import annotations
@@ -29,17 +37,17 @@ from mitsuba_gdpt.files import replace_text
 
 @dataclass(frozen=True)
 class Record:
-    """One cell: a method on one scene at one budget, with one seed.
+    """One cell: a method on one scene or sequence at one budget, with one seed.
 
     Attributes:
-        scene: Scene name.
+        scene: Name of the scene or sequence.
         method: Label of the method.
         domain: Domain of its input, ``"gradient"`` or ``"primal"``.
         spp: Samples per pixel of ``gdpt`` that set the budget.
         rendered_spp: Samples per pixel of this method's own input.
         seed: Number of the repetition.
-        render_seconds: Median render time of such an input.
-        denoise_seconds: Time of the reconstruction.
+        render_seconds: Median render time of such an input; of a sequence, per frame.
+        denoise_seconds: Time of the reconstruction; of a sequence, the mean per frame.
         metrics: Metric name to value.
         standard_errors: Metric name to the metric's own standard error, where it has one.
         error: What went wrong, or None.
@@ -103,9 +111,25 @@ class Store:
         limit = float(np.finfo(np.float16).max)
         exr.write_image(path, np.clip(image, -limit, limit), half=True)
 
-    def reference_path(self, scene: str) -> Path:
-        """Return where a reference that has to be rendered is kept."""
-        path = self.folder / "references" / f"{scene}.npz"
+    def frame_path(self, sequence: str, method: MethodSpec | None, spp: int, frame: int) -> Path:
+        """Return where a frame of a sequence is kept; that of the reference without a method."""
+        folder = self.image_path(sequence, method, spp).with_suffix("")
+        return folder / f"frame-{frame:04d}.exr"
+
+    def animation_path(self, sequence: str, method: MethodSpec | None, spp: int) -> Path:
+        """Return where the animated picture of a sequence is kept; its folder is made."""
+        path = self.folder / "animations" / sequence / self.image_path(sequence, method, spp).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.with_suffix(".png")
+
+    def reference_path(self, scene: str, view: str = "") -> Path:
+        """Return where a reference that has to be rendered is kept.
+
+        Args:
+            scene: Scene name.
+            view: Tells the cameras of one scene apart, where there are several.
+        """
+        path = self.folder / "references" / (f"{scene}/{view}.npz" if view else f"{scene}.npz")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 

@@ -10,19 +10,24 @@ from mitsuba_gdpt import metrics, report
 from mitsuba_gdpt.evaluation.summary import Results, Value
 
 
-def all_tables(results: Results, names: Sequence[str]) -> list[report.Table]:
-    """Return the tables of a report: over all scenes, then scene by scene, then times.
+def all_tables(results: Results, names: Sequence[str], *, heading: str = "") -> list[report.Table]:
+    """Return the tables of a report that have errors: over all scenes, then scene by scene.
 
     Args:
         results: The cells.
         names: Metric names, the most important first.
+        heading: Put before all titles, where a report has the tables of several sets of cells.
     """
-    tables = [overview(results, names, spp) for spp in results.spp]
-    tables += [per_scene(results, name, spp) for name in names for spp in results.spp]
-    return [*tables, times(results)]
+    tables = [overview(results, names, spp, heading=heading) for spp in results.spp]
+    tables += [
+        per_scene(results, name, spp, heading=heading) for name in names for spp in results.spp
+    ]
+    return tables
 
 
-def overview(results: Results, names: Sequence[str], spp: int) -> report.Table:
+def overview(
+    results: Results, names: Sequence[str], spp: int, *, heading: str = ""
+) -> report.Table:
     """Return the means over all scenes at one budget: methods x metrics."""
     cells = []
     for method in results.methods:
@@ -31,7 +36,7 @@ def overview(results: Results, names: Sequence[str], spp: int) -> report.Table:
     columns = [report.Header(metrics.find(name).label, better=_better(name)) for name in names]
     columns += [report.Header(text) for text in ("samples", "render, s", "denoise, s")]
     return report.Table(
-        title=f"All scenes, in the time of {spp} spp",
+        title=f"{heading}{'all' if heading else 'All'} scenes, in the time of {spp} spp",
         columns=columns,
         rows=[report.Header(method) for method in results.methods],
         cells=cells,
@@ -45,7 +50,7 @@ def overview(results: Results, names: Sequence[str], spp: int) -> report.Table:
     )
 
 
-def per_scene(results: Results, name: str, spp: int) -> report.Table:
+def per_scene(results: Results, name: str, spp: int, *, heading: str = "") -> report.Table:
     """Return one metric at one budget: methods x scenes."""
     metric = metrics.find(name)
     cells = []
@@ -58,7 +63,7 @@ def per_scene(results: Results, name: str, spp: int) -> report.Table:
             row.append(report.Cell(error=error) if error else _cell(value, link))
         cells.append(row)
     return report.Table(
-        title=f"{metric.label}, in the time of {spp} spp",
+        title=f"{heading}{metric.label}, in the time of {spp} spp",
         columns=[report.Header(scene, better=_better(name)) for scene in results.scenes],
         rows=[report.Header(method) for method in results.methods],
         cells=cells,
@@ -67,8 +72,13 @@ def per_scene(results: Results, name: str, spp: int) -> report.Table:
     )
 
 
-def times(results: Results) -> report.Table:
-    """Return what equal time means here: seconds and samples, scenes x budgets."""
+def times(results: Results, *, note: str = "") -> report.Table:
+    """Return what equal time means here: seconds and samples, scenes x budgets.
+
+    Args:
+        results: The cells.
+        note: Added to the caption.
+    """
     columns, rows = [], []
     for spp in results.spp:
         columns += [f"gdpt {spp} spp, s", "path-traced spp", "path-traced, s"]
@@ -91,15 +101,18 @@ def times(results: Results) -> report.Table:
         rows=[report.Header(scene) for scene in results.scenes],
         cells=rows,
         corner="scene",
-        caption="Median wall time of interleaved renders in one process, features included.",
+        caption=f"Median wall time of interleaved renders in one process, features included.{note}",
     )
 
 
-def curves(results: Results, name: str) -> list[report.Plot]:
+def curves(results: Results, name: str, *, heading: str = "") -> list[report.Plot]:
     """Return the error over all scenes against samples and against time."""
     metric = metrics.find(name)
     plots = []
-    for against, label in (("spp", "samples per pixel"), ("seconds", "render + denoise, seconds")):
+    for against, words, label in (
+        ("spp", "samples", "samples per pixel"),
+        ("seconds", "time", "render + denoise, seconds"),
+    ):
         drawn = []
         for method in results.methods:
             points = []
@@ -119,7 +132,7 @@ def curves(results: Results, name: str) -> list[report.Plot]:
         if drawn:
             plots.append(
                 report.Plot(
-                    title=f"{metric.label} against {'samples' if against == 'spp' else 'time'}",
+                    title=f"{heading}{metric.label} against {words}",
                     curves=drawn,
                     x_label=label,
                     y_label=f"{metric.label}, mean over the scenes",

@@ -5,7 +5,8 @@ Three ways in:
 * functions: ``relmse(image, reference)``, on (H, W, 3) or (N, H, W, 3) linear tensors,
   differentiable where the metric is;
 * accumulators over a data set: ``MeanRelMSE().update(image, reference)``;
-* :data:`METRICS` and :func:`find`: the same by name, one image at a time, for evaluation.
+* :data:`METRICS`, :data:`SEQUENCE_METRICS` and :func:`find`: the same by name, one image or
+  sequence at a time, for evaluation.
 
 :class:`LPIPS` and :class:`ELPIPS` are modules for training. Definitions: ``docs/metrics.md``.
 """
@@ -54,12 +55,20 @@ from mitsuba_gdpt.metrics.structural import (
     psnr,
     ssim,
 )
-from mitsuba_gdpt.metrics.table import METRICS, Metric, MetricValue, find
+from mitsuba_gdpt.metrics.table import METRICS, SEQUENCE_METRICS, Metric, MetricValue, find
+from mitsuba_gdpt.metrics.temporal import (
+    MeanFlicker,
+    MeanStaticVariance,
+    SequenceAccumulator,
+    flicker,
+    static_variance,
+)
 
 __all__ = [
     "ELPIPS",
     "LPIPS",
     "METRICS",
+    "SEQUENCE_METRICS",
     "Accumulator",
     "Ensemble",
     "Estimate",
@@ -67,6 +76,7 @@ __all__ = [
     "FlipResult",
     "MeanELPIPS",
     "MeanFLIP",
+    "MeanFlicker",
     "MeanL1",
     "MeanL2",
     "MeanLPIPS",
@@ -74,16 +84,19 @@ __all__ = [
     "MeanRelMSE",
     "MeanSMAPE",
     "MeanSSIM",
+    "MeanStaticVariance",
     "MeanTrimmedRelMSE",
     "Metric",
     "MetricValue",
     "PooledPSNR",
     "Reference",
+    "SequenceAccumulator",
     "displayable",
     "elpips",
     "elpips_estimate",
     "encode_display",
     "find",
+    "flicker",
     "flip",
     "flip_map",
     "hdr_flip",
@@ -100,5 +113,6 @@ __all__ = [
     "smape",
     "srgb",
     "ssim",
+    "static_variance",
     "trimmed_relmse",
 ]

@@ -174,7 +174,7 @@ class MeanRelMSE(Accumulator):
     def __init__(self, *, epsilon: float = RELMSE_EPSILON) -> None:
         """Choose the constant of :func:`relmse`."""
         super().__init__()
-        self.epsilon = _positive(epsilon)
+        self.epsilon = positive(epsilon)
 
     def _update(self, image: Tensor, reference: Tensor | Reference) -> Tensor:
         return _relmse_update(image, reference, self.epsilon)
@@ -186,7 +186,7 @@ class MeanTrimmedRelMSE(Accumulator):
     def __init__(self, *, epsilon: float = RELMSE_EPSILON, trim: float = TRIMMED_SHARE) -> None:
         """Choose the constants of :func:`trimmed_relmse`."""
         super().__init__()
-        self.epsilon, self.trim = _positive(epsilon), trim
+        self.epsilon, self.trim = positive(epsilon), trim
 
     def _update(self, image: Tensor, reference: Tensor | Reference) -> Tensor:
         return _trimmed_update(image, reference, self.epsilon, self.trim)
@@ -198,7 +198,7 @@ class MeanSMAPE(Accumulator):
     def __init__(self, *, epsilon: float = SMAPE_EPSILON) -> None:
         """Choose the constant of :func:`smape`."""
         super().__init__()
-        self.epsilon = _positive(epsilon)
+        self.epsilon = positive(epsilon)
 
     def _update(self, image: Tensor, reference: Tensor | Reference) -> Tensor:
         return _smape_update(image, reference, self.epsilon)
@@ -230,18 +230,28 @@ def _trimmed_update(
 
 def _relative_squared_error(image: Tensor, reference: Tensor | Reference, epsilon: float) -> Tensor:
     image, reference = pair(image, reference)
-    grey = reference.mean.mean(-1, keepdim=True)
-    return reference.squared_error(image) / (grey**2 + _positive(epsilon))
+    return relative_to_grey(reference.squared_error(image), reference.mean, positive(epsilon))
 
 
 def _smape_update(image: Tensor, reference: Tensor | Reference, epsilon: float) -> Tensor:
     image, reference = pair(image, reference)
     mean = reference.mean
-    error = (image - mean).abs() / (image.abs() + mean.abs() + _positive(epsilon))
+    error = (image - mean).abs() / (image.abs() + mean.abs() + positive(epsilon))
     return error.mean((1, 2, 3))
 
 
-def _positive(epsilon: float) -> float:
+def relative_to_grey(error: Tensor, reference: Tensor, epsilon: float) -> Tensor:
+    """Divide a squared error (..., 3) by the squared brightness of the reference plus epsilon."""
+    grey = reference.mean(-1, keepdim=True)
+    return error / (grey**2 + epsilon)
+
+
+def positive(epsilon: float) -> float:
+    """Return a constant that has to be positive and finite.
+
+    Raises:
+        ConfigError: It is not.
+    """
     if not 0 < epsilon < float("inf"):
         raise ConfigError(f"got epsilon = {epsilon}; expected a positive number")
     return epsilon

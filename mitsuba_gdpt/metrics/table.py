@@ -1,4 +1,7 @@
-"""The table of metrics, for evaluation and reports: one image, one reference, one number."""
+"""The tables of metrics, for evaluation and reports: image, reference, one number.
+
+:data:`METRICS` compare single images, :data:`SEQUENCE_METRICS` whole sequences.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from torch import Tensor
 
 from mitsuba_gdpt import packages
 from mitsuba_gdpt.errors import ConfigError, GDPTError, NonFiniteError
-from mitsuba_gdpt.metrics import pixelwise, structural
+from mitsuba_gdpt.metrics import pixelwise, structural, temporal
 from mitsuba_gdpt.metrics.accumulator import Accumulator
 from mitsuba_gdpt.metrics.elpips_distance import MeanELPIPS, elpips_estimate
 from mitsuba_gdpt.metrics.flip_difference import MeanFLIP, flip
@@ -28,7 +31,7 @@ Folder = str | os.PathLike[str] | None
 
 @dataclass(frozen=True)
 class MetricValue:
-    """What a metric says of one image.
+    """What a metric says of one image or sequence.
 
     Attributes:
         value: The number; finite, but for the PSNR of identical images (infinite).
@@ -58,6 +61,7 @@ class Metric:
         unbiased: Whether a reference of two halves removes the bias of the reference's noise
             (for relMSE: nearly); otherwise the mean of the halves is used.
         package: Optional package it needs, or None.
+        temporal: Whether it compares sequences, (T, H, W, 3), and not single images.
         accumulator: Makes the accumulator of the same metric, given the folder of weights.
         compute: Computes it; call the metric itself instead.
     """
@@ -73,6 +77,7 @@ class Metric:
     nonnegative: bool = False
     unbiased: bool = False
     package: str | None = None
+    temporal: bool = False
 
     def obstacle(self, weights: Folder = None) -> GDPTError | None:
         """Return why the metric cannot be computed here, or None if it can.
@@ -92,11 +97,11 @@ class Metric:
     def __call__(
         self, image: Tensor, reference: Tensor | Reference, *, weights: Folder = None
     ) -> MetricValue:
-        """Compare one image with its reference.
+        """Compare one image, or a sequence where the metric is temporal, with its reference.
 
         Args:
-            image: (H, W, 3), scene-linear.
-            reference: (H, W, 3).
+            image: (H, W, 3) or (T, H, W, 3), scene-linear.
+            reference: Of the same shape.
             weights: Folder of weights, where the metric needs any.
 
         Raises:
@@ -107,7 +112,8 @@ class Metric:
             MissingDependencyError: A package is not installed.
             WeightsError: Weights are missing or damaged.
         """
-        one_image(image)
+        if not self.temporal:  # the temporal ones themselves ask for sequences
+            one_image(image)
         with torch.no_grad():
             result = self.compute(image, as_reference(reference), weights)
         if not math.isfinite(result.value) and not (self.name == "psnr" and result.value > 0):
@@ -119,15 +125,16 @@ class Metric:
 
 
 def find(name: str) -> Metric:
-    """Return a metric by name.
+    """Return a metric of either table by name.
 
     Raises:
         ConfigError: There is none of that name.
     """
+    known = {**METRICS, **SEQUENCE_METRICS}
     try:
-        return METRICS[name]
+        return known[name]
     except KeyError:
-        raise ConfigError(f"unknown metric {name!r}; known: {', '.join(METRICS)}") from None
+        raise ConfigError(f"unknown metric {name!r}; known: {', '.join(known)}") from None
 
 
 def _plain(
@@ -300,5 +307,31 @@ _ENTRIES = (
     _elpips("linear"),
 )
 
-#: All metrics by name, in the order of tables.
+_SEQUENCE_ENTRIES = (
+    Metric(
+        "flicker",
+        "flicker",
+        "relMSE of frame differences: mean ((p_t - p_(t-1)) - (r_t - r_(t-1)))^2 "
+        "/ (grey(r_t)^2 + 0.01)",
+        "linear",
+        _plain(temporal.flicker),
+        lambda _: temporal.MeanFlicker(),
+        unbiased=True,
+        temporal=True,
+    ),
+    Metric(
+        "static-variance",
+        "variance over time",
+        "camera at rest: mean of the variance over time of p - r, / (grey(r)^2 + 0.01)",
+        "linear",
+        _plain(temporal.static_variance),
+        lambda _: temporal.MeanStaticVariance(),
+        unbiased=True,
+        temporal=True,
+    ),
+)
+
+#: All metrics of images by name, in the order of tables.
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}
+#: All metrics of sequences by name.
+SEQUENCE_METRICS: dict[str, Metric] = {metric.name: metric for metric in _SEQUENCE_ENTRIES}

@@ -217,10 +217,14 @@ class ViewImage:
 class View:
     """Images of one scene that are compared with each other.
 
+    Views of one title and group that have a frame number are the frames of a sequence, which the
+    viewer plays in their order of appearance.
+
     Attributes:
         title: Scene.
         images: All of one size; at most one is the reference.
         group: What tells views of the same scene apart, for example ``"8 spp"``.
+        frame: Number of the frame in a sequence; None for a still image.
         exposure: Stops that suit the scene; the viewer's exposure is relative to it.
         caption: Below the image.
     """
@@ -230,6 +234,7 @@ class View:
     group: str = ""
     exposure: float = 0.0
     caption: str = ""
+    frame: int | None = None
 
     def __post_init__(self) -> None:
         name = f"view {self.title!r} {self.group}".strip()
@@ -243,6 +248,13 @@ class View:
             raise ConfigError(f"{name}: two images have the same label, of: {', '.join(labels)}")
         if sum(image.reference for image in self.images) > 1:
             raise ConfigError(f"{name}: got more than one reference")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        shapes = (np.shape(i.pixels) for i in self.images if i.pixels is not None)
+        height, width, _ = next(shapes)
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -287,14 +299,30 @@ class Report:
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
             raise ConfigError(f"got epsilon={self.epsilon}; expected a number > 0")
-        names = [(view.title, view.group) for view in self.views]
-        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-            raise ConfigError(f"two views have the title and group {twice[0]}")
+        self._check_sequences()
         references = {i.label for v in self.views for i in v.images if i.reference}
         if mixed := references & {i.label for v in self.views for i in v.images if not i.reference}:
             raise ConfigError(
                 f"{', '.join(sorted(mixed))} is a reference in some views and a method in others"
             )
+
+    def _check_sequences(self) -> None:
+        sequences: dict[tuple[str, str], dict[int | None, View]] = {}
+        for view in self.views:
+            frames = sequences.setdefault((view.title, view.group), {})
+            if view.frame in frames or (frames and None in (view.frame, *frames)):
+                number = "" if view.frame is None else f", frame {view.frame}"
+                raise ConfigError(
+                    f"two views have the title and group {(view.title, view.group)}{number}; "
+                    f"expected frames that are numbered, each number once"
+                )
+            frames[view.frame] = view
+        for name, frames in sequences.items():
+            if len(sizes := {view.size for view in frames.values()}) > 1:
+                raise LayoutError(
+                    f"sequence {name}: got frames of {len(sizes)} sizes {sorted(sizes)}; expected "
+                    f"one size"
+                )
 
     @property
     def methods(self) -> list[str]:

@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from mitsuba_gdpt import progress
 from mitsuba_gdpt.files import replace_text
 from mitsuba_gdpt.report import plots, ranking, style
@@ -52,6 +50,7 @@ def render_report(report: Report) -> str:
             "methods": _viewer_methods(report, colours),
             "views": views,
         },
+        animated=any(view.frame is not None for view in report.views),
         blobs=blobs.texts,
     )
 
@@ -67,10 +66,11 @@ def _viewer_methods(report: Report, colours: Mapping[str, str]) -> list[dict[str
 
 
 def _pack_view(view: View, blobs: BlobStore) -> dict[str, Any]:
-    height, width = next(np.shape(i.pixels)[:2] for i in view.images if i.pixels is not None)
+    height, width = view.size
     return {
         "title": view.title,
         "group": view.group,
+        "frame": view.frame,
         "exposure": view.exposure,
         "caption": view.caption,
         "width": width,

@@ -148,7 +148,7 @@ class TestRendering:
         assert metadata["frame"] == "1"
         assert metadata["variant"] == "llvm_ad_rgb"
         assert frame.target().metadata["spp"] == "4"
-        sensor = frames._make_sensor(swing(0.5), SETTINGS)
+        sensor = frames.make_sensor(swing(0.5), SETTINGS.width, SETTINGS.height)
         expected = PinholeCamera.from_sensor(sensor)
         np.testing.assert_array_equal(frame.camera().to_world, expected.to_world)
 

@@ -22,7 +22,9 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[equal_time.Eq
     ) -> tuple[equal_time.EqualTime, int]:
         asked = []
 
-        def interleave(_: object, jobs: Mapping[str, tuple[Any, int]], __: int) -> dict[str, float]:
+        def interleave(
+            _: object, jobs: Mapping[str, tuple[Any, int]], *__: object
+        ) -> dict[str, float]:
             asked.extend(spp for _, spp in jobs.values())
             return {name: cost(spp) for name, (cost, spp) in jobs.items()}
 

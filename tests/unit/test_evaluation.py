@@ -100,7 +100,9 @@ class TestReferences:
     def source(self, monkeypatch: pytest.MonkeyPatch) -> rendering.Source:
         """A scene whose renders are uniform noise of mean 1; 'calls' counts them."""
 
-        def render(source: object, tracer: object, *, spp: int, seed: int) -> FrameBuffers:
+        def render(
+            source: object, tracer: object, *, spp: int, seed: int, sensor: object
+        ) -> FrameBuffers:
             self.calls.append((spp, seed))
             if len(self.calls) == self.interrupt_at:
                 raise KeyboardInterrupt

@@ -9,6 +9,7 @@ function address() {
   const view = current();
   const fields = new URLSearchParams({ view: view.title });
   if (view.group) fields.set("group", view.group);
+  if (view.frame !== null) fields.set("frame", view.frame);
   fields.set("a", state.a);
   if (state.layout !== "single") {
     fields.set("b", state.b);
@@ -47,7 +48,8 @@ function readAddress() {
   const title = fields.get("view");
   const candidates = groupsOf(title);
   if (!candidates.length) return false;
-  const view = candidates.find((v) => v.group === fields.get("group")) ?? candidates[0];
+  const frames = framesOf(candidates.find((v) => v.group === fields.get("group")) ?? candidates[0]);
+  const view = frames.find((v) => String(v.frame) === fields.get("frame")) ?? frames[0];
   Object.assign(state, DEFAULTS, { view: data.views.indexOf(view), a: fields.get("a"), b: fields.get("b") });
   pictures = new Map();
   settleMethods();
@@ -86,6 +88,8 @@ window.addEventListener("hashchange", () => {
 // Start
 
 element("scene").append(...scenes.map((title) => option(title)));
+element("rate").append(...RATES.map((value) => option(value, `${value} fps`)));
+element("rate").value = rate;
 element("metric").append(...metricNames().map((name) => option(name)));
 state.metric = metricNames()[0] ?? null;
 element("metric").hidden = state.metric === null;

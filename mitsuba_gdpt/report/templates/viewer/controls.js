@@ -72,7 +72,9 @@ function option(value, text = value) {
 let drawnControls = "";
 function showControls() {
   const view = current();
-  const key = JSON.stringify([state.view, state.a, state.b, state.layout, state.metric]);
+  // Frames of a sequence look alike here: the list must not be made anew with each that is played.
+  const rows = methods.map((label) => [usable(label), metricText(imageOf(label)), imageOf(label)?.saturated > 0]);
+  const key = JSON.stringify([view.title, view.group, state.a, state.b, state.layout, state.metric, rows, view.caption]);
   if (key !== drawnControls) {
     drawnControls = key;
     const inUse = viewer.contains(document.activeElement);
@@ -102,6 +104,7 @@ function showControls() {
   stage.classList.toggle("zoomed", state.zoom !== null);
   showTags();
   showColourBar();
+  showPlayer();
 }
 
 function groupButton(view) {
@@ -109,7 +112,9 @@ function groupButton(view) {
   button.type = "button";
   button.textContent = view.group;
   button.setAttribute("aria-pressed", String(view === current()));
-  button.addEventListener("click", () => openView(data.views.indexOf(view)));
+  button.addEventListener("click", () => {
+    openView(data.views.indexOf(groupsOf(view.title).find((other) => other.group === view.group)));
+  });
   return button;
 }
 
@@ -157,6 +162,7 @@ function update() {
 
 function announce() {
   const view = current();
-  element("status").textContent = [view.title, view.group, shownMethods().join(" and "), MAPS[state.map]]
+  const frame = view.frame === null ? "" : `frame ${view.frame}`;
+  element("status").textContent = [view.title, view.group, frame, shownMethods().join(" and "), MAPS[state.map]]
     .filter(Boolean).join(", ");
 }

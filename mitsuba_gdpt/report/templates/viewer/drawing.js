@@ -108,9 +108,12 @@ function outline(context, x, y, width, height, number) {
   context.fillText(String(number), x, y - 2);
 }
 
-// Decode the rest of the view, so that switching is instant.
+// Decode what comes next: the same methods in the frames to come, and, unless all the time is
+// needed for these, the rest of the view, so that switching is instant.
 function prefetch() {
-  for (const image of current().images) {
+  const ahead = upcomingFrames().flatMap((view) => view.images.filter((image) => shownMethods().includes(image.label)
+    || (state.map === "error" && image.reference)));
+  for (const image of playing ? ahead : [...current().images, ...ahead]) {
     if (image.error) continue;
     planesOf(image);
     if (state.map === "flip" && image.flip !== null) flipOf(image);

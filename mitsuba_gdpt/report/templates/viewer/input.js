@@ -99,6 +99,9 @@ const ACTIONS = {
   "exposure-reset": () => expose(0),
   inset: () => { drawingInset = !drawingInset; showControls(); },
   link: copyLink,
+  play: togglePlay,
+  "frame-previous": () => stepFrame(-1),
+  "frame-next": () => stepFrame(1),
 };
 
 const KEYS = {
@@ -112,6 +115,9 @@ const KEYS = {
   c: insetInTheMiddle,
   r: () => { state.stops = 0; state.insets = []; centre(); update(); },
   f: toggleFullscreen,
+  p: togglePlay,
+  ",": () => stepFrame(-1),
+  ".": () => stepFrame(1),
   "+": () => zoomBy(1.5, ...(pointer ?? [])),
   "=": () => zoomBy(1.5, ...(pointer ?? [])),
   "-": () => zoomBy(1 / 1.5, ...(pointer ?? [])),
@@ -124,12 +130,14 @@ const KEYS_IN_USE = {
   ArrowUp: () => stepScene(-1),
   ArrowDown: () => stepScene(1),
   Home: ACTIONS.fit,
+  " ": togglePlay,
 };
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || element("help").open) return;
   if (event.target.closest?.("select")) return;
-  if (event.target === element("exposure") && KEYS_IN_USE[event.key]) return; // they move it
+  if (event.target.type === "range" && KEYS_IN_USE[event.key]) return; // they move it
+  if (event.key === " " && event.target.closest?.("button, a")) return; // it presses them
   const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1];
   let action = KEYS[event.key];
   if (digit !== undefined) {
@@ -157,6 +165,11 @@ element("scene").addEventListener("change", (event) => {
 element("metric").addEventListener("change", (event) => set("metric", event.target.value));
 element("exposure").addEventListener("input", (event) => expose(Number(event.target.value)));
 element("exposure").addEventListener("dblclick", () => expose(0));
+element("frame").addEventListener("input", (event) => {
+  pause();
+  showFrame(framesOf(current())[Number(event.target.value)]);
+});
+element("rate").addEventListener("change", (event) => { rate = Number(event.target.value); });
 
 // ---------------------------------------------------------------------------------------------
 // Mouse and touch

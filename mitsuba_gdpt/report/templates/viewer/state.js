@@ -40,7 +40,16 @@ let drawingInset = false;
 // What there is
 
 const current = () => data.views[state.view];
-const groupsOf = (title) => data.views.filter((view) => view.title === title);
+// The frames of a sequence, in order; a still image is one of a single frame.
+const framesOf = (view) => data.views.filter((v) => v.title === view.title && v.group === view.group);
+// One view per version of a scene: of sequences the frame that is shown now, if they have it.
+function groupsOf(title) {
+  const chosen = new Map();
+  for (const view of data.views.filter((v) => v.title === title)) {
+    if (!chosen.has(view.group) || view.frame === current().frame) chosen.set(view.group, view);
+  }
+  return [...chosen.values()];
+}
 const imageOf = (label) => current().images.find((image) => image.label === label);
 const referenceImage = () => current().images.find((image) => image.reference && !image.error);
 const shownMethods = () => (state.layout === "single" ? [state.a] : [state.a, state.b]);
@@ -88,13 +97,15 @@ function currentTone() {
   return tone;
 }
 
-// Canvases with the picture of an image at its own size, by label; of the current view only.
+// Canvases with the picture of an image at its own size, by label; of the current view only (the
+// frames of a sequence, which are of one size, share them).
 let pictures = new Map();
 
 // The picture of an image as the settings want it; undefined while it is being decoded.
 function pictureOf(image) {
   const map = mapFor(image);
-  const key = `${map} ${image.pixels} ${map === "image" ? currentTone().key : ""}`;
+  const compared = { image: () => currentTone().key, error: () => referenceImage().pixels, flip: () => image.flip };
+  const key = `${map} ${image.pixels} ${compared[map]()}`;
   let picture = pictures.get(image.label);
   if (picture && picture.key === key) return picture.canvas;
   const { width, height } = current();

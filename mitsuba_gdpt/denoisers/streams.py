@@ -1,0 +1,109 @@
+"""Sequences of frames: one frame in, one image out, whatever the method.
+
+Most methods look at one frame at a time. Recurrent ones, such as ``rdae``, carry a state from frame
+to frame; its size depends on the resolution only, so a sequence may be as long as it likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+from mitsuba_gdpt.buffers import as_frame_buffers, same_kind
+from mitsuba_gdpt.denoisers.choice import default_method
+from mitsuba_gdpt.denoisers.registry import Method, find
+
+
+class Stream:
+    """Reconstructs the frames of a sequence one after the other; made by :func:`stream`.
+
+    Attributes:
+        method: Name of the method; None if none was given and no frame has been seen.
+        frames: Number of frames since the start or the last :meth:`reset`.
+    """
+
+    def __init__(self, method: Method | None, layout: Any, options: dict[str, Any]) -> None:
+        self._method, self._layout, self._options = method, layout, options
+        self._state: Any = None
+        self.frames = 0
+
+    @property
+    def method(self) -> str | None:
+        """Name of the method."""
+        return None if self._method is None else self._method.name
+
+    def __call__(self, buffers: Any) -> Any:
+        """Reconstruct the next frame.
+
+        A frame that is refused leaves the state as it was.
+
+        Args:
+            buffers: As for :func:`~mitsuba_gdpt.denoise`.
+
+        Returns:
+            (H, W, 3) scene-linear radiance, of the same kind as ``buffers`` and on their device.
+
+        Raises:
+            LayoutError: In a recurrent method, the frame is of another size than the one before:
+                call :meth:`reset` first.
+            GDPTError: As for :func:`~mitsuba_gdpt.denoise`.
+        """
+        frame = as_frame_buffers(buffers, self._layout)
+        self._method = self._method or default_method(frame.layout)
+        with torch.no_grad():
+            image, self._state = self._method.advance(frame, self._state, self._options)
+        self.frames += 1
+        return same_kind(image, buffers)
+
+    def reset(self) -> None:
+        """Forget the frames so far: before a scene cut, a jump of the camera, another size."""
+        self._state, self.frames = None, 0
+
+    def __repr__(self) -> str:
+        return f"Stream(method={self.method!r}, frames={self.frames})"
+
+
+def stream(method: str | None = None, *, layout: Any = None, **options: Any) -> Stream:
+    """Make an object that reconstructs a sequence frame by frame, in constant memory.
+
+    Cuts are not detected: call :meth:`Stream.reset` where one is. The first frame after it is
+    reconstructed as :func:`~mitsuba_gdpt.denoise` would do it.
+
+    Args:
+        method: One of :func:`~mitsuba_gdpt.methods`; by default the best one that can run on the
+            first frame, see :func:`~mitsuba_gdpt.denoisers.default_method`.
+        layout: As for :func:`~mitsuba_gdpt.denoise`; the same for all frames.
+        **options: Options of the method.
+
+    Raises:
+        ConfigError: The method is unknown.
+
+    Example:
+        >>> video = stream("poisson-l2", alpha=0.1)
+        >>> video(torch.zeros(4, 6, 16)).shape
+        torch.Size([4, 6, 3])
+        >>> video.reset()
+    """
+    return Stream(None if method is None else find(method), layout, dict(options))
+
+
+def denoise_sequence(
+    frames: Iterable[Any], method: str | None = None, *, layout: Any = None, **options: Any
+) -> Iterator[Any]:
+    """Reconstruct the frames of one sequence, lazily, each when it is asked for.
+
+    Args:
+        frames: One shot without cuts; each frame as for :func:`~mitsuba_gdpt.denoise`.
+        method: As for :func:`stream`.
+        layout: As for :func:`stream`.
+        **options: Options of the method.
+
+    Yields:
+        One image per frame; see :meth:`Stream.__call__`.
+
+    Raises:
+        ConfigError: The method is unknown; raised by the call itself, not by the first frame.
+    """
+    return map(stream(method, layout=layout, **options), frames)
