@@ -123,6 +123,14 @@ def frames(
     spp: Annotated[int, typer.Option(help="Samples per pixel of noisy renders.", min=1)] = 1,
     noisy: Annotated[int, typer.Option(help="Noisy renders per frame.", min=1)] = 5,
     target_spp: Annotated[int, typer.Option(help="Samples per pixel of targets.", min=1)] = 1024,
+    targets: Annotated[
+        str,
+        typer.Option(
+            metavar="rendered|denoised",
+            help="denoised: pass targets through oidn, where converged ones cost too much. For "
+            "training only.",
+        ),
+    ] = "rendered",
     still: Annotated[
         bool,
         typer.Option("--still", help="Stay in the middle of the fly-through: only noise changes."),
@@ -160,7 +168,13 @@ def frames(
     plan = FramePlan(
         tuple(catalogue_sequence(s, frames, at_rest=still, split=split) for s in chosen),
         FrameSettings(
-            width=width, height=height, spp=spp, noisy=noisy, target_spp=target_spp, seed=seed
+            width=width,
+            height=height,
+            spp=spp,
+            noisy=noisy,
+            target_spp=target_spp,
+            target=targets,
+            seed=seed,
         ),
     )
     where = cluster.cluster_options(

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mitsuba_gdpt import execution, provenance, rendering
+from mitsuba_gdpt import denoisers, execution, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
@@ -37,6 +37,10 @@ from mitsuba_gdpt.scenes.catalogue import CatalogueScene
 #: Gradients mean nothing in a target: with ``shifts=0`` the integrator leaves them 0.
 _GRADIENTS = ("dx", "dy", "dx.var", "dy.var")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+#: What the primal of a target is.
+TARGETS = ("rendered", "denoised")
+#: What makes it of a render, for ``"denoised"``: albedo and normal are filtered first.
+TARGET_DENOISER = "oidn"
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,9 @@ class FrameSettings:
         spp: Samples per pixel of the noisy renders.
         noisy: Number of noisy renders per frame.
         target_spp: Samples per pixel of the target.
+        target: One of :data:`TARGETS`. ``"denoised"``: the primal of the target is what ``oidn``
+            makes of it, for where converged targets cost too much. It is smooth but not right: a
+            network learns the habits of the denoiser, and nothing can be measured against it.
         features: Optional buffers to store, as of the integrator.
         variances: Store variances.
         motion: Store screen-space motion.
@@ -112,10 +119,13 @@ class FrameSettings:
     half: bool = False
     seed: int = 0
     max_lanes: int = 1 << 20
+    target: str = "rendered"
 
     def __post_init__(self) -> None:
         """Check the values."""
         object.__setattr__(self, "features", tuple(self.features))
+        if self.target not in TARGETS:
+            raise ConfigError(f"target is {self.target!r}; expected one of {', '.join(TARGETS)}")
         for name in ("width", "height", "spp", "noisy", "target_spp", "max_lanes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
@@ -154,6 +164,8 @@ class FramePlan:
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as it is stored, in types that JSON keeps."""
         plan: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.settings.target == TARGETS[0]:  # sets from before there was a choice say nothing
+            del plan["settings"]["target"]
         return plan
 
 
@@ -289,7 +301,7 @@ class FrameUnit:
             integrator = rendering.make_integrator(self._parameters(source, gradients))
             frame = rendering.render(source, integrator, spp=spp, seed=seed, sensor=sensor)
             if not gradients:
-                frame = _without(frame, _GRADIENTS)
+                frame = self._finish_target(frame)
             if self.settings.motion:
                 frame = add_motion(frame, camera, previous)
             frame.validate()
@@ -304,7 +316,16 @@ class FrameUnit:
                 "version": __version__,
                 **camera.metadata(),
             }
+            if not gradients and self.settings.target != TARGETS[0]:
+                metadata["denoiser"] = TARGET_DENOISER
             frame.to_exr(path, metadata=metadata, half=self.settings.half and gradients)
+
+    def _finish_target(self, frame: FrameBuffers) -> FrameBuffers:
+        """Take out what means nothing in a target; denoise the primal if that is wanted."""
+        frame = _without(frame, _GRADIENTS)
+        if self.settings.target == "denoised":
+            frame["primal"][:] = denoisers.denoise(frame, TARGET_DENOISER)
+        return frame
 
     def seed(self, k: int) -> int:
         """Return the seed of render number ``k``: 0 is the target, 1 the first noisy one."""
@@ -383,12 +404,17 @@ def render_frames(
 
     Raises:
         ConfigError: The folder holds a set of another plan.
+        MissingDependencyError: Targets shall be denoised, and ``oidn`` is not installed.
         VariantError: No variant is set, where one is needed.
     """
     cluster = workers.with_variant(cluster)
     root = Path(root).absolute()  # workers may have other working directories
     root.mkdir(parents=True, exist_ok=True)
     _describe(plan, root)
+    if plan.settings.target == "denoised" and (
+        obstacle := denoisers.find(TARGET_DENOISER).obstacle
+    ):
+        raise obstacle  # now, and not after the first target has been rendered
     units = frame_units(plan, root)
     return execution.run(units, cluster=cluster, description="rendering frames")
 
@@ -417,7 +443,7 @@ def _difference(stored: Any, wanted: Mapping[str, Any]) -> str:
     settings = stored.get("settings", {}) if isinstance(stored, dict) else {}
     differing = [
         f"{name} ({settings.get(name)!r}, now {value!r})"
-        for name, value in wanted["settings"].items()
+        for name, value in {**dict.fromkeys(settings), **wanted["settings"]}.items()
         if settings.get(name) != value
     ]
     return ", ".join(differing) or "its sequences"
