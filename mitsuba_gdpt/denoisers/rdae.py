@@ -22,8 +22,10 @@ slowly changing exposure instead of a power of 0.2, which has no slope at 0 and 
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,11 +35,12 @@ from mitsuba_gdpt.channels import PRIMAL
 from mitsuba_gdpt.denoisers import models, registry
 from mitsuba_gdpt.denoisers import weights as weight_files
 from mitsuba_gdpt.denoisers.inputs import GUIDE, Feature, InputConfig, require
+from mitsuba_gdpt.denoisers.networks import RecurrentUNetConfig
 from mitsuba_gdpt.denoisers.ngpt import Preset, check_weights, guide_images
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModel, RecurrentModelConfig, State
 from mitsuba_gdpt.errors import ConfigError
 
-__all__ = ["PRESETS", "State", "step"]
+__all__ = ["PRESETS", "State", "step", "with_changes"]
 
 _PRIMAL = Feature(PRIMAL, "log1p")
 _GRADIENTS = (Feature("dx", "signed-log1p"), Feature("dy", "signed-log1p"))
@@ -51,7 +54,7 @@ _OIDN = "oidn,aux=raw"
 _HALF: dict[str, Any] = {
     "stages": (32, 43, 57, 76, 101),
     "decoder": (76, 57, 43),
-    "head": (64, 64),
+    "finest": (64, 64),
     "patch": 2,
 }
 
@@ -122,6 +125,41 @@ def step(
     with torch.no_grad(), models.precision(precision, buffers.device):
         image, state = model.step(buffers.data[None], buffers.layout, guides[None], state)
     return image[0].float().contiguous(), state
+
+
+def with_changes(
+    config: RecurrentModelConfig, guides: Sequence[str], changes: Mapping[str, Any]
+) -> RecurrentModelConfig:
+    """Give a model other guides, sizes, or parts; channel counts follow.
+
+    Args:
+        config: What to change.
+        guides: Methods whose images it shall see, if there are any, instead of those that it has.
+        changes: Fields of :class:`~mitsuba_gdpt.denoisers.networks.RecurrentUNetConfig`, and
+            ``head``, ``warp``, ``history``, ``adaptation``.
+
+    Raises:
+        ConfigError: A field is unknown or has a bad value, or the model sees no guides.
+    """
+    if guides and not config.guides:
+        raise ConfigError("this method sees no images of other methods")
+    for guide in guides:
+        registry.parse_call(guide)
+    guides = tuple(guides) or config.guides
+    features = [feature for feature in config.inputs.features if feature.guide is None]
+    features += [Feature(GUIDE + guide, "log1p") for guide in guides]
+    kinds = typing.get_type_hints(RecurrentModelConfig)
+    options = {
+        name: weight_files.decode(kinds[name], changes.get(name, getattr(config, name)), name)
+        for name in ("head", "warp", "history", "adaptation")
+    }
+    sizes = dataclasses.asdict(config.network)
+    del sizes["zero_head"]  # follows the head
+    sizes |= {name: value for name, value in changes.items() if name not in options}
+    network = weight_files.decode(RecurrentUNetConfig, sizes, "network")
+    chosen = {name: getattr(network, name) for name in sizes}
+    inputs = dataclasses.replace(config.inputs, features=tuple(features))
+    return RecurrentModelConfig.make(inputs, guides=guides, network=chosen, **options)
 
 
 def _method(name: str) -> Callable[..., tuple[torch.Tensor, State]]:

@@ -9,8 +9,9 @@ What keeps the result steady over time, besides the memory of the network:
   the exposure follows the brightness of the frames slowly (:attr:`RecurrentModelConfig.adaptation`)
   from that of the first frame.
 - ``warp``: what the state holds is moved to where its content is now, by the buffer ``motion``.
-- ``history``: the image before, moved likewise, is an input and a candidate of the head. Where
-  depth and normal say that it shows something else, it is not favoured.
+- ``history``: the image before, moved likewise, is an input and a candidate of the head. It counts
+  for as many frames as are in it, up to eight, so that an untrained head is a running mean. Where
+  depth and normal say that it shows something else, it counts less.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from mitsuba_gdpt.errors import ConfigError, LayoutError
 MOTION = "motion"
 
 _GEOMETRY = ("depth", "normal")
-_HISTORY_CHANNELS = 4  # the image before, and how far it can be trusted
-_HISTORY_FAVOUR = 1.4  # logit of the history over that of the first candidate: 4 to 1
+_HISTORY_CHANNELS = 4  # the image before, and the frames in it
+_OLDEST = 8.0  # frames; training on windows of seven does not see more, so neither must use
 _DEPTH_TOLERANCE = 0.1  # relative
-_LEAST_TRUST = 1e-3  # the network can overrule the comparison of depth and normal
+_LEAST_AGE = 1e-3  # the network can overrule the comparison of depth and normal
 _ABSENT = -30.0  # logit of what is not there
 
 
@@ -136,6 +137,7 @@ class State:
         exposure: (N, 1, 1, 1) factor on radiance.
         image: (N, H, W, 3) image before the albedo, or None without ``history``.
         geometry: (N, H, W, 4) depth and normal, likewise.
+        age: (N, H, W, 1) number of frames in the image, likewise.
         size: H, W of the frame.
     """
 
@@ -143,12 +145,13 @@ class State:
     exposure: torch.Tensor
     image: torch.Tensor | None
     geometry: torch.Tensor | None
+    age: torch.Tensor | None
     size: tuple[int, int]
 
     @property
     def bytes(self) -> int:
         """Memory that it takes."""
-        tensors = (*self.hidden, self.exposure, self.image, self.geometry)
+        tensors = (*self.hidden, self.exposure, self.image, self.geometry, self.age)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
@@ -230,11 +233,11 @@ class RecurrentModel(Model):
         )
         motion = data[..., slices[MOTION]] if config.warp and state is not None else None
         geometry = None
-        x, before, trust = prepared.input, None, None
+        x, before, age = prepared.input, None, None
         if config.history:
             geometry = torch.cat([data[..., slices[name]] for name in _GEOMETRY], -1)
-            before, trust = self._history(state, geometry, motion, exposure)
-            shown = [prepared.padding.apply(part, "") for part in (before, trust)]
+            before, age = self._history(state, geometry, motion, exposure)
+            shown = [prepared.padding.apply(part, "") for part in (before, age / _OLDEST)]
             x = torch.cat([x, *shown], -1)
         hidden = None if state is None else self._move(state.hidden, motion, prepared.padding)
         output, hidden = self.network(x, hidden)
@@ -242,10 +245,11 @@ class RecurrentModel(Model):
         images = self._candidates(data, layout, prepared, self._choose(guides, config.guides))
         if before is not None:
             images.append(before)
-        bare = self._interpret(output, images, trust).expm1() / exposure
+        bare = self._interpret(output, images, age).expm1() / exposure
         image = bare if prepared.modulation is None else bare * prepared.modulation
         kept = bare if config.history else None
-        return image, State(hidden, exposure, kept, geometry, (height, width))
+        age = None if age is None else (age + 1).clamp_max(_OLDEST)
+        return image, State(hidden, exposure, kept, geometry, age, (height, width))
 
     # ------------------------------------------------------------------------------ parts
 
@@ -291,7 +295,7 @@ class RecurrentModel(Model):
         return [compressed(image, prepared) for image in images]
 
     def _interpret(
-        self, output: torch.Tensor, images: list[torch.Tensor], trust: torch.Tensor | None
+        self, output: torch.Tensor, images: list[torch.Tensor], age: torch.Tensor | None
     ) -> torch.Tensor:
         """Turn the output of the network into log(1 + image) without albedo."""
         if self.config.head == "direct":
@@ -300,9 +304,9 @@ class RecurrentModel(Model):
             return images[0] + output
         start = output.new_zeros((*output.shape[:-1], len(images)))
         start[..., 0] = models.FAVOUR
-        if trust is not None:
-            known = models.FAVOUR + _HISTORY_FAVOUR + trust.clamp_min(_LEAST_TRUST).log()
-            start[..., -1:] = torch.where(trust > 0, known, torch.full_like(known, _ABSENT))
+        if age is not None:
+            known = models.FAVOUR + age.clamp_min(_LEAST_AGE).log()
+            start[..., -1:] = torch.where(age > 0, known, torch.full_like(known, _ABSENT))
         return models.blend(output, images, start)
 
     def _history(
@@ -312,27 +316,29 @@ class RecurrentModel(Model):
         motion: torch.Tensor | None,
         exposure: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return log(1 + image before), (N, H, W, 3), and the trust in it, (N, H, W, 1), 0..1."""
+        """Return log(1 + image before), (N, H, W, 3), and the frames in it, (N, H, W, 1)."""
         if state is None:
             shape = geometry.shape[:-1]
             return geometry.new_zeros((*shape, 3)), geometry.new_zeros((*shape, 1))
         assert state.image is not None
         assert state.geometry is not None
-        image, old = state.image, state.geometry
-        inside = torch.ones_like(geometry[..., :1])
+        assert state.age is not None
+        image, old, age = state.image, state.geometry, state.age
+        inside = torch.ones_like(age)
         if motion is not None:
-            moved = warp(torch.cat([image, old, inside], -1), motion)
-            image, old, inside = moved.split([image.shape[-1], old.shape[-1], 1], -1)
+            parts = (image, old, age, inside)
+            moved = warp(torch.cat(parts, -1), motion)
+            image, old, age, inside = moved.split([part.shape[-1] for part in parts], -1)
         depth, normal = geometry[..., :1], geometry[..., 1:]
         scale = torch.maximum(depth, old[..., :1]).clamp_min(1e-6) * _DEPTH_TOLERANCE
         same_depth = (-((depth - old[..., :1]).abs() / scale)).exp()
         # Both are 0 where the ray escapes, which is agreement.
         nothing = (normal.square().sum(-1, keepdim=True) == 0) & (depth == 0)
         facing = (normal * old[..., 1:]).sum(-1, keepdim=True).clamp(0, 1)
-        trust = inside * same_depth * torch.where(nothing, torch.ones_like(facing), facing)
+        age = age * same_depth * torch.where(nothing, 1.0, facing)
         # Half a pixel beyond the border the image fades out; it must not darken the result.
         image = image / inside.clamp_min(0.5)
-        return (image * exposure).clamp_min(0).log1p(), torch.where(inside > 0.5, trust, 0.0)
+        return (image * exposure).clamp_min(0).log1p(), torch.where(inside > 0.5, age, 0.0)
 
     def _move(
         self,

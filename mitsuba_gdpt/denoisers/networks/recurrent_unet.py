@@ -33,7 +33,7 @@ class RecurrentUNetConfig:
             them.
         decoder: Channels of the two convolutions at each resolution of the decoder but the finest,
             coarsest first.
-        head: Channels of the two convolutions at the finest resolution.
+        finest: Channels of the two convolutions at the finest resolution.
         slope: Of the leaky ReLU for negative values.
         zero_head: Start with a network that returns zeros.
         patch: Blocks of patch x patch pixels are moved into channels before the first stage.
@@ -43,7 +43,7 @@ class RecurrentUNetConfig:
     outputs: int = 3
     stages: tuple[int, ...] = (32, 43, 57, 76, 101, 101)
     decoder: tuple[int, ...] = (76, 57, 43, 32)
-    head: tuple[int, ...] = (128, 64)
+    finest: tuple[int, ...] = (128, 64)
     slope: float = 0.1
     zero_head: bool = False
     patch: int = 1
@@ -54,12 +54,16 @@ class RecurrentUNetConfig:
         Raises:
             ConfigError: A list has the wrong length, or a channel count is less than 1.
         """
-        if len(self.stages) < 2 or len(self.decoder) != len(self.stages) - 2 or len(self.head) != 2:
+        if (
+            len(self.stages) < 2
+            or len(self.decoder) != len(self.stages) - 2
+            or len(self.finest) != 2
+        ):
             raise ConfigError(
-                f"stages, decoder, head have {len(self.stages)}, {len(self.decoder)}, "
-                f"{len(self.head)} entries; expected L, L-2, 2 for L >= 2 stages"
+                f"stages, decoder, finest have {len(self.stages)}, {len(self.decoder)}, "
+                f"{len(self.finest)} entries; expected L, L-2, 2 for L >= 2 stages"
             )
-        sizes = (self.inputs, self.outputs, self.patch, *self.stages, *self.decoder, *self.head)
+        sizes = (self.inputs, self.outputs, self.patch, *self.stages, *self.decoder, *self.finest)
         if min(sizes) < 1:
             raise ConfigError(f"channel counts must be 1 or more; got {self}")
 
@@ -84,7 +88,7 @@ class RecurrentUNet(nn.Module):
         )
         self.decoder = nn.ModuleList()
         inputs = config.stages[-1]
-        pairs = [(width, width) for width in config.decoder] + [config.head]
+        pairs = [(width, width) for width in config.decoder] + [config.finest]
         for skip, (first, second) in zip(config.stages[-2::-1], pairs, strict=True):
             self.decoder.append(_Pair(inputs + skip, first, second, config.slope))
             inputs = second
