@@ -135,7 +135,9 @@ class State:
     Attributes:
         hidden: Outputs of the recurrent blocks, (N, h, w, c) per stage, padded.
         exposure: (N, 1, 1, 1) factor on radiance.
-        image: (N, H, W, 3) image before the albedo, or None without ``history``.
+        image: (N, H, W, 3) radiance, or None without ``history``. Its noise is not that of the
+            albedo: to divide by one frame's albedo and multiply by another's would add the noise
+            of both at every edge and in every light.
         geometry: (N, H, W, 4) depth and normal, likewise.
         age: (N, H, W, 1) number of frames in the image, likewise.
         size: H, W of the frame.
@@ -236,7 +238,8 @@ class RecurrentModel(Model):
         x, before, age = prepared.input, None, None
         if config.history:
             geometry = torch.cat([data[..., slices[name]] for name in _GEOMETRY], -1)
-            before, age = self._history(state, geometry, motion, exposure)
+            past, age = _history(state, geometry, motion)
+            before = compressed(past, prepared)
             shown = [prepared.padding.apply(part, "") for part in (before, age / _OLDEST)]
             x = torch.cat([x, *shown], -1)
         hidden = None if state is None else self._move(state.hidden, motion, prepared.padding)
@@ -245,9 +248,8 @@ class RecurrentModel(Model):
         images = self._candidates(data, layout, prepared, self._choose(guides, config.guides))
         if before is not None:
             images.append(before)
-        bare = self._interpret(output, images, age).expm1() / exposure
-        image = bare if prepared.modulation is None else bare * prepared.modulation
-        kept = bare if config.history else None
+        image = prepared.restore(self._interpret(output, images, age).expm1())
+        kept = image if config.history else None
         age = None if age is None else (age + 1).clamp_max(_OLDEST)
         return image, State(hidden, exposure, kept, geometry, age, (height, width))
 
@@ -309,37 +311,6 @@ class RecurrentModel(Model):
             start[..., -1:] = torch.where(age > 0, known, torch.full_like(known, _ABSENT))
         return models.blend(output, images, start)
 
-    def _history(
-        self,
-        state: State | None,
-        geometry: torch.Tensor,
-        motion: torch.Tensor | None,
-        exposure: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return log(1 + image before), (N, H, W, 3), and the frames in it, (N, H, W, 1)."""
-        if state is None:
-            shape = geometry.shape[:-1]
-            return geometry.new_zeros((*shape, 3)), geometry.new_zeros((*shape, 1))
-        assert state.image is not None
-        assert state.geometry is not None
-        assert state.age is not None
-        image, old, age = state.image, state.geometry, state.age
-        inside = torch.ones_like(age)
-        if motion is not None:
-            parts = (image, old, age, inside)
-            moved = warp(torch.cat(parts, -1), motion)
-            image, old, age, inside = moved.split([part.shape[-1] for part in parts], -1)
-        depth, normal = geometry[..., :1], geometry[..., 1:]
-        scale = torch.maximum(depth, old[..., :1]).clamp_min(1e-6) * _DEPTH_TOLERANCE
-        same_depth = (-((depth - old[..., :1]).abs() / scale)).exp()
-        # Both are 0 where the ray escapes, which is agreement.
-        nothing = (normal.square().sum(-1, keepdim=True) == 0) & (depth == 0)
-        facing = (normal * old[..., 1:]).sum(-1, keepdim=True).clamp(0, 1)
-        age = age * same_depth * torch.where(nothing, 1.0, facing)
-        # Half a pixel beyond the border the image fades out; it must not darken the result.
-        image = image / inside.clamp_min(0.5)
-        return (image * exposure).clamp_min(0).log1p(), torch.where(inside > 0.5, age, 0.0)
-
     def _move(
         self,
         hidden: tuple[torch.Tensor, ...],
@@ -358,13 +329,43 @@ class RecurrentModel(Model):
         return tuple(result)
 
 
-def warp(image: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Fetch from an earlier image what is at each pixel now, bilinearly.
+def _history(
+    state: State | None, geometry: torch.Tensor, motion: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the image before, (N, H, W, 3), and the frames in it that count, (N, H, W, 1)."""
+    if state is None:
+        shape = geometry.shape[:-1]
+        return geometry.new_zeros((*shape, 3)), geometry.new_zeros((*shape, 1))
+    assert state.image is not None
+    assert state.geometry is not None
+    assert state.age is not None
+    image, old, age = state.image, state.geometry, state.age
+    inside = torch.ones_like(age)
+    if motion is not None:
+        # Bilinear interpolation, frame after frame, would blur what is kept.
+        image = warp(image, motion, "bicubic").clamp_min(0)
+        parts = (old, age, inside)
+        moved = warp(torch.cat(parts, -1), motion)
+        old, age, inside = moved.split([part.shape[-1] for part in parts], -1)
+    depth, normal = geometry[..., :1], geometry[..., 1:]
+    scale = torch.maximum(depth, old[..., :1]).clamp_min(1e-6) * _DEPTH_TOLERANCE
+    same_depth = (-((depth - old[..., :1]).abs() / scale)).exp()
+    # Both are 0 where the ray escapes, which is agreement.
+    nothing = (normal.square().sum(-1, keepdim=True) == 0) & (depth == 0)
+    facing = (normal * old[..., 1:]).sum(-1, keepdim=True).clamp(0, 1)
+    age = age * same_depth * torch.where(nothing, 1.0, facing)
+    # Within a pixel of the border the image fades out; it must not darken the result.
+    return image, torch.where(inside > 0.99, age, 0.0)
+
+
+def warp(image: torch.Tensor, motion: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
+    """Fetch from an earlier image what is at each pixel now.
 
     Args:
         image: (N, H, W, c).
         motion: (N, H, W, 2) in pixels of the image, +x right, +y down: what is at (x, y) was at
             (x, y) + motion.
+        mode: ``"bilinear"`` or ``"bicubic"``.
 
     Returns:
         (N, H, W, c); 0 beyond the border.
@@ -376,6 +377,6 @@ def warp(image: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
     x = (2 * (columns + motion[..., 0]) + 1) / width - 1
     y = (2 * (rows + motion[..., 1]) + 1) / height - 1
     moved = functional.grid_sample(
-        image.permute(0, 3, 1, 2), torch.stack([x, y], -1), align_corners=False
+        image.permute(0, 3, 1, 2), torch.stack([x, y], -1), mode, align_corners=False
     )
     return moved.permute(0, 2, 3, 1)

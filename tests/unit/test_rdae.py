@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError, Weight
 CORE = Layout.make()
 LAYOUT = Layout((*CORE.buffers, *DERIVED))
 SIZES: dict[str, Any] = {"stages": (4, 5, 6), "decoder": (5,), "finest": (4, 4)}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def render(seed: int = 0, height: int = 12, width: int = 15) -> FrameBuffers:
