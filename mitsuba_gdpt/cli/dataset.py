@@ -135,6 +135,12 @@ def frames(
         bool,
         typer.Option("--still", help="Stay in the middle of the fly-through: only noise changes."),
     ] = False,
+    span: Annotated[
+        tuple[float, float],
+        typer.Option(
+            metavar="START STOP", help="Part of the fly-through that the frames cover, 0 to 1."
+        ),
+    ] = (0.0, 1.0),
     split: Annotated[
         str | None,
         typer.Option(
@@ -166,7 +172,7 @@ def frames(
 
     chosen = _choose(catalogue, scenes)
     plan = FramePlan(
-        tuple(catalogue_sequence(s, frames, at_rest=still, split=split) for s in chosen),
+        tuple(catalogue_sequence(s, frames, at_rest=still, split=split, span=span) for s in chosen),
         FrameSettings(
             width=width,
             height=height,

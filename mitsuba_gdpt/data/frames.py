@@ -196,14 +196,21 @@ def still(camera: Camera, frames: int) -> tuple[Camera, ...]:
 
 
 def catalogue_sequence(
-    scene: CatalogueScene, frames: int, *, at_rest: bool = False, split: str | None = None
+    scene: CatalogueScene,
+    frames: int,
+    *,
+    at_rest: bool = False,
+    split: str | None = None,
+    span: tuple[float, float] = (0.0, 1.0),
 ) -> CameraSequence:
     """Return the fly-through of a catalogue's scene as a sequence.
 
     Args:
         scene: One with key frames.
         frames: How many.
-        at_rest: Stay at the middle of the fly-through instead.
+        at_rest: Stay at the middle of the span instead.
+        span: Part of the fly-through that the frames cover, as times 0..1. Few frames of all of it
+            are a sequence in jumps, of which a network learns nothing about motion.
         split: One of :data:`~mitsuba_gdpt.data.frame_set.SPLITS`; by default ``train`` for scenes
             to train on, else ``test``.
 
@@ -223,7 +230,13 @@ def catalogue_sequence(
             f"not for training: {scene.name} ({scene.split}); networks must not see the scenes "
             f"that they are measured on. Choose the split 'test'"
         )
-    cameras = still(scene.fly(0.5), frames) if at_rest else fly_through(scene.fly, frames)
+    start, stop = span
+    if not 0 <= start < stop <= 1:
+        raise ConfigError(f"got the span {start:g} to {stop:g}; expected 0 <= start < stop <= 1")
+    if at_rest:
+        cameras = still(scene.fly((start + stop) / 2), frames)
+    else:
+        cameras = fly_through(lambda time: scene.fly(start + (stop - start) * time), frames)
     return CameraSequence(
         scene=scene.name,
         split=split,
