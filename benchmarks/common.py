@@ -1,14 +1,20 @@
-"""What the benchmarks share: scenes by name, and Markdown tables."""
+"""What the benchmarks share: scenes by name, untrained weights, and Markdown tables."""
 
 from __future__ import annotations
 
+import atexit
+import functools
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-SHARED = Path(__file__).parents[2] / "shared" / "scenes"
+SHARED = Path(
+    os.environ.get("MITSUBA_GDPT_SCENES", Path(__file__).parents[2] / "shared" / "scenes")
+)
 #: Interiors of the dev scenes: long paths, mostly diffuse.
 INTERIORS = ("living-room", "staircase2", "living-room-3", "veach-bidir")
 DEV = (*INTERIORS, "glass-of-water", "veach-mis")
@@ -35,6 +41,23 @@ def load(name: str, width: int, max_depth: int) -> Any:
         return mi.load_file(path, resx=width, resy=height, max_depth=max_depth)
     info = scenes.describe(name)
     return scenes.load(name, width=width, height=round(width * info.height / info.width))
+
+
+@functools.cache
+def untrained_weights(method: str) -> str | None:
+    """Return a file of random weights for a network of that name, None if it is no network.
+
+    Its images are noise, but time and memory do not depend on the values.
+    """
+    from mitsuba_gdpt.denoisers import ngpt, weights
+
+    if method not in ngpt.PRESETS:
+        return None
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    model = weights.make_model(ngpt.PRESETS[method].config)
+    facts = {"tag": "untrained", "recipe": "none", "commit": "none", "licence": "none"}
+    return str(weights.save_weights(model, Path(folder.name), name=method, **facts))
 
 
 def geometric_mean(values: Sequence[float]) -> float:

@@ -4,9 +4,11 @@ All methods run in one process, in turns, so that whatever else the machine does
 reported are median and least time of a call on buffers in memory, and ratios of the medians to
 ``oidn`` with prefiltered features and to its variants. Peak memory is that of a fresh process per
 method: growth of the resident set from just before the first call to the end, so it includes
-weights and libraries that the method loads.
+weights and libraries that the method loads; on a GPU, what torch reserves there.
 
     python benchmarks/denoise.py [METHOD ...] [--size 512x512 ...] [--repeats 5] [--synthetic]
+
+With ``--untrained``, networks without shipped weights run with random ones.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import sys
 import time
 from typing import Any
 
-from common import table
+from common import table, untrained_weights
 
 #: Further ways to call a method of the registry.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -27,6 +29,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "oidn, raw": ("oidn", {"aux": "raw"}),
     "oidn, raw, fast": ("oidn", {"aux": "raw", "quality": "fast"}),
     "oidn, none, fast": ("oidn", {"aux": "none", "quality": "fast"}),
+    "ngpt, float32": ("ngpt", {"precision": "float32"}),
+    "ngpt-small, float32": ("ngpt-small", {"precision": "float32"}),
 }
 #: What all are compared with; shown where they are among the methods that ran.
 BASELINES = ("oidn", *(name for name in VARIANTS if name.endswith("fast")))
@@ -34,8 +38,8 @@ SIZES = ("512x512", "1280x720")
 SCENE, SPP = "morning-room", 4
 
 
-def buffers(size: str, synthetic: bool) -> Any:
-    """Return features and variances of a render, or noise in their shape."""
+def buffers(size: str, variant: str, synthetic: bool) -> Any:
+    """Return features and variances of a render, or noise in their shape, on its device."""
     import torch
 
     from mitsuba_gdpt import rendering
@@ -47,8 +51,7 @@ def buffers(size: str, synthetic: bool) -> Any:
     if synthetic:
         layout = Layout.make(features=features, variances=True)
         noise = torch.rand(height, width, layout.count, generator=torch.Generator().manual_seed(0))
-        return FrameBuffers(noise, layout)
-    rendering.set_variant(None)
+        return FrameBuffers(noise, layout).to("cuda" if variant.startswith("cuda") else "cpu")
     source = rendering.open_source(rendering.BUILTIN + SCENE, width=width, height=height)
     integrator = rendering.make_integrator(
         {**source.integrator, "features": ",".join(features), "variances": True}
@@ -56,7 +59,7 @@ def buffers(size: str, synthetic: bool) -> Any:
     return rendering.render(source, integrator, spp=SPP)
 
 
-def candidates(wanted: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+def candidates(wanted: list[str], untrained: bool) -> tuple[dict[str, Any], dict[str, str]]:
     """Return name -> (method, options) of what can run here, and name -> reason of the rest."""
     from mitsuba_gdpt import denoisers
 
@@ -70,7 +73,10 @@ def candidates(wanted: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     for name, (method, options) in possible.items():
         if wanted and name not in wanted:
             continue
-        if obstacle := denoisers.find(method).obstacle:
+        obstacle = denoisers.find(method).obstacle
+        if obstacle and untrained and (weights := untrained_weights(method)):
+            able[name] = (method, {**options, "weights": weights})
+        elif obstacle:
             unable[name] = str(obstacle)
         else:
             able[name] = (method, options)
@@ -95,23 +101,32 @@ def latencies(frame: Any, able: dict[str, Any], repeats: int) -> dict[str, list[
     return seconds
 
 
-def peak_memory(name: str, size: str) -> float:
-    """Return MB that one call adds to the peak resident set of a fresh process."""
+def peak_memory(name: str, size: str, variant: str, untrained: bool) -> float:
+    """Return MB that one call adds to the peak memory of a fresh process."""
     command = [sys.executable, __file__, name, "--size", size, "--memory-of-this-process"]
+    command += ["--variant", variant, *(["--untrained"] if untrained else [])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
-def measure_memory(name: str, size: str) -> float:
-    """Return MB by which the resident set grows at most while a method runs, first call included.
+def measure_memory(name: str, size: str, variant: str, untrained: bool) -> float:
+    """Return MB by which memory grows at most while a method runs, first call included.
 
-    Linux only: resets the kernel's high-water mark (proc(5), ``clear_refs``) before the call, which
-    ``ru_maxrss`` cannot do; otherwise start-up could hide the call.
+    On a GPU that is what torch reserves. Elsewhere it is the resident set, on Linux only: resets
+    the kernel's high-water mark (proc(5), ``clear_refs``) before the call, which ``ru_maxrss``
+    cannot do; otherwise start-up could hide the call.
     """
+    import torch
+
     from mitsuba_gdpt import denoisers
 
-    frame = buffers(size, synthetic=True)
-    method, options = candidates([name])[0][name]
+    frame = buffers(size, variant, synthetic=True)
+    method, options = candidates([name], untrained)[0][name]
+    if frame.device.type == "cuda":
+        held = torch.cuda.memory_reserved(frame.device)
+        denoisers.denoise(frame, method, **options)
+        torch.cuda.synchronize(frame.device)
+        return (torch.cuda.max_memory_reserved(frame.device) - held) / 2**20
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     before = _status("VmRSS")
@@ -151,10 +166,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch and Dr.Jit")
     parser.add_argument("--synthetic", action="store_true", help="noise instead of a render")
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
+    parser.add_argument("--untrained", action="store_true", help="random weights where none ship")
+    parser.add_argument("--variant", help="of Mitsuba, by default the best that works")
     parser.add_argument("--memory-of-this-process", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    from mitsuba_gdpt import rendering
+
+    variant = rendering.set_variant(args.variant)
     if args.memory_of_this_process:
-        print(measure_memory(args.methods[0], args.size[0]))
+        print(measure_memory(args.methods[0], args.size[0], variant, args.untrained))
         return
 
     import drjit as dr
@@ -165,15 +185,18 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
         dr.set_thread_count(args.threads)
-    able, unable = candidates(args.methods)
+    able, unable = candidates(args.methods, args.untrained)
     load = "/".join(f"{v:.1f}" for v in os.getloadavg())
     origin = provenance.describe()
     print(f"{origin['machine']}, load {load}\n{origin['libraries']}\n{origin['date']}")
     what = "noise" if args.synthetic else f"{SCENE}, {SPP} spp"
-    print(f"{what}, {args.repeats} rounds, {torch.get_num_threads()} threads\n", flush=True)
+    print(f"{what}, {args.repeats} rounds, {torch.get_num_threads()} threads, {variant}")
+    print("random weights where none ship\n" if args.untrained else "", flush=True)
     for size in args.size:
-        seconds = latencies(buffers(size, args.synthetic), able, args.repeats)
-        memory = {} if args.no_memory else {name: peak_memory(name, size) for name in able}
+        seconds = latencies(buffers(size, variant, args.synthetic), able, args.repeats)
+        memory = {}
+        if not args.no_memory:
+            memory = {name: peak_memory(name, size, variant, args.untrained) for name in able}
         print(report(size, seconds, memory) + "\n", flush=True)
     for name, reason in unable.items():
         print(f"- {name}: not available: {reason}")

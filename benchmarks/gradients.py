@@ -14,52 +14,57 @@ import argparse
 from typing import Any
 
 import numpy as np
+import torch
 from common import DEV, SHARED, dev_scenes, load, table
 from scipy.ndimage import binary_dilation
 
 import mitsuba_gdpt as gdpt
+from mitsuba_gdpt import metrics
+from mitsuba_gdpt.metrics import Reference
 
-Images = tuple[np.ndarray, np.ndarray]
+
+def tensor(image: Any) -> torch.Tensor:
+    """Return an image of any kind as float64: errors of references are small differences."""
+    return torch.from_numpy(np.array(image)[..., :3].astype(np.float64))
 
 
-def difference(image: np.ndarray, axis: int) -> np.ndarray:
+def difference(image: torch.Tensor, axis: int) -> torch.Tensor:
     """Forward difference along an axis, 0 in the last column or row."""
-    result = np.zeros_like(image)
-    ahead, here = [slice(None)] * 3, [slice(None)] * 3
-    ahead[axis], here[axis] = slice(1, None), slice(None, -1)
-    result[tuple(here)] = image[tuple(ahead)] - image[tuple(here)]
-    return result
+    return image.diff(dim=axis, append=image.narrow(axis, -1, 1))
 
 
-def error(image: np.ndarray, reference: Images) -> np.ndarray:
+def differences(reference: Reference, axis: int) -> Reference:
+    """Return the forward difference of both halves."""
+    assert reference.b is not None
+    return Reference(difference(reference.a, axis), difference(reference.b, axis))
+
+
+def error(image: torch.Tensor, reference: Reference) -> np.ndarray:
     """Unbiased squared error per pixel."""
-    return ((image - reference[0]) * (image - reference[1])).mean(-1)
-
-
-def relative(image: np.ndarray, reference: Images) -> np.ndarray:
-    """Squared error over the squared mean of the reference's channels + 1e-2, per pixel."""
-    level = ((reference[0] + reference[1]) / 2).mean(-1)
-    return error(image, reference) / (level**2 + 1e-2)
+    return reference.squared_error(image).mean(-1).numpy()
 
 
 def trimmed(values: np.ndarray) -> float:
-    """Mean without the largest 0.1 %."""
+    """Mean without the largest 0.1 %, of errors of any kind and of all seeds together.
+
+    (``metrics.trimmed_relmse`` trims each image by itself.)
+    """
     return float(np.sort(values.ravel())[: int(values.size * 0.999)].mean())
 
 
-def reference_of(name: str, scene: Any, depth: int) -> Images:
+def reference_of(name: str, scene: Any, depth: int) -> Reference:
     """Return two independent references: stored beside the scene, or rendered."""
     import mitsuba as mi
 
     if name in DEV:
         stored = np.load(SHARED / "dev" / name / "reference.npz")
-        return stored["a"].astype(np.float64), stored["b"].astype(np.float64)
+        return Reference(tensor(stored["a"]), tensor(stored["b"]))
     path = mi.load_dict({"type": "path", "max_depth": depth})
     halves = [
         np.mean([np.array(mi.render(scene, integrator=path, spp=128, seed=s)) for s in seeds], 0)
         for seeds in (range(900, 904), range(950, 954))
     ]
-    return halves[0].astype(np.float64)[..., :3], halves[1].astype(np.float64)[..., :3]
+    return Reference(*map(tensor, halves))
 
 
 def examine(name: str, spp: int, seeds: int, depth: int, shifts: int) -> list[object]:
@@ -75,14 +80,16 @@ def examine(name: str, spp: int, seeds: int, depth: int, shifts: int) -> list[ob
     for seed in range(seeds):
         out = mi.render(scene, integrator=integrator, spp=spp, seed=seed)
         b = gdpt.FrameBuffers.from_render(out, integrator)
-        plain = np.array(mi.render(scene, integrator=path, spp=spp, seed=seed))[..., :3]
+        plain = tensor(mi.render(scene, integrator=path, spp=spp, seed=seed))
         for i, key in enumerate(("dy", "dx")):
-            true = (difference(reference[0], i), difference(reference[1], i))
-            ratios.setdefault(key, []).append(error(b[key].numpy(), true))
+            true = differences(reference, i)
+            ratios.setdefault(key, []).append(error(b[key].double(), true))
             ratios.setdefault(f"path {key}", []).append(error(difference(plain, i), true))
         for method in ("none", "poisson-l1", "poisson-l2"):
-            image = np.array(gdpt.denoise(b, method=method))
-            ratios.setdefault(method, []).append(relative(image, reference))
+            image = gdpt.denoise(b, method=method).double()
+            ratios.setdefault(method, []).append(
+                metrics.relative_error_map(image, reference).numpy()
+            )
     stacked = {key: np.stack(values) for key, values in ratios.items()}
     row: list[object] = [name]
     for mean in (np.mean, trimmed):
@@ -106,21 +113,22 @@ def cornell(spp: int, seeds: int, shifts: int) -> list[float]:
     path = mi.load_dict({"type": "path"} | options)
     integrator = mi.load_dict({"type": "gdpt", "shifts": shifts} | options)
     halves = [
-        np.mean(
-            [np.array(mi.render(scene, integrator=path, spp=256, seed=s))[..., :3] for s in seeds],
-            0,
-        )
-        for seeds in (range(900, 904), range(950, 954))
+        torch.stack(
+            [tensor(mi.render(scene, integrator=path, spp=256, seed=seed)) for seed in range(*ends)]
+        ).mean(0)
+        for ends in ((900, 904), (950, 954))
     ]
-    keep = ~binary_dilation(np.mean(halves, 0).max(-1) > 2, iterations=3)
+    reference = Reference(*halves)
+    keep = ~binary_dilation(reference.mean.amax(-1).numpy() > 2, iterations=3)
     gains = []
     for axis, key in ((1, "dx"), (0, "dy")):
-        true = (difference(halves[0], axis), difference(halves[1], axis))
+        true = differences(reference, axis)
         ours, theirs = [], []
         for seed in range(seeds):
             out = np.array(mi.render(scene, integrator=integrator, spp=spp, seed=seed))
-            plain = np.array(mi.render(scene, integrator=path, spp=spp, seed=seed))[..., :3]
-            ours.append(error(out[..., integrator.layout.slices[key]], true)[keep].mean())
+            plain = tensor(mi.render(scene, integrator=path, spp=spp, seed=seed))
+            gradient = tensor(out[..., integrator.layout.slices[key]])
+            ours.append(error(gradient, true)[keep].mean())
             theirs.append(error(difference(plain, axis), true)[keep].mean())
         gains.append(float(np.mean(theirs) / np.mean(ours)))
     return gains

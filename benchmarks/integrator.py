@@ -1,7 +1,8 @@
 """Cost of ``gdpt`` as a multiple of ``path`` at equal spp and depth.
 
 Both render in one process, in turns, so that whatever else the machine does hits both. Reported
-is the ratio of the best times. ``--latency`` adds what a first render costs.
+is the ratio of the best times. ``--latency`` adds what a first render costs in a new process, with
+kernels to be compiled and with kernels in caches on disk; ``--latency-only`` shows nothing else.
 
     python benchmarks/integrator.py [SCENE ...] [--spp 16] [--width 512] [--repeats 3] [--latency]
 """
@@ -9,9 +10,12 @@ is the ratio of the best times. ``--latency`` adds what a first render costs.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 
 from common import DEV, INTERIORS, dev_scenes, geometric_mean, load, table
 
@@ -29,7 +33,7 @@ LATENCY = """
 import time; t = [time.perf_counter()]
 def lap(): t.append(time.perf_counter()); return t[-1] - t[-2]
 import mitsuba as mi, drjit as dr, mitsuba_gdpt
-mi.set_variant('llvm_ad_rgb')
+mi.set_variant('{1}')
 imported = lap()
 from mitsuba_gdpt import scenes
 scene = scenes.load('corner-gallery', width=128, height=128)
@@ -62,6 +66,24 @@ def ratios(name: str, width: int, spp: int, depth: int, repeats: int) -> list[fl
     return [path, *(seconds / path for seconds in best.values())]
 
 
+def latencies(variant: str) -> Iterator[list[object]]:
+    """Yield seconds of the first renders of new processes, twice with the same new caches."""
+    for plugin in ("path", "gdpt"):
+        with tempfile.TemporaryDirectory() as folder:
+            # Dr.Jit's cache is in the home folder; OptiX and CUDA have their own.
+            caches = dict.fromkeys(("HOME", "OPTIX_CACHE_PATH", "CUDA_CACHE_PATH"), folder)
+            for kernels in ("to be compiled", "in caches on disk"):
+                done = subprocess.run(
+                    [sys.executable, "-c", LATENCY.format(plugin, variant)],
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    check=True,
+                    env={**os.environ, **caches},
+                )
+                seconds = map(float, done.stdout.split())
+                yield [plugin, kernels, *seconds]
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -72,7 +94,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--variant", default="llvm_ad_rgb")
     parser.add_argument("--latency", action="store_true")
+    parser.add_argument("--latency-only", action="store_true")
     args = parser.parse_args()
+    if not args.latency_only:
+        print_ratios(args)
+    if args.latency or args.latency_only:
+        print(f"\nSeconds in a new process, 128x128, 4 spp, {args.variant}\n")
+        header = ["integrator", "kernels", "import", "1st render", "2nd", "3rd"]
+        print(table(header, []), flush=True)
+        for row in latencies(args.variant):  # one by one, for it may be stopped
+            print(table(header, [row]).splitlines()[-1], flush=True)
+
+
+def print_ratios(args: argparse.Namespace) -> None:
+    """Measure and print the ratios, scene by scene, then all of them."""
 
     import mitsuba as mi
 
@@ -93,17 +128,6 @@ def main() -> None:
             rows.append([f"geometric mean, {group}", "", *means])
     print(f"\nspp {args.spp}, width {args.width}, depth {args.depth}, {args.variant}\n")
     print(table(header, rows))
-
-    if args.latency:
-        lines = []
-        for plugin in ("path", "gdpt"):
-            code = LATENCY.format(plugin)
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-            lines.append([plugin, *(float(v) for v in done.stdout.split())])
-        print(
-            "\nSeconds in a new process, 128x128, 4 spp (kernels may be in Dr.Jit's disk cache)\n"
-        )
-        print(table(["integrator", "import", "1st render", "2nd", "3rd"], lines))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Quality and time of NFOR, at equal spp.
 
 For each scene: relMSE of the primal, and by how much it falls with ``nfor`` with and without halves
-(and in brackets without the 0.1 % of pixels with the largest error). Errors as in ``gradients.py``.
+(and in brackets without the 0.1 % of pixels with the largest error). References as in
+``gradients.py``.
 
     python benchmarks/nfor.py [SCENE ...] [--spp 32] [--threads 2]
 """
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from common import DEV, SHARED, dev_scenes, geometric_mean, load, table
-from gradients import reference_of, relative, trimmed
+from gradients import reference_of
 
 import mitsuba_gdpt as gdpt
+from mitsuba_gdpt import metrics
 from mitsuba_gdpt.evaluation.inputs import merge
 
 
@@ -37,15 +39,21 @@ def examine(name: str, spp: int, depth: int) -> tuple[list[object], list[float]]
         out = mi.render(scene, integrator=integrator, spp=spp // 2, seed=seed)
         halves.append(gdpt.FrameBuffers.from_render(out, integrator))
     buffers = merge(*halves, (spp // 2, spp // 2), integrator.layout)
-    before = relative(buffers["primal"].numpy(), reference)
-    row: list[object] = [name, float(before.mean())]
+
+    def errors(image: torch.Tensor) -> tuple[float, float]:
+        image = image.double()
+        of_image = metrics.relmse(image, reference), metrics.trimmed_relmse(image, reference)
+        return float(of_image[0]), float(of_image[1])
+
+    before = errors(buffers["primal"])
+    row: list[object] = [name, before[0]]
     ratios, seconds = [], []
     for options in ({"halves": tuple(halves)}, {}):
         start = time.perf_counter()
         image = gdpt.denoise(buffers, "nfor", **options)
         seconds.append(time.perf_counter() - start)
-        after = relative(image.numpy(), reference)
-        ratios += [float(before.mean() / after.mean()), trimmed(before) / trimmed(after)]
+        after = errors(image)
+        ratios += [before[0] / after[0], before[1] / after[1]]
     cells = [f"{ratios[i]:.2f} ({ratios[i + 1]:.2f})" for i in (0, 2)]
     return [*row, *cells, *seconds], ratios
 

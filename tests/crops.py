@@ -91,18 +91,10 @@ def fill_plan(size: int = 32, crops: int = 11) -> CropPlan:
 
 
 @dataclass(frozen=True)
-class FillUnit:
+class FillUnit(store.ShardUnit):
     """Writes one shard of made-up crops."""
 
     plan: CropPlan
-    shard: store.Shard
-
-    @property
-    def key(self) -> str:
-        return self.shard.key
-
-    def is_done(self) -> bool:
-        return self.shard.is_complete()
 
     def run(self) -> None:
         self.shard.write(*made_up(self.plan, self.shard))
@@ -116,7 +108,7 @@ def fill(path: str, plan: CropPlan | None = None, workers: int = 0) -> None:
     shards = store.shards(plan, path, attributes["crops_per_shard"])
     if workers:
         cluster = execution.ClusterOptions(workers=workers, threads=1)
-        units = [FillUnit(plan, shard) for shard in shards]
+        units = [FillUnit(shard, plan) for shard in shards]
         summary = execution.run(units, cluster=cluster, description="filling")
         assert not summary.failed, summary
         return

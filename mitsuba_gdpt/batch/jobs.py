@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mitsuba_gdpt import exr
+from mitsuba_gdpt import denoisers, exr
 from mitsuba_gdpt._version import __version__
-from mitsuba_gdpt.batch.spec import AXES, Batch, Override
+from mitsuba_gdpt.batch.spec import AXES, Batch, IntegratorChoice, Override
+from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.rendering import BUILTIN
 
@@ -169,8 +170,10 @@ def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
         batch.denoisers,
     )
     for scene, sensor, integrator, spp, seed, denoiser in itertools.product(*axes):
+        method = denoiser.method or _default_method(integrator)
+        label = denoiser.name or method
         labels: dict[str, Any] = dict(
-            zip(AXES, (scene.name, sensor, integrator.name, spp, seed, denoiser.name), strict=True)
+            zip(AXES, (scene.name, sensor, integrator.name, spp, seed, label), strict=True)
         )
         try:
             name = batch.name.format(**labels)
@@ -185,7 +188,7 @@ def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
             width=batch.width,
             height=batch.height,
             settings=dict(integrator.settings),
-            method=denoiser.method,
+            method=method,
             options=dict(denoiser.options),
             reference=scene.reference,
             metrics=batch.metrics,
@@ -198,6 +201,14 @@ def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
                 job = job and _apply(override, job)
         if job is not None:
             yield job
+
+
+def _default_method(integrator: IntegratorChoice) -> str:
+    """Return what ``denoise()`` would use on a render with these settings."""
+    features = str(integrator.settings.get("features", "")).split(",")
+    names = [name.strip() for name in features if name.strip()]
+    layout = Layout.make(names, bool(integrator.settings.get("variances", False)))
+    return denoisers.default_method(layout).name
 
 
 def _apply(override: Override, job: Job) -> Job | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from mitsuba_gdpt import denoisers, toml
+from mitsuba_gdpt import toml
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering import BUILTIN
 
@@ -95,19 +95,25 @@ class DenoiserChoice:
     """A reconstruction method with options, under a label.
 
     Attributes:
-        method: One of :func:`mitsuba_gdpt.methods`.
+        method: One of :func:`mitsuba_gdpt.methods`; by default the best one that can run here on
+            what the integrator records, as in :func:`mitsuba_gdpt.denoise`.
         name: Label; by default the method's name.
         options: Options of the method.
     """
 
-    method: str = denoisers.PREFERRED_METHODS[-1]
+    method: str | None = None
     name: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.name:
+        if not self.name and self.method:
             object.__setattr__(self, "name", self.method)
-        _check_label("denoiser", self.name)
+        if self.name:
+            _check_label("denoiser", self.name)
+        elif self.options:
+            raise ConfigError(
+                f"got options for a denoiser without a method: {', '.join(self.options)}"
+            )
 
 
 @dataclass(frozen=True)

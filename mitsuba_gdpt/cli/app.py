@@ -44,7 +44,8 @@ _INPUT_ERRORS = (
 app = typer.Typer(
     name="mitsuba-gdpt",
     help="Gradient-domain path tracing and reconstruction for Mitsuba 3.",
-    epilog="Exit codes: 0 done, 1 failed, 2 bad input. Start with: mitsuba-gdpt scenes",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. "
+    "Start with: mitsuba-gdpt scenes",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -128,9 +129,12 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str], debug: bool) -> int:
     """Run a command, show its error if there is one, and return the exit code."""
     try:
-        return app(args=arguments, prog_name="mitsuba-gdpt", standalone_mode=False) or 0
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
+        code = app(args=arguments, prog_name="mitsuba-gdpt", standalone_mode=False) or 0
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+            print("interrupted", file=sys.stderr)
+        return int(code)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        print(error if str(error) else "interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if debug:

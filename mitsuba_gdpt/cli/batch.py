@@ -8,23 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitsuba_gdpt.cli import cluster, options
+from mitsuba_gdpt.cli import cluster
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.batch import Job
 
 
+@cluster.spreadable
 def batch(
     jobs: Annotated[Path, typer.Argument(help="Description of the batch.", metavar="JOBS.toml")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the jobs and stop.")
     ] = False,
-    workers: cluster.Workers = 1,
-    threads: cluster.Threads = None,
-    scheduler: cluster.Scheduler = None,
-    slurm: cluster.Slurm = None,
-    units_per_worker: cluster.UnitsPerWorker = None,
-    variant: options.Variant = None,
+    *,
+    place: cluster.Place = cluster.Place(workers=1),  # noqa: B008  (immutable)
 ) -> None:
     """Render and reconstruct the product of scenes, sensors, settings, spp, seeds and denoisers.
 
@@ -32,24 +29,15 @@ def batch(
     Example: mitsuba-gdpt batch jobs.toml --workers 4
     """
     from mitsuba_gdpt import batch as batches
-    from mitsuba_gdpt import rendering
     from mitsuba_gdpt.cli import session
 
     spec = batches.Batch.from_toml(jobs)
-    variant = rendering.set_variant(variant)
-    where = cluster.cluster_options(
-        workers=workers,
-        threads=threads,
-        scheduler=scheduler,
-        slurm=slurm,
-        units_per_worker=units_per_worker,
-        variant=variant,
-    )
+    where = place.open()
     if dry_run:
         _list(batches.validate(spec))
         return
     watch = session.Stopwatch()
-    with cluster.resumable(), session.progress_bar(), watch.part("batch"):
+    with session.resumable(), session.progress_bar(), watch.part("batch"):
         result = batches.run(spec, cluster=where)
     for path, error in result.failed.items():
         print(f"failed: {path}: {error}", file=sys.stderr)

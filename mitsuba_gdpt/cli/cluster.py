@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from mitsuba_gdpt.cli import options
 from mitsuba_gdpt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,62 +62,89 @@ UnitsPerWorker = Annotated[
 ]
 
 
-def cluster_options(
-    *,
-    workers: int | None,
-    threads: int | None,
-    scheduler: str | None,
-    slurm: Path | None,
-    units_per_worker: int | None,
-    variant: str,
-) -> ClusterOptions | None:
-    """Make of the options above what :func:`mitsuba_gdpt.execution.run` takes.
+@dataclass(frozen=True)
+class Place:
+    """Where the work of a command is done, as given on the command line; see :func:`spreadable`."""
 
-    Args:
-        workers: As given; None is 1 if another option asks for workers, else 0.
-        threads: As given.
-        scheduler: As given.
-        slurm: As given.
-        units_per_worker: As given.
-        variant: Mitsuba variant that workers set.
+    workers: OptionalWorkers = None
+    threads: Threads = None
+    scheduler: Scheduler = None
+    slurm: Slurm = None
+    units_per_worker: UnitsPerWorker = None
+    variant: options.Variant = None
 
-    Returns:
-        None for work in this process.
+    def open(self) -> ClusterOptions | None:
+        """Set the variant, and make what :func:`mitsuba_gdpt.execution.run` takes of the rest.
 
-    Raises:
-        ConfigError: Options contradict each other.
-        MissingDependencyError: Dask is not installed.
+        Returns:
+            None for work in this process.
+
+        Raises:
+            ConfigError: Options contradict each other, or there is no such variant.
+            VariantError: The variant does not work here.
+            MissingDependencyError: Dask is not installed.
+        """
+        from mitsuba_gdpt import execution, rendering
+
+        elsewhere = {
+            "--threads": self.threads,
+            "--scheduler": self.scheduler,
+            "--slurm": self.slurm,
+        }
+        given = [name for name, value in elsewhere.items() if value is not None]
+        workers = self.workers
+        if workers is None:
+            workers = 1 if given else 0
+        variant = rendering.set_variant(self.variant)
+        if workers == 0:
+            if given:
+                raise ConfigError(
+                    f"--workers 0 means this process, so it excludes {', '.join(given)}"
+                )
+            return None
+        return execution.ClusterOptions(
+            workers=workers,
+            threads=self.threads,
+            scheduler=self.scheduler,
+            slurm=self.slurm,
+            units_per_worker=self.units_per_worker or execution.UNITS_PER_WORKER,
+            setup=functools.partial(rendering.set_variant, variant),
+        )
+
+
+def spreadable(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of :class:`Place`, which it takes as the argument ``place``.
+
+    A default value of ``place`` holds the defaults of the options.
     """
-    from mitsuba_gdpt import execution, rendering
+    signature = inspect.signature(command)
+    types = get_type_hints(command, include_extras=True)
+    default = signature.parameters["place"].default
+    default = Place() if default is inspect.Parameter.empty else default
+    types_of_options = get_type_hints(Place, include_extras=True)
+    if default.workers is not None:
+        types_of_options["workers"] = Workers
+    names = [field.name for field in fields(Place)]
 
-    elsewhere = {"--threads": threads, "--scheduler": scheduler, "--slurm": slurm}
-    given = [name for name, value in elsewhere.items() if value is not None]
-    if workers is None:
-        workers = 1 if given else 0
-    if workers == 0:
-        if given:
-            raise ConfigError(f"--workers 0 means this process, so it excludes {', '.join(given)}")
-        return None
-    return execution.ClusterOptions(
-        workers=workers,
-        threads=threads,
-        scheduler=scheduler,
-        slurm=slurm,
-        units_per_worker=units_per_worker or execution.UNITS_PER_WORKER,
-        setup=functools.partial(rendering.set_variant, variant),
-    )
+    @functools.wraps(command)
+    def wrapper(**values: Any) -> None:
+        place = Place(**{name: values.pop(name) for name in names})
+        command(**values, place=place)
 
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Tell, where Ctrl-C ends the ``with`` block, how far it got and how to go on.
-
-    Done here because typer makes an exit code of a ``KeyboardInterrupt`` and forgets its text.
-    """
-    from mitsuba_gdpt.execution import Interrupted
-
-    try:
-        yield
-    except Interrupted as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(128 + signal.SIGINT) from error
+    own = [
+        parameter.replace(annotation=types[name])
+        for name, parameter in signature.parameters.items()
+        if name != "place"
+    ]
+    added = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=getattr(default, name),
+            annotation=types_of_options[name],
+        )
+        for name in names
+    ]
+    wrapper.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
+    return wrapper

@@ -31,6 +31,7 @@ _SCENES = typer.Option(
 
 
 @dataset.command()
+@cluster.spreadable
 def crops(
     catalogue: Annotated[str, _CATALOGUE],
     output: Annotated[
@@ -61,14 +62,11 @@ def crops(
             show_default="256 for halves, else 4096",
         ),
     ] = None,
+    shifts: Annotated[int, typer.Option(help="Offset paths of gdpt: 4 or 2.")] = 4,
     seed: Annotated[int, _SEED] = 0,
     scenes: Annotated[str | None, _SCENES] = None,
-    workers: cluster.OptionalWorkers = None,
-    threads: cluster.Threads = None,
-    scheduler: cluster.Scheduler = None,
-    slurm: cluster.Slurm = None,
-    units_per_worker: cluster.UnitsPerWorker = None,
-    variant: options.Variant = None,
+    *,
+    place: cluster.Place,
 ) -> None:
     """Render a crop set for training: noisy crops with all buffers, and targets.
 
@@ -78,7 +76,6 @@ def crops(
     """
     options.check_output(output, ".zarr", folder=True)
 
-    from mitsuba_gdpt import rendering
     from mitsuba_gdpt.cli import session
     from mitsuba_gdpt.data import CropPlan, render_crops
 
@@ -91,23 +88,18 @@ def crops(
         max_spp=max_spp,
         target=target,  # type: ignore[arg-type]  # the plan checks it
         reference_spp=reference_spp,
+        shifts=shifts,
         seed=seed,
     )
-    where = cluster.cluster_options(
-        workers=workers,
-        threads=threads,
-        scheduler=scheduler,
-        slurm=slurm,
-        units_per_worker=units_per_worker,
-        variant=rendering.set_variant(variant),
-    )
+    where = place.open()
     watch = session.Stopwatch()
-    with cluster.resumable(), session.progress_bar(), watch.part("all"):
+    with session.resumable(), session.progress_bar(), watch.part("all"):
         summary = render_crops(plan, output, cluster=where)
     _tell_crops(output, summary, "rendered", watch.seconds["all"])
 
 
 @dataset.command()
+@cluster.spreadable
 def frames(
     catalogue: Annotated[str, _CATALOGUE],
     output: Annotated[
@@ -150,12 +142,8 @@ def frames(
         ),
     ] = None,
     seed: Annotated[int, _SEED] = 0,
-    workers: cluster.OptionalWorkers = None,
-    threads: cluster.Threads = None,
-    scheduler: cluster.Scheduler = None,
-    slurm: cluster.Slurm = None,
-    units_per_worker: cluster.UnitsPerWorker = None,
-    variant: options.Variant = None,
+    *,
+    place: cluster.Place,
 ) -> None:
     """Render a frame set: fly-throughs with noisy frames, targets and motion, as EXR files.
 
@@ -165,7 +153,6 @@ def frames(
     """
     options.check_folder(output)
 
-    from mitsuba_gdpt import rendering
     from mitsuba_gdpt.cli import session
     from mitsuba_gdpt.data import FramePlan, render_frames
     from mitsuba_gdpt.data.frames import FrameSettings, catalogue_sequence
@@ -183,16 +170,9 @@ def frames(
             seed=seed,
         ),
     )
-    where = cluster.cluster_options(
-        workers=workers,
-        threads=threads,
-        scheduler=scheduler,
-        slurm=slurm,
-        units_per_worker=units_per_worker,
-        variant=rendering.set_variant(variant),
-    )
+    where = place.open()
     watch = session.Stopwatch()
-    with cluster.resumable(), session.progress_bar(), watch.part("all"):
+    with session.resumable(), session.progress_bar(), watch.part("all"):
         summary = render_frames(plan, output, cluster=where)
     planned = sum(len(sequence.cameras) for sequence in plan.sequences)
     print(
@@ -227,7 +207,7 @@ def import_darc(
     from mitsuba_gdpt.data import import_darc
 
     watch = session.Stopwatch()
-    with cluster.resumable(), session.progress_bar(), watch.part("all"):
+    with session.resumable(), session.progress_bar(), watch.part("all"):
         summary = import_darc(files, output)
     _tell_crops(output, summary, "imported", watch.seconds["all"])
 

@@ -117,7 +117,8 @@ def evaluate(
             file=sys.stderr,
         )
 
-    with session.progress_bar():
+    advice = "run the same again to go on from the last finished cell"
+    with session.resumable(advice), session.progress_bar():
         records = evaluation.evaluate(settings, output, on_record=show)
     origin = {
         "command": shlex.join(["mitsuba-gdpt", *sys.argv[1:]]),

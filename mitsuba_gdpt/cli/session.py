@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import typer
+
 from mitsuba_gdpt import progress
 
 if TYPE_CHECKING:
@@ -48,6 +50,25 @@ def progress_bar() -> Iterator[None]:
         progress.reporting(_BarReporter(bar)),
     ):
         yield
+
+
+@contextmanager
+def resumable(advice: str = "") -> Iterator[None]:
+    """Tell, where Ctrl-C ends the ``with`` block, how to go on.
+
+    Done here because typer makes an exit code of a ``KeyboardInterrupt`` and forgets its text.
+
+    Args:
+        advice: For work that does not say by itself how far it got (see
+            :class:`mitsuba_gdpt.execution.Interrupted`).
+
+    Raises:
+        Abort: Ctrl-C; :func:`mitsuba_gdpt.cli.app.main` shows the text.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise typer.Abort(str(error) or f"interrupted; {advice}") from error
 
 
 class Stopwatch:

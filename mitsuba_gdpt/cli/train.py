@@ -125,7 +125,8 @@ def train(
     from mitsuba_gdpt.training import run
 
     if guides_only:
-        with session.progress_bar():
+        advice = "run the same again to go on; what is computed is kept"
+        with session.resumable(advice), session.progress_bar():
             run.prepare_guides(run.open_sets(settings))
         return
     sets = None
@@ -135,7 +136,8 @@ def train(
         sets = run.open_sets(settings)
         passes = math.ceil(epochs * len(sets.training) / settings.batch)
         settings = dataclasses.replace(settings, steps=passes)
-    path = run.train(settings, resume=resume, sets=sets, report=_show)
+    with session.resumable("run the same with --resume to go on from the last checkpoint"):
+        path = run.train(settings, resume=resume, sets=sets, report=_show)
     print(f"wrote {path}")
 
 

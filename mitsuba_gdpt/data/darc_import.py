@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mitsuba_gdpt.data import store
 from mitsuba_gdpt.data.darc import LAYOUT, DarcCrop, DarcFile
 from mitsuba_gdpt.data.plan import Records, differences, level_names
-from mitsuba_gdpt.data.store import Array, Shard
+from mitsuba_gdpt.data.store import Array, ShardUnit
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def import_darc(
     stored = store.create(plan, LAYOUT, output, crops_per_shard=crops_per_shard)
     files = {scene.name: scene.path for scene in plan.scenes}
     units = [
-        DarcUnit(files[shard.scene], shard)
+        DarcUnit(shard, files[shard.scene])
         for shard in store.shards(plan, Path(output).absolute(), stored["crops_per_shard"])
     ]
     return execution.run(units, description="crops")
@@ -176,20 +176,14 @@ class DarcPlan:
 
 
 @dataclass(frozen=True)
-class DarcUnit:
-    """One shard to import, as a piece of work."""
+class DarcUnit(ShardUnit):
+    """One shard to be filled from a file; picklable.
+
+    Attributes:
+        file: To read from.
+    """
 
     file: Path
-    shard: Shard
-
-    @property
-    def key(self) -> str:
-        """Name of the work, unique in the set."""
-        return self.shard.key
-
-    def is_done(self) -> bool:
-        """Whether the shard has been written."""
-        return self.shard.is_complete()
 
     def run(self) -> None:
         """Read the crops and write them.

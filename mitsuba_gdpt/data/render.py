@@ -70,7 +70,7 @@ class CropRenderer:
             "variances": True,
         }
         self._gdpt = rendering.make_integrator(
-            settings | {"shifts": 4, "features": ",".join(FEATURES)}
+            settings | {"shifts": plan.shifts, "features": ",".join(FEATURES)}
         )
         self._primal = rendering.make_integrator(settings | {"shifts": 0, "features": ""})
 

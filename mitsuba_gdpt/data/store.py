@@ -357,6 +357,26 @@ class Shard:
                 unfinished.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class ShardUnit:
+    """A shard as a piece of work; subclasses say how it is filled.
+
+    Attributes:
+        shard: What to write.
+    """
+
+    shard: Shard
+
+    @property
+    def key(self) -> str:
+        """Name of the work, unique in the set."""
+        return self.shard.key
+
+    def is_done(self) -> bool:
+        """Whether the shard has been written."""
+        return self.shard.is_complete()
+
+
 class ShardReader:
     """Reads single chunks of one array of a scene, with no more than that takes.
 

@@ -13,7 +13,7 @@ import numpy as np
 from mitsuba_gdpt.data import store, workers
 from mitsuba_gdpt.data.plan import CropPlan
 from mitsuba_gdpt.data.render import LAYOUT, CropRenderer, RenderedCrop
-from mitsuba_gdpt.data.store import Array, Shard
+from mitsuba_gdpt.data.store import Array, ShardUnit
 from mitsuba_gdpt.errors import NonFiniteError
 
 if TYPE_CHECKING:
@@ -62,27 +62,21 @@ def render_crops(
         attributes={"variant": workers.variant()},
     )
     units = [
-        CropUnit(plan, shard)
+        CropUnit(shard, plan)
         for shard in store.shards(plan, Path(path).absolute(), stored["crops_per_shard"])
     ]
     return execution.run(units, cluster=cluster, description="crops")
 
 
 @dataclass(frozen=True)
-class CropUnit:
-    """One shard of a crop set as a piece of work; picklable."""
+class CropUnit(ShardUnit):
+    """One shard of a crop set to be rendered; picklable.
+
+    Attributes:
+        plan: Of the set.
+    """
 
     plan: CropPlan
-    shard: Shard
-
-    @property
-    def key(self) -> str:
-        """Name of the work, unique in the set."""
-        return self.shard.key
-
-    def is_done(self) -> bool:
-        """Whether the shard has been written."""
-        return self.shard.is_complete()
 
     def run(self) -> None:
         """Render the crops and write them.

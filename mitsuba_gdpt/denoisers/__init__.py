@@ -9,7 +9,8 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, same_kind
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import nfor as nfor  # registers its methods, like those below
+from mitsuba_gdpt.denoisers import fusion as fusion  # registers its methods, like those below
+from mitsuba_gdpt.denoisers import nfor as nfor
 from mitsuba_gdpt.denoisers import ngpt as ngpt
 from mitsuba_gdpt.denoisers import oidn as oidn
 from mitsuba_gdpt.denoisers import optix as optix

@@ -21,6 +21,9 @@ from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 #: Prefix of the source of a feature that is another method's image.
 GUIDE = "guide:"
+#: Prefix of the source of a feature that is a sampled gradient minus that of the first guide: what
+#: the guide has wrong.
+RESIDUAL = "residual:"
 #: Pixels of padding on each side, as in NGPT.
 MARGIN = 8
 
@@ -32,6 +35,7 @@ _BLACK = 1e-8
 
 _RADIANCE = (PRIMAL, "dx", "dy", "diffuse", "specular")
 _DEMODULATED = (PRIMAL, "dx", "dy")
+_DIFFERENCE_AXES = {"dx": 2, "dy": 1}  # of (N, H, W, C)
 
 
 def _signed_log1p(x: torch.Tensor) -> torch.Tensor:
@@ -57,8 +61,9 @@ class Feature:
     """One input of a network.
 
     Attributes:
-        source: Name of a buffer, or ``"guide:METHOD"`` for the image that another method makes of
-            the same buffers.
+        source: Name of a buffer, ``"guide:METHOD"`` for the image that another method makes of
+            the same buffers, or ``"residual:dx"`` or ``"residual:dy"`` for that gradient minus the
+            forward difference of the first guide's image.
         transfer: A key of :data:`TRANSFERS`: ``"log1p"`` clamps at 0 first, ``"max"`` divides by
             the maximum of the frame.
     """
@@ -79,7 +84,19 @@ class Feature:
                 f"{', '.join(TRANSFERS)}"
             )
         if self.guide is None:
-            buffer(self.source)
+            buffer(self.buffer)
+        if self.residual and self.buffer not in _DIFFERENCE_AXES:
+            raise ConfigError(f"got {self.source!r}; expected residual:dx or residual:dy")
+
+    @property
+    def residual(self) -> bool:
+        """Whether this is a gradient minus that of the first guide."""
+        return self.source.startswith(RESIDUAL)
+
+    @property
+    def buffer(self) -> str:
+        """The buffer that this is or is derived from, if it is no guide."""
+        return self.source.removeprefix(RESIDUAL)
 
     @property
     def guide(self) -> str | None:
@@ -89,7 +106,7 @@ class Feature:
     @property
     def channels(self) -> int:
         """Number of channels."""
-        return 3 if self.guide is not None else len(buffer(self.source))
+        return 3 if self.guide is not None else len(buffer(self.buffer))
 
 
 @dataclass(frozen=True)
@@ -116,7 +133,7 @@ class InputConfig:
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the buffers that :func:`preprocess` reads."""
-        names = [feature.source for feature in self.features if feature.guide is None]
+        names = [feature.buffer for feature in self.features if feature.guide is None]
         names += ["albedo"] * self.demodulate + [PRIMAL]
         return tuple(dict.fromkeys(names))
 
@@ -253,12 +270,15 @@ def preprocess(
             values = prepared.normalise(image)
         else:
             values = _normalise_buffer(
-                feature.source, data[..., slices[feature.source]], base, prepared
+                feature.buffer, data[..., slices[feature.buffer]], base, prepared
             )
+            if feature.residual:
+                dim = _DIFFERENCE_AXES[feature.buffer]
+                values = values - _difference(prepared.normalise(base), dim)
         values = TRANSFERS[feature.transfer](values)
         if depth_scale is not None and feature.transfer == "max":
             values = values * depth_scale[:, None, None, None]
-        parts.append(padding.apply(values, feature.source))
+        parts.append(padding.apply(values, feature.buffer))
     return Prepared(torch.cat(parts, dim=-1), padding, scale, modulation)
 
 
@@ -311,8 +331,14 @@ def _normalise_buffer(
         return values
     if name == PRIMAL:
         return values / modulation
-    dim = 2 if name == "dx" else 1
-    return _product_rule(values, base * prepared.scale, modulation.reciprocal(), dim)
+    return _product_rule(
+        values, base * prepared.scale, modulation.reciprocal(), _DIFFERENCE_AXES[name]
+    )
+
+
+def _difference(image: torch.Tensor, dim: int) -> torch.Tensor:
+    """Return forward differences, and 0 at the end."""
+    return image.diff(dim=dim, append=image.narrow(dim, image.shape[dim] - 1, 1))
 
 
 def _product_rule(

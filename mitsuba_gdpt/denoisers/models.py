@@ -18,12 +18,12 @@ from torch import nn
 from torch.nn import functional
 
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
-from mitsuba_gdpt.denoisers import tiling
+from mitsuba_gdpt.denoisers import fusion, tiling
 from mitsuba_gdpt.denoisers.inputs import InputConfig, Prepared, preprocess
 from mitsuba_gdpt.denoisers.networks import DenseUNet, DenseUNetConfig, fold_weight_norm
 from mitsuba_gdpt.errors import ConfigError
 
-HEADS = ("direct", "residual", "blend")
+HEADS = ("direct", "residual", "blend", "fusion")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 #: Head start of the first guide in the logits of "blend": exp(6) to 1.
@@ -86,7 +86,10 @@ class DenseModelConfig:
         head: ``"direct"``: the output is the image's log(1 + x). ``"residual"``: it is added to
             that of the first guide. ``"blend"``: it holds a weight for each guide and the primal
             (softmax), and three residuals that are added to the weighted mean of log(1 + x).
-            The latter two start as the first guide.
+            ``"fusion"``: that image is then brought into line with dx and dy by a screened Poisson
+            solve (:mod:`mitsuba_gdpt.denoisers.fusion`); the output holds factors on its weights,
+            one per pixel and direction. All but ``"direct"`` start as the first guide, ``"fusion"``
+            as that fused by the variance of the gradients.
         guides: Methods whose images the head uses; they are inputs too if ``inputs`` says so.
         consistency: If not 0, the relative standard deviation of the primal at which the result
             consists half of the primal. It makes the method consistent: as the number of samples
@@ -121,13 +124,14 @@ class DenseModelConfig:
     @property
     def outputs(self) -> int:
         """Number of output channels that the head needs."""
-        return 3 + (len(self.guides) + 1 if self.head == "blend" else 0)
+        return _outputs(self.head, len(self.guides))
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the buffers that the model reads."""
-        variance = (PRIMAL + VARIANCE_SUFFIX,) if self.consistency else ()
-        return tuple(dict.fromkeys((*self.inputs.needs, *variance)))
+        more = [PRIMAL + VARIANCE_SUFFIX] if self.consistency else []
+        more += fusion.NEEDS if self.head == "fusion" else ()
+        return tuple(dict.fromkeys((*self.inputs.needs, *more)))
 
     @classmethod
     def make(
@@ -140,7 +144,7 @@ class DenseModelConfig:
         **network: Any,
     ) -> DenseModelConfig:
         """Fill in the channel counts; ``network`` are fields of :class:`DenseUNetConfig`."""
-        outputs = 3 + (len(guides) + 1 if head == "blend" else 0)
+        outputs = _outputs(head, len(guides))
         direct = head == "direct"
         sizes = {"head_activation": direct, "zero_head": not direct, **network}
         return cls(
@@ -150,6 +154,12 @@ class DenseModelConfig:
             guides,
             consistency,
         )
+
+
+def _outputs(head: str, guides: int) -> int:
+    """Return the number of output channels that a head needs."""
+    blended = guides + 1 if head in ("blend", "fusion") else 0
+    return 3 + blended + (fusion.LOGITS if head == "fusion" else 0)
 
 
 class DenseModel(Model):
@@ -183,9 +193,14 @@ class DenseModel(Model):
             depth_scale=depth_scale,
         )
         output = prepared.padding.remove(self._run(prepared.input)).float()
+        logits = output[..., -fusion.LOGITS :]
+        if config.head == "fusion":
+            output = output[..., : -fusion.LOGITS]
         image = prepared.restore(
             self._interpret(output, data, layout, prepared, self._choose(guides, config.guides))
         )
+        if config.head == "fusion":
+            image = fusion.fuse_gradients(image, data, layout, logits)
         if config.consistency:
             image = _converge(image, data, layout, config.consistency)
         return image
@@ -228,11 +243,12 @@ class DenseModel(Model):
         if guides is None:
             raise ConfigError(f"this model needs images of: {', '.join(self.config.guides)}")
         candidates = list(guides.unbind(1))
-        if self.config.head == "blend":
+        mixed = self.config.head != "residual"
+        if mixed:
             candidates.append(data[..., layout.slices[PRIMAL]])
         # Logarithms also keep a firefly of the primal from showing with the smallest of weights.
         candidates = [compressed(image, prepared) for image in candidates]
-        if self.config.head == "blend":
+        if mixed:
             start = output.new_zeros(len(candidates))
             start[0] = FAVOUR
             return blend(output, candidates, start).expm1()

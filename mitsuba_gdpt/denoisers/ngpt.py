@@ -19,7 +19,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX
 from mitsuba_gdpt.denoisers import models, registry, tiling
 from mitsuba_gdpt.denoisers import weights as weight_files
-from mitsuba_gdpt.denoisers.inputs import GUIDE, Feature, InputConfig, require
+from mitsuba_gdpt.denoisers.inputs import GUIDE, RESIDUAL, Feature, InputConfig, require
 from mitsuba_gdpt.denoisers.kpcn import KPCNConfig
 from mitsuba_gdpt.denoisers.models import DenseModelConfig
 
@@ -29,8 +29,12 @@ _AUXILIARY = (Feature("albedo"), Feature("normal"), Feature("depth", "max"))
 _VARIANCES = (Feature(PRIMAL + VARIANCE_SUFFIX, "sqrt-log1p"),)
 _GRADIENT_VARIANCES = tuple(Feature(name + VARIANCE_SUFFIX, "sqrt-log1p") for name in ("dx", "dy"))
 
-#: Prefiltering albedo and normal would cost three times as much.
-_OIDN = "oidn,aux=raw"
+#: Albedo and normal prefiltered; with ``"oidn,aux=raw"`` models are faster and worse.
+_OIDN = "oidn"
+_RESIDUALS = (
+    Feature(RESIDUAL + "dx", "signed-log1p"),
+    Feature(RESIDUAL + "dy", "signed-log1p"),
+)
 
 #: Sizes of the small networks: half the resolution inside, about 0.15 MFLOP per pixel.
 _SMALL: dict[str, Any] = {
@@ -57,6 +61,22 @@ class Preset:
     doc: str
 
 
+def _correction(
+    features: tuple[Feature, ...], guides: tuple[str, ...], head: str, remark: str = ""
+) -> Preset:
+    """Return the preset of a small dense U-Net that corrects images of other methods."""
+    images = tuple(Feature(GUIDE + guide, "log1p") for guide in guides)
+    config = DenseModelConfig.make(
+        InputConfig((*features, *images), demodulate=True, exposure=True),
+        head=head,
+        guides=guides,
+        consistency=0.005,
+        **_SMALL,
+    )
+    doc = f"correction of {' and '.join(guides)} by a small dense U-Net{remark}"
+    return Preset(config, "robust", doc)
+
+
 def _presets() -> dict[str, Preset]:
     table = {}
     for size, sizes, doc in (
@@ -71,28 +91,13 @@ def _presets() -> dict[str, Preset]:
                 table[size + loss + twin] = Preset(
                     DenseModelConfig.make(inputs, **sizes), loss_name, text
                 )
-    for name, guides in (
-        ("ngpt-oidn", (_OIDN,)),
-        ("ngpt-poisson", ("poisson-l1",)),
-        ("ngpt-oidn-poisson", (_OIDN, "poisson-l1")),
-    ):
-        twins: dict[str, tuple[Feature, ...]] = {"": (*_GRADIENTS, *_GRADIENT_VARIANCES)}
-        if guides == (_OIDN,):  # the others see gradients through their guide
-            twins["-nograd"] = ()
-        for twin, seen in twins.items():
-            images = tuple(Feature(GUIDE + guide, "log1p") for guide in guides)
-            features = (_PRIMAL, *_VARIANCES, *seen, *_AUXILIARY, *images)
-            config = DenseModelConfig.make(
-                InputConfig(features, demodulate=True, exposure=True),
-                head="blend",
-                guides=guides,
-                consistency=0.005,
-                **_SMALL,
-            )
-            text = f"correction of {' and '.join(guides)} by a small dense U-Net"
-            table[name + twin] = Preset(
-                config, "noise2noise", text + ("" if seen else ", without gradients")
-            )
+    seen = (_PRIMAL, *_VARIANCES, *_AUXILIARY)
+    gradients = (*_GRADIENTS, *_GRADIENT_VARIANCES)
+    table["ngpt-oidn"] = _correction((*seen, *gradients, *_RESIDUALS), (_OIDN,), "fusion")
+    table["ngpt-oidn-nograd"] = _correction(seen, (_OIDN,), "blend", ", without gradients")
+    table["ngpt-poisson"] = _correction((*seen, *gradients), ("poisson-l1",), "blend")
+    guides = (_OIDN + ",aux=raw", "poisson-l1")
+    table["ngpt-oidn-poisson"] = _correction((*seen, *gradients), guides, "blend")
     table["kpcn"] = Preset(KPCNConfig(), "ngpt-l1", "predicted filters, Bako et al. 2017")
     table["kpcn-small"] = Preset(
         KPCNConfig(layers=5, width=32, filter=5, kernel=13), "ngpt-l1", "KPCN, sized for a CPU"

@@ -26,11 +26,12 @@ from torch.nn import functional
 from mitsuba_gdpt.channels import PRIMAL, Layout
 from mitsuba_gdpt.denoisers import models
 from mitsuba_gdpt.denoisers.inputs import InputConfig, Padding, Prepared, exposure_scale, preprocess
-from mitsuba_gdpt.denoisers.models import HEADS, Model, compressed
+from mitsuba_gdpt.denoisers.models import Model, compressed
 from mitsuba_gdpt.denoisers.networks import RecurrentUNet, RecurrentUNetConfig
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 MOTION = "motion"
+HEADS = ("direct", "residual", "blend")
 
 _GEOMETRY = ("depth", "normal")
 _HISTORY_CHANNELS = 4  # the image before, and the frames in it
@@ -47,9 +48,9 @@ class RecurrentModelConfig:
     Attributes:
         inputs: What it sees of a frame.
         network: Sizes; inputs and outputs follow from the rest, see :meth:`make`.
-        head: As of :class:`~mitsuba_gdpt.denoisers.models.DenseModelConfig`, of candidates that
-            are: the guides, the primal, and the image before if ``history``. ``"residual"`` adds to
-            the first of them.
+        head: One of :data:`HEADS`, which are as of
+            :class:`~mitsuba_gdpt.denoisers.models.DenseModelConfig`. Its candidates are the guides,
+            the primal, and the image before if ``history``. ``"residual"`` adds to the first.
         guides: Methods whose images the head uses; they are inputs too if ``inputs`` says so.
         warp: Move the state by ``motion``.
         history: Show the image before to the network and, with ``"blend"``, to the head.

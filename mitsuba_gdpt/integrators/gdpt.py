@@ -45,8 +45,9 @@ def make_plugin() -> type:
          * - shifts
            - |int|
            - Offset paths per base path. 4: right, left, down and up. 2: right and down or left
-             and up on alternating samples; needs spp >= 2. 0: none, gradients are not estimated
-             and stay 0. (Default: 4)
+             and up on alternating samples; renders with so few samples that an estimate would
+             lack some (2, or 4 with variances) take all four. 0: none, gradients are not
+             estimated and stay 0. (Default: 4)
          * - features
            - |string|
            - Comma-separated optional buffers: position, visibility, diffuse, specular,
@@ -214,14 +215,23 @@ def make_plugin() -> type:
             if spp:
                 sampler.set_sample_count(spp)
             spp = sampler.sample_count()
-            needed = {0: 1, 2: 2, 4: 1}[self.shifts] * (2 if self.variances else 1)
-            if spp < needed:
+            if spp < self._least_per_estimate:
                 raise ConfigError(
-                    f"spp is {spp}; shifts={self.shifts}, variances={self.variances} "
-                    f"need at least {needed}"
+                    f"spp is {spp}; variances={self.variances} needs at least "
+                    f"{self._least_per_estimate}"
                 )
             sampler.set_samples_per_wavefront(spp)
             return spp
+
+        @property
+        def _least_per_estimate(self) -> int:
+            """Samples that every estimate needs."""
+            return 2 if self.variances else 1
+
+        def _shifts_at(self, spp: int) -> int:
+            """Return the number of offset paths per base path in a render of so many samples."""
+            too_few = self.shifts == 2 and spp < 2 * self._least_per_estimate
+            return 4 if too_few else int(self.shifts)
 
         def _path_config(self, scene: mi.Scene, to_camera: Any) -> PathConfig:
             names = frozenset(self.layout.names) & feat.OPTIONAL
@@ -266,9 +276,8 @@ def make_plugin() -> type:
             config: PathConfig,
             frame: Frame,
         ) -> None:
-            base, neighbours, weight, index = camera.primary_hits(
-                tile, sampler, cam.SHIFTS[self.shifts]
-            )
+            shifts = self._shifts_at(camera.spp)
+            base, neighbours, weight, index = camera.primary_hits(tile, sampler, cam.SHIFTS[shifts])
             result = trace(scene, sampler, base, neighbours, config)
             wavelengths = base.ray.wavelengths
 
@@ -294,7 +303,7 @@ def make_plugin() -> type:
             for name, components in lanes.items():
                 variance = self.variances and f"{name}.var" in self.layout
                 self._store(frame, tile, name, pixel_mean(components, spp, variance))
-            for direction, (slot, parity) in cam.DIRECTIONS[self.shifts].items():
+            for direction, (slot, parity) in cam.DIRECTIONS[shifts].items():
                 selected = None if parity is None else (index & 1) == parity
                 mean = pixel_mean(gradients[slot], spp, self.variances, selected)
                 self._store(frame, tile, direction, mean)

@@ -420,3 +420,66 @@ def expect_bad_input(done: Result, message: str) -> None:
     assert message in lines[0]
     assert "Traceback" not in done.err
     assert done.out == ""
+
+
+#: A command whose first render is interrupted as a terminal does it.
+INTERRUPTED = """
+import os, signal, sys, time
+from mitsuba_gdpt import rendering
+from mitsuba_gdpt.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for its "command &"
+
+def render(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+rendering.render = render
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "last_line"),
+    [
+        (["render", f"builtin:{SCENE}", "--width", "8", "--png", "out.png"], "interrupted"),
+        (
+            ["evaluate", f"builtin:{SCENE}", "--width", "8", "--method", "none", "-o", "results"],
+            "interrupted; run the same again to go on from the last finished cell",
+        ),
+        (
+            ["dataset", "crops", "builtin", "--scenes", SCENE, "--crops", "1", "-o", "set.zarr"],
+            "interrupted with 0 of 1 results complete; run the same again to go on from there",
+        ),
+    ],
+)
+def test_interruption_is_one_line(command: list[str], last_line: str, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.strip().splitlines()[-1] == last_line
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_interrupted_training_says_how_to_resume(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from mitsuba_gdpt.training import run
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "ngpt-small", "crops.zarr", "-o", str(tmp_path / "run")])
+    assert stop.value.code == 130
+    expected = "interrupted; run the same with --resume to go on from the last checkpoint\n"
+    assert capsys.readouterr().err == expected

@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture
-def plan(variant_llvm_rgb: str, tmp_path: Path) -> Iterator[CropPlan]:
+def plan(device_variant: str, tmp_path: Path) -> Iterator[CropPlan]:
     yield CropPlan((write_scene(tmp_path),), **SMALL)
     units._open.clear()  # scenes of other tests would be in the kernels
 
@@ -156,7 +156,7 @@ def test_sets_are_reproducible_and_resumable(plan: CropPlan, tmp_path: Path) -> 
     assert (render_crops(plan, first, crops_per_shard=2)).done == 4
     missing = [
         replace(unit, shard=replace(unit.shard, path=second))
-        for unit in (units.CropUnit(plan, s) for s in units.store.shards(plan, first, 2))
+        for unit in (units.CropUnit(s, plan) for s in units.store.shards(plan, first, 2))
     ]
     variant = {"variant": mi.variant()}
     units.store.create(plan, LAYOUT, second, crops_per_shard=2, attributes=variant)

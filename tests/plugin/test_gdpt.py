@@ -77,7 +77,7 @@ def test_description_lists_every_parameter() -> None:
         assert part in text
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 @pytest.mark.parametrize("pixel_format", ["rgb", "rgba"])
 def test_film_has_named_layers(pixel_format: str, tmp_path: Any) -> None:
     import mitsuba as mi
@@ -135,7 +135,7 @@ def test_nested_in_moment_it_is_the_plain_path() -> None:
     assert image[..., offset + albedo[0]].max() > 0.2
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 def test_unshared_primal_is_path_sample_by_sample() -> None:
     import mitsuba as mi
 
@@ -149,7 +149,7 @@ def test_unshared_primal_is_path_sample_by_sample() -> None:
 # -------------------------------------------------------------------------------------- passes
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 def test_same_seed_same_image_and_other_seed_other_image() -> None:
     scene = stage({"type": "dielectric"})
     a, b, c = (render(scene, seed=s, variances=True)[0] for s in (5, 5, 6))
@@ -158,7 +158,7 @@ def test_same_seed_same_image_and_other_seed_other_image() -> None:
     assert not np.array_equal(a["primal"], c["primal"])
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 @pytest.mark.parametrize("max_lanes", [1 << 22, 20 * 16 * 7, 100, 1])
 def test_tiles_do_not_show(max_lanes: int) -> None:
     """Noise-free buffers (shared sub-pixels) must not depend on how the frame is split."""
@@ -171,7 +171,7 @@ def test_tiles_do_not_show(max_lanes: int) -> None:
     assert np.allclose(np.abs(split["dy"]).mean(), np.abs(whole["dy"]).mean(), rtol=0.2)
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 def test_progress_is_reported_per_tile() -> None:
     from mitsuba_gdpt import progress
 
@@ -203,7 +203,7 @@ def test_border_rule() -> None:
     assert np.all(np.abs(buffers["dy"][-2]).sum(0) > 0)
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 def test_constant_scene_has_no_gradient() -> None:
     buffers, _ = render({"type": "scene", "sensor": camera(), "sky": {"type": "constant"}})
     assert np.allclose(buffers["primal"], 1, atol=1e-6)
@@ -211,7 +211,7 @@ def test_constant_scene_has_no_gradient() -> None:
     assert np.all(buffers["dy"] == 0)
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 def test_variances_predict_the_scatter_between_renders() -> None:
     scene = stage(DIFFUSE)
     runs = [render(scene, 16, seed=s, variances=True, shared_subpixel=False)[0] for s in range(128)]
@@ -278,7 +278,7 @@ def test_albedo_of_white_is_white() -> None:
     assert np.allclose(buffers["albedo"][8:12, 8:12].mean((0, 1)), 1, atol=0.03)
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 def test_features_follow_glass_and_mirrors() -> None:
     wall = {
         "type": "rectangle",
@@ -307,7 +307,7 @@ def test_features_follow_glass_and_mirrors() -> None:
     assert np.allclose(reflected["albedo"][10, 10], [0.4, 0.6, 0.3], atol=1e-3)
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 def test_geometry_features() -> None:
     buffers, _ = render(only(DIFFUSE), 64, features="position,roughness,visibility")
     centre, corner = (10, 10), (0, 0)
@@ -324,7 +324,7 @@ def test_geometry_features() -> None:
     assert np.linalg.norm(buffers["normal"][corner]) == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 def test_roughness_through_wrappers() -> None:
     nested = {"type": "roughconductor", "alpha": 0.3}
     for bsdf, expected in (
@@ -337,7 +337,7 @@ def test_roughness_through_wrappers() -> None:
         assert buffers["roughness"][10, 10, 0] == pytest.approx(expected, abs=1e-3), bsdf
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 def test_diffuse_and_specular_add_up_to_the_primal() -> None:
     buffers, _ = render(
         stage({"type": "roughplastic", "alpha": 0.2}), 16, features="diffuse,specular"
@@ -387,8 +387,8 @@ def test_bad_parameters(options: dict[str, Any], message: str) -> None:
     ("options", "spp", "message"),
     [
         ({}, -1, "spp is -1"),
-        ({"shifts": 2}, 1, "need at least 2"),
-        ({"variances": True}, 1, "need at least 2"),
+        ({"variances": True}, 1, "needs at least 2"),
+        ({"variances": True, "shifts": 2}, 1, "needs at least 2"),
     ],
 )
 def test_bad_sample_counts(options: dict[str, Any], spp: int, message: str) -> None:
@@ -400,6 +400,21 @@ def test_bad_sample_counts(options: dict[str, Any], spp: int, message: str) -> N
     integrator = mi.load_dict({"type": "gdpt"} | options)
     with pytest.raises(ConfigError, match=message):
         integrator.render(scene, spp=spp)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize(("variances", "few"), [(False, 1), (True, 3)])
+def test_two_shifts_become_four_where_samples_are_few(variances: bool, few: int) -> None:
+    import mitsuba as mi
+
+    scene = mi.load_dict(stage(DIFFUSE))
+
+    def render(shifts: int, spp: int) -> np.ndarray:
+        integrator = mi.load_dict({"type": "gdpt", "shifts": shifts, "variances": variances})
+        return np.array(integrator.render(scene, spp=spp, seed=3))
+
+    np.testing.assert_array_equal(render(2, few), render(4, few))
+    assert not np.array_equal(render(2, few + 1), render(4, few + 1))
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
@@ -443,7 +458,7 @@ def test_scene_without_sensors() -> None:
         mi.load_dict({"type": "gdpt"}).render(scene)
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 def test_nan_is_counted_and_does_not_spread(capfd: pytest.CaptureFixture[str]) -> None:
     poison = np.full((8, 8, 3), 0.5, np.float32)
     poison[4, 4] = np.nan
@@ -471,7 +486,7 @@ def test_scalar_variant_is_refused() -> None:
         mi.load_dict({"type": "gdpt"})
 
 
-@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.usefixtures("device_variant")
 def test_checkerboard_edges_are_in_the_gradient() -> None:
     """A textured floor: the expected gradient of the primal is in dx, not only its noise."""
     scene = stage(floor={"type": "diffuse", "reflectance": checker()})

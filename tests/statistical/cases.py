@@ -26,14 +26,14 @@ class Case:
         build: Returns the dictionary for ``mi.load_dict``.
         options: Parameters of ``gdpt`` and ``path`` alike.
         gdpt: Parameters of ``gdpt`` only.
-        variants: Variants to test in.
+        colours: Kinds of variants to test in.
     """
 
     name: str
     build: Callable[[], dict[str, Any]]
     options: dict[str, Any] = field(default_factory=dict)
     gdpt: dict[str, Any] = field(default_factory=dict)
-    variants: tuple[str, ...] = ("llvm_ad_rgb",)
+    colours: tuple[str, ...] = ("rgb",)
 
 
 def rgb(*value: float) -> dict[str, Any]:
@@ -328,7 +328,7 @@ def _object(bsdf: Any, shape: Any = None, **more: Any) -> Callable[[], dict[str,
 
 _GLASS = {"type": "dielectric", "int_ior": 1.5}
 _DIFFUSE = {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.4, 0.6, 0.3]}}
-_ALL = ("llvm_ad_rgb", "llvm_ad_mono", "llvm_ad_spectral")
+_ALL = ("rgb", "mono", "spectral")
 
 
 def _case(name: str, build: Callable[[], dict[str, Any]], **kwargs: Any) -> Case:
@@ -338,12 +338,12 @@ def _case(name: str, build: Callable[[], dict[str, Any]], **kwargs: Any) -> Case
 
 CASES: tuple[Case, ...] = (
     # ---- BSDFs
-    _case("diffuse", _object(_DIFFUSE), variants=_ALL),
+    _case("diffuse", _object(_DIFFUSE), colours=_ALL),
     _case("textured", _object(lambda: {"type": "diffuse", "reflectance": checker()}, quad)),
     _case(
         "roughconductor",
         _object({"type": "roughconductor", "material": "Cu", "alpha": 0.2}),
-        variants=_ALL,
+        colours=_ALL,
     ),
     _case(
         "anisotropic",
@@ -352,7 +352,7 @@ CASES: tuple[Case, ...] = (
         ),
     ),
     _case("conductor", _object({"type": "conductor", "material": "Ag"})),
-    _case("dielectric", _object(_GLASS), variants=("llvm_ad_rgb", "llvm_ad_spectral")),
+    _case("dielectric", _object(_GLASS), colours=("rgb", "spectral")),
     _case("thindielectric", _object({"type": "thindielectric"}, quad)),
     _case("roughdielectric", _object({"type": "roughdielectric", "alpha": 0.2})),
     _case("plastic", _object({"type": "plastic", "diffuse_reflectance": rgb(0.2, 0.3, 0.6)})),
@@ -420,7 +420,7 @@ CASES: tuple[Case, ...] = (
     _case("measured", _object(_measured)),
     _case("null", _object({"type": "null"})),
     # ---- Emitters
-    _case("envmap", _object(_DIFFUSE, light=_environment), variants=_ALL),
+    _case("envmap", _object(_DIFFUSE, light=_environment), colours=_ALL),
     _case(
         "constant",
         _object(_DIFFUSE, light=lambda: {"type": "constant", "radiance": rgb(0.8, 0.9, 1)}),

@@ -1,6 +1,7 @@
 """The integrator has no bias: primal against ``path``, gradients against its differences.
 
-``python -m tests.statistical.test_bias [SCALE] [case ...]`` prints the table with all p-values.
+``python -m tests.statistical.test_bias [SCALE] [case ...] [llvm|cuda]`` prints the table with all
+p-values.
 """
 
 from __future__ import annotations
@@ -50,14 +51,25 @@ def examine(case: Case, scale: int = 1) -> list[Finding]:
     return compare_renders(named, theirs[..., :3].mean(-1))
 
 
+def table(backend: str) -> list[tuple[str, Case]]:
+    """Return all variants and cases of ``llvm`` or ``cuda``.
+
+    Sorted by variant: every switch reloads Mitsuba's Python side.
+    """
+    return [
+        (f"{backend}_ad_{colours}", case)
+        for colours in ("rgb", "mono", "spectral")
+        for case in CASES
+        if colours in case.colours
+    ]
+
+
 @pytest.mark.parametrize(
     ("variant", "case"),
     [
-        pytest.param(v, c, id=f"{c.name}-{v.removeprefix('llvm_ad_')}")
-        # Sorted by variant: every switch reloads Mitsuba's Python side.
-        for v in ("llvm_ad_rgb", "llvm_ad_mono", "llvm_ad_spectral")
-        for c in CASES
-        if v in c.variants
+        pytest.param(variant, case, id=f"{case.name}-{variant}", marks=marks)
+        for backend, marks in (("llvm", pytest.mark.device), ("cuda", pytest.mark.cuda))
+        for variant, case in table(backend)
     ],
 )
 def test_unbiased(variant: str, case: Case) -> None:
@@ -74,21 +86,21 @@ if __name__ == "__main__":
     import mitsuba as mi
 
     scale = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 1
-    wanted = [name for name in sys.argv[1:] if not name.isdigit()]
-    for variant in ("llvm_ad_rgb", "llvm_ad_mono", "llvm_ad_spectral"):
-        for case in CASES:
-            if variant not in case.variants or (wanted and case.name not in wanted):
-                continue
-            mi.set_variant(variant)
-            start = time.time()
-            try:
-                findings = examine(case, scale)
-            except Exception as error:
-                print(f"{case.name:18s} {variant[8:]:8s} ERROR {error}", flush=True)
-                continue
-            worst = "BIASED" if any(f.biased for f in findings) else "ok"
-            ps = " ".join(f"{f.p:.1e}" for f in findings)
-            print(
-                f"{case.name:18s} {variant[8:]:8s} {worst:6s} {time.time() - start:5.1f}s {ps}",
-                flush=True,
-            )
+    backend = "cuda" if "cuda" in sys.argv[1:] else "llvm"
+    wanted = [word for word in sys.argv[1:] if not word.isdigit() and word not in ("llvm", "cuda")]
+    for variant, case in table(backend):
+        if wanted and case.name not in wanted:
+            continue
+        mi.set_variant(variant)
+        start = time.time()
+        try:
+            findings = examine(case, scale)
+        except Exception as error:
+            print(f"{case.name:18s} {variant:16s} ERROR {error}", flush=True)
+            continue
+        worst = "BIASED" if any(f.biased for f in findings) else "ok"
+        ps = " ".join(f"{f.p:.1e}" for f in findings)
+        print(
+            f"{case.name:18s} {variant:16s} {worst:6s} {time.time() - start:5.1f}s {ps}",
+            flush=True,
+        )

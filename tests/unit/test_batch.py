@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mitsuba_gdpt import denoisers
 from mitsuba_gdpt.batch import (
     Batch,
     DenoiserChoice,
@@ -15,6 +16,7 @@ from mitsuba_gdpt.batch import (
     expand,
 )
 from mitsuba_gdpt.batch.unit import group
+from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError, FormatError
 
 VARIANT = "llvm_ad_rgb"
@@ -250,3 +252,20 @@ def test_toml(tmp_path: Path) -> None:
 def test_bad_toml(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises((ConfigError, FormatError), match=message):
         Batch.from_toml(write(tmp_path, text))
+
+
+def test_default_denoiser_is_the_best_for_what_is_recorded() -> None:
+    integrators = (
+        IntegratorChoice("bare"),
+        IntegratorChoice("full", {"variances": True, "features": "diffuse, specular"}),
+    )
+    spec = Batch(scenes=(A,), output=Path("out"), integrators=integrators)
+    bare, full = expand(spec, VARIANT)
+    assert bare.method == denoisers.default_method(Layout.make()).name
+    assert full.method == denoisers.default_method(Layout.make(("diffuse", "specular"), True)).name
+    assert full.method == denoisers.default_method().name  # nothing is missing
+    for job in (bare, full):
+        assert job.denoiser == job.method
+        assert job.output.name.endswith(f"-{job.method}.exr")
+    with pytest.raises(ConfigError, match="options for a denoiser without a method: alpha"):
+        DenoiserChoice(options={"alpha": 0.1})

@@ -11,6 +11,7 @@ from mitsuba_gdpt.denoisers.inputs import (
     Feature,
     InputConfig,
     Padding,
+    Prepared,
     exposure_scale,
     preprocess,
 )
@@ -192,3 +193,38 @@ def test_tile_size_follows_the_budget() -> None:
     assert tiling.tile_size(100, 8, 20, 100 * 512 * 512) == 512
     with pytest.raises(ConfigError, match="too small"):
         tiling.tile_size(100, 8, 20, 100 * 48 * 48)
+
+
+@pytest.mark.parametrize("demodulate", [False, True])
+def test_residual_is_what_the_guide_has_wrong(demodulate: bool) -> None:
+    """It vanishes for a perfect guide, and shows an error of the guide with its sign."""
+    data = buffers(9, 12)
+    features = (Feature("residual:dx"), Feature("residual:dy"), Feature("guide:none"))
+    config = InputConfig(features, demodulate=demodulate, exposure=True)
+    assert config.needs == (
+        ("dx", "dy", "albedo", "primal") if demodulate else ("dx", "dy", "primal")
+    )
+    primal = data[..., LAYOUT.slices["primal"]]
+
+    def residuals(guide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Prepared]:
+        prepared = preprocess(data, LAYOUT, config, alignment=4, guides=guide[:, None])
+        inner = prepared.padding.remove(prepared.input)
+        return inner[..., :3], inner[..., 3:6], prepared
+
+    dx, dy, _ = residuals(primal)
+    assert max(dx.abs().max(), dy.abs().max()) < 1e-4
+    guide = primal.clone()
+    guide[:, 4, 5] += 0.5
+    dx, dy, prepared = residuals(guide)
+    factor = prepared.normalise(torch.ones_like(primal))
+    for dim, residual in ((2, dx), (1, dy)):
+        n = primal.shape[dim] - 1
+        mean = (factor.narrow(dim, 0, n) + factor.narrow(dim, 1, n)) / 2
+        expected = (primal - guide).diff(dim=dim) * mean
+        torch.testing.assert_close(residual.narrow(dim, 0, n), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("source", ["residual:albedo", "residual:guide:none"])
+def test_only_gradients_have_residuals(source: str) -> None:
+    with pytest.raises((ConfigError, LayoutError)):
+        Feature(source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ def tiny(head: str = "direct", guides: tuple[str, ...] = (), **more: Any) -> Den
     images = tuple(Feature("guide:" + guide, "log1p") for guide in guides)
     inputs = InputConfig((*features, *images), demodulate=True, exposure=True)
     return DenseModel(DenseModelConfig.make(inputs, head=head, guides=guides, **SIZES, **more))
+
+
+def preset(name: str) -> DenseModel:
+    """Return a model of its real size, not trained."""
+    torch.manual_seed(0)
+    return DenseModel(ngpt.PRESETS[name].config)
 
 
 def save(model: Any, folder: Path, name: str = "ngpt-small") -> Path:
@@ -95,6 +102,38 @@ class TestHeads:
         assert prepared_scale.std() < 1e-4 * prepared_scale.mean()  # (e - 1) / exposure
         assert prepared_scale.mean() > 0
 
+    def test_fusion_reads_gradients_where_it_trusts_them(self) -> None:
+        """With full weight an image without detail gets that of the gradients."""
+        buffers = render()
+        scene = buffers["primal"].clone()
+        buffers["dx"].zero_(), buffers["dy"].zero_()
+        buffers["dx"][:, :-1], buffers["dy"][:-1] = scene.diff(dim=1), scene.diff(dim=0)
+        for name in ("dx.var", "dy.var"):
+            buffers[name].zero_()
+        model = tiny("fusion", ("none",))
+        assert {"dx", "dy", "dx.var", "dy.var"} <= set(model.needs)
+        flat = scene.mean((0, 1), keepdim=True).expand(1, 1, *scene.shape)
+
+        def error(logit: float) -> float:
+            model.network.head.bias.data[-2:] = logit
+            with torch.no_grad():
+                image = model(buffers.data[None], LAYOUT, flat)[0]
+            return float((image - scene).square().mean())
+
+        unfused = float((flat[0, 0] - scene).square().mean())
+        assert error(-20) == pytest.approx(unfused, rel=0.05)
+        assert error(0) < 0.5 * unfused
+        assert error(20) < 0.1 * unfused
+
+    def test_firefly_in_a_gradient_does_not_leak_into_the_fusion(self) -> None:
+        buffers, model = render(), tiny("fusion", ("none",))
+        for name in ("dx", "dy", "dx.var", "dy.var"):
+            buffers[name].zero_()
+        clean = ngpt.reconstruct(model, buffers)
+        buffers["dx"][5, 5], buffers["dx.var"][5, 5] = 1000.0, 1000.0**2
+        image = ngpt.reconstruct(model, buffers)
+        assert 0 < (image - clean).abs().max() < 0.03  # 1000 / 9 without the prior
+
     def test_consistency_gate(self) -> None:
         """As the variance falls the result goes to the primal; with noise it is the network's."""
         buffers, guide = render(), ("poisson-l2",)
@@ -137,8 +176,18 @@ class TestHeads:
             dataclasses.replace(good, network=dataclasses.replace(good.network, inputs=4))
 
 
-def test_bfloat16_is_close() -> None:
-    model, buffers = tiny(), render()
+@pytest.mark.parametrize("make", [tiny, lambda: preset("ngpt-small")], ids=["tiny", "ngpt-small"])
+def test_agrees_with_cpu(make: Callable[[], DenseModel], device: torch.device) -> None:
+    model, buffers = make(), render(33, 47)
+    expected = ngpt.reconstruct(model, buffers, precision="float32")
+    result = ngpt.reconstruct(model.to(device), buffers.to(device), precision="float32")
+    assert result.device.type == device.type
+    # The GPU may multiply in TF32 (10 bits of mantissa) where cuDNN convolves.
+    assert (result.cpu() - expected).abs().mean() < 2e-3 * expected.abs().mean()
+
+
+def test_bfloat16_is_close(device: torch.device) -> None:
+    model, buffers = tiny().to(device), render().to(device)
     exact = ngpt.reconstruct(model, buffers, precision="float32")
     rough = ngpt.reconstruct(model, buffers, precision="bfloat16")
     assert rough.dtype == torch.float32

@@ -16,6 +16,8 @@ from mitsuba_gdpt.denoisers.networks import (
     KernelNetworkConfig,
     apply_kernels,
     fold_weight_norm,
+    fuse,
+    fusion,
 )
 from mitsuba_gdpt.denoisers.networks.dense_unet import multiplications_per_pixel
 from mitsuba_gdpt.denoisers.networks.layers import Convolution, Down, Pointwise, Up
@@ -165,3 +167,74 @@ class TestKernels:
         weights = 34 * 100 * 25 + 7 * 100 * 100 * 25 + 100 * 441 * 25
         assert count(KernelNetwork(config)) == weights + 8 * 100 + 441
         assert config.radius == 9 * 2 + 10
+
+
+class TestFusion:
+    """The screened Poisson solve with weights per pixel."""
+
+    HEIGHT, WIDTH = 4, 5
+
+    def problem(self) -> list[torch.Tensor]:
+        """Base, dx, dy, both weights and the brightness, float64."""
+        generator = torch.Generator().manual_seed(3)
+        shape = (2, self.HEIGHT, self.WIDTH)
+        images = [torch.randn(*shape, 3, generator=generator).double() for _ in range(3)]
+        weights = [torch.rand(*shape, 1, generator=generator).double() * 3 for _ in range(2)]
+        brightness = torch.rand(*shape, 1, generator=generator).double() + 0.2
+        return [*images, *weights, brightness]
+
+    def test_is_the_minimum_of_the_energy(self) -> None:
+        base, dx, dy, weight_x, weight_y, brightness = self.problem()
+        n = self.HEIGHT * self.WIDTH
+        image = torch.eye(n, dtype=torch.float64).view(n, self.HEIGHT, self.WIDTH)
+        rows_x = image.diff(dim=2).flatten(1).T  # a row of the matrix per difference
+        rows_y = image.diff(dim=1).flatten(1).T
+        fused = fuse(base, dx, dy, weight_x, weight_y, brightness)
+        for k, b in enumerate(brightness):
+            weight = (weight_x[k, :, :-1] / (b[:, 1:] * b[:, :-1])).sqrt().flatten()[:, None]
+            scaled_x = weight * rows_x, weight * dx[k, :, :-1].reshape(-1, 3)
+            weight = (weight_y[k, :-1] / (b[1:] * b[:-1])).sqrt().flatten()[:, None]
+            scaled_y = weight * rows_y, weight * dy[k, :-1].reshape(-1, 3)
+            relative = torch.diag(1 / b.flatten()), base[k].reshape(n, 3) / b.reshape(n, 1)
+            matrix, right = (torch.cat(x) for x in zip(relative, scaled_x, scaled_y, strict=True))
+            expected = torch.linalg.lstsq(matrix, right).solution
+            torch.testing.assert_close(fused[k].reshape(n, 3), expected, rtol=1e-5, atol=1e-5)
+
+    def test_derivatives(self) -> None:
+        *inputs, brightness = self.problem()
+        inputs = [x.requires_grad_() for x in inputs]
+        assert torch.autograd.gradcheck(lambda *x: fuse(*x, brightness), inputs, atol=1e-5)
+
+    def test_steps_suffice_for_the_largest_weights(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        generator = torch.Generator().manual_seed(0)
+        base, dx, dy = (torch.randn(1, 64, 64, 3, generator=generator) for _ in range(3))
+        weight = torch.full((1, 64, 64, 1), 20.0)
+        problem = (base, dx, dy, weight, weight, torch.ones_like(weight))
+        fused = fuse(*problem)
+        monkeypatch.setattr(fusion, "ITERATIONS", 500)
+        exact = fuse(*problem)
+        assert (fused - exact).norm() < 0.03 * (exact - base).norm()
+
+    def test_a_lamp_does_not_shine_into_the_wall(self) -> None:
+        """An error of 1 % in a bright pixel is repaired there, not spread to dark ones."""
+        truth = torch.full((1, 8, 8, 3), 0.1)
+        truth[:, :, 4:] = 1000.0
+        base = truth.clone()
+        base[:, :, 4:] *= 1.01
+        dx = torch.zeros_like(truth)
+        dx[:, :, :-1] = truth.diff(dim=2)
+        weight, dy = torch.ones(1, 8, 8, 1), torch.zeros_like(truth)
+        fused = fuse(base, dx, dy, weight, weight, truth[..., :1])
+        assert ((fused - truth) / truth)[:, :, :4].abs().max() < 0.01
+        assert (fused - truth)[:, :, 4].abs().max() < (base - truth)[:, :, 4].abs().max()
+
+    def test_without_weights_nothing_changes(self) -> None:
+        base, dx, dy, weight_x, weight_y, brightness = self.problem()
+        assert torch.equal(fuse(base, dx, dy, 0 * weight_x, 0 * weight_y, brightness), base)
+
+    @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (6, 1)])
+    def test_any_size(self, height: int, width: int) -> None:
+        base, ones = torch.rand(1, height, width, 3), torch.ones(1, height, width, 1)
+        flat = fuse(base, 0 * base, 0 * base, ones, ones, ones)
+        torch.testing.assert_close(flat.mean((1, 2)), base.mean((1, 2)))
+        assert flat.std() <= base.std() or base.numel() == 3

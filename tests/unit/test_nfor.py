@@ -495,13 +495,10 @@ class TestNfor:
         assert error(filtered.mean()) > 100 * error(colour.value)
         assert error(chosen.mean()) < 1.5 * error(colour.value)
 
-    @pytest.mark.cuda
-    def test_gpu_agrees_with_cpu(self) -> None:
-        if not torch.cuda.is_available():
-            pytest.skip("this torch has no CUDA support")
+    def test_agrees_with_cpu(self, device: torch.device) -> None:
         buffers, (a, b), _ = case(20, 24)
-        result = nfor(buffers.to("cuda"), halves=(a.to("cuda"), b.to("cuda")), **SMALL)
-        assert result.is_cuda
+        result = nfor(buffers.to(device), halves=(a.to(device), b.to(device)), **SMALL)
+        assert result.device.type == device.type
         expected = nfor(buffers, halves=(a, b), **SMALL)
         torch.testing.assert_close(result.cpu(), expected, rtol=1e-3, atol=1e-3)
 

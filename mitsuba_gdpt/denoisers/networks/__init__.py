@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mitsuba_gdpt.denoisers.networks.dense_unet import DenseUNet, DenseUNetConfig
+from mitsuba_gdpt.denoisers.networks.fusion import fuse
 from mitsuba_gdpt.denoisers.networks.layers import fold_weight_norm
 from mitsuba_gdpt.denoisers.networks.predicted_kernels import (
     KernelNetwork,
@@ -20,4 +21,5 @@ __all__ = [
     "RecurrentUNetConfig",
     "apply_kernels",
     "fold_weight_norm",
+    "fuse",
 ]
