@@ -115,10 +115,24 @@ def frames(
     spp: Annotated[int, typer.Option(help="Samples per pixel of noisy renders.", min=1)] = 1,
     noisy: Annotated[int, typer.Option(help="Noisy renders per frame.", min=1)] = 5,
     target_spp: Annotated[int, typer.Option(help="Samples per pixel of targets.", min=1)] = 1024,
+    targets: Annotated[
+        str,
+        typer.Option(
+            metavar="rendered|denoised",
+            help="denoised: pass targets through oidn, where converged ones cost too much. For "
+            "training only.",
+        ),
+    ] = "rendered",
     still: Annotated[
         bool,
         typer.Option("--still", help="Stay in the middle of the fly-through: only noise changes."),
     ] = False,
+    span: Annotated[
+        tuple[float, float],
+        typer.Option(
+            metavar="START STOP", help="Part of the fly-through that the frames cover, 0 to 1."
+        ),
+    ] = (0.0, 1.0),
     split: Annotated[
         str | None,
         typer.Option(
@@ -145,9 +159,15 @@ def frames(
 
     chosen = _choose(catalogue, scenes)
     plan = FramePlan(
-        tuple(catalogue_sequence(s, frames, at_rest=still, split=split) for s in chosen),
+        tuple(catalogue_sequence(s, frames, at_rest=still, split=split, span=span) for s in chosen),
         FrameSettings(
-            width=width, height=height, spp=spp, noisy=noisy, target_spp=target_spp, seed=seed
+            width=width,
+            height=height,
+            spp=spp,
+            noisy=noisy,
+            target_spp=target_spp,
+            target=targets,
+            seed=seed,
         ),
     )
     where = place.open()

@@ -1,22 +1,28 @@
-"""``mitsuba-gdpt train``: a reconstruction network from crop sets."""
+"""``mitsuba-gdpt train``: a reconstruction network from crop sets or frame sets."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mitsuba_gdpt.cli import options
+from mitsuba_gdpt.errors import ConfigError
 
 
 def train(
     method: Annotated[
-        str, typer.Argument(help="What to train: ngpt, ngpt-small, ngpt-oidn, kpcn, ...")
+        str, typer.Argument(help="What to train: ngpt-small, ngpt-oidn, kpcn, rdae, ...")
     ],
     data: Annotated[
         list[Path] | None,
-        typer.Argument(help="Crop sets; may stand in the file instead.", show_default=False),
+        typer.Argument(
+            help="Crop sets, or frame sets for rdae; may stand in the file instead.",
+            show_default=False,
+        ),
     ] = None,
     config: Annotated[
         Path | None,
@@ -33,15 +39,45 @@ def train(
     validation: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Crop set to validate on; may be repeated. By default crops are held out.",
+            help="Set to validate on; may be repeated. By default crops or scenes are held out.",
             show_default=False,
         ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Minibatches.", min=1, show_default=False)
     ] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(
+            "--epochs",
+            "--max-epochs",
+            "--max_epochs",
+            help="Passes over the examples, instead of --steps.",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
     batch: Annotated[
-        int | None, typer.Option(help="Examples per minibatch.", min=1, show_default=False)
+        int | None,
+        typer.Option(
+            "--batch",
+            "--batch-size",
+            "--batch_size",
+            help="Examples per minibatch.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            "--num-workers",
+            "--num_workers",
+            help="Processes that load data.",
+            min=0,
+            show_default=False,
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, show_default=False)] = None,
     setting: Annotated[
@@ -75,6 +111,7 @@ def train(
         "validation": [str(path) for path in validation] if validation else None,
         "steps": steps,
         "batch": batch,
+        "workers": workers,
         "seed": seed,
     }
     overrides = {key: value for key, value in overrides.items() if value is not None}
@@ -92,8 +129,15 @@ def train(
         with session.resumable(advice), session.progress_bar():
             run.prepare_guides(run.open_sets(settings))
         return
+    sets = None
+    if epochs is not None:
+        if steps is not None:
+            raise ConfigError("got --steps and --epochs; expected one of them")
+        sets = run.open_sets(settings)
+        passes = math.ceil(epochs * len(sets.training) / settings.batch)
+        settings = dataclasses.replace(settings, steps=passes)
     with session.resumable("run the same with --resume to go on from the last checkpoint"):
-        path = run.train(settings, resume=resume, report=_show)
+        path = run.train(settings, resume=resume, sets=sets, report=_show)
     print(f"wrote {path}")
 
 

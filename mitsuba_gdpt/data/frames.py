@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mitsuba_gdpt import execution, provenance, rendering
+from mitsuba_gdpt import denoisers, execution, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
@@ -37,6 +37,10 @@ from mitsuba_gdpt.scenes.catalogue import CatalogueScene
 #: Gradients mean nothing in a target: with ``shifts=0`` the integrator leaves them 0.
 _GRADIENTS = ("dx", "dy", "dx.var", "dy.var")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+#: What the primal of a target is.
+TARGETS = ("rendered", "denoised")
+#: What makes it of a render, for ``"denoised"``: albedo and normal are filtered first.
+TARGET_DENOISER = "oidn"
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,9 @@ class FrameSettings:
         spp: Samples per pixel of the noisy renders.
         noisy: Number of noisy renders per frame.
         target_spp: Samples per pixel of the target.
+        target: One of :data:`TARGETS`. ``"denoised"``: the primal of the target is what ``oidn``
+            makes of it, for where converged targets cost too much. It is smooth but not right: a
+            network learns the habits of the denoiser, and nothing can be measured against it.
         features: Optional buffers to store, as of the integrator.
         variances: Store variances.
         motion: Store screen-space motion.
@@ -112,10 +119,13 @@ class FrameSettings:
     half: bool = False
     seed: int = 0
     max_lanes: int = 1 << 20
+    target: str = "rendered"
 
     def __post_init__(self) -> None:
         """Check the values."""
         object.__setattr__(self, "features", tuple(self.features))
+        if self.target not in TARGETS:
+            raise ConfigError(f"target is {self.target!r}; expected one of {', '.join(TARGETS)}")
         for name in ("width", "height", "spp", "noisy", "target_spp", "max_lanes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
@@ -154,6 +164,8 @@ class FramePlan:
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as it is stored, in types that JSON keeps."""
         plan: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.settings.target == TARGETS[0]:  # sets from before there was a choice say nothing
+            del plan["settings"]["target"]
         return plan
 
 
@@ -184,14 +196,21 @@ def still(camera: Camera, frames: int) -> tuple[Camera, ...]:
 
 
 def catalogue_sequence(
-    scene: CatalogueScene, frames: int, *, at_rest: bool = False, split: str | None = None
+    scene: CatalogueScene,
+    frames: int,
+    *,
+    at_rest: bool = False,
+    split: str | None = None,
+    span: tuple[float, float] = (0.0, 1.0),
 ) -> CameraSequence:
     """Return the fly-through of a catalogue's scene as a sequence.
 
     Args:
         scene: One with key frames.
         frames: How many.
-        at_rest: Stay at the middle of the fly-through instead.
+        at_rest: Stay at the middle of the span instead.
+        span: Part of the fly-through that the frames cover, as times 0..1. Few frames of all of it
+            are a sequence in jumps, of which a network learns nothing about motion.
         split: One of :data:`~mitsuba_gdpt.data.frame_set.SPLITS`; by default ``train`` for scenes
             to train on, else ``test``.
 
@@ -211,7 +230,13 @@ def catalogue_sequence(
             f"not for training: {scene.name} ({scene.split}); networks must not see the scenes "
             f"that they are measured on. Choose the split 'test'"
         )
-    cameras = still(scene.fly(0.5), frames) if at_rest else fly_through(scene.fly, frames)
+    start, stop = span
+    if not 0 <= start < stop <= 1:
+        raise ConfigError(f"got the span {start:g} to {stop:g}; expected 0 <= start < stop <= 1")
+    if at_rest:
+        cameras = still(scene.fly((start + stop) / 2), frames)
+    else:
+        cameras = fly_through(lambda time: scene.fly(start + (stop - start) * time), frames)
     return CameraSequence(
         scene=scene.name,
         split=split,
@@ -290,7 +315,7 @@ class FrameUnit:
             integrator = rendering.make_integrator(self._parameters(source, gradients))
             frame = rendering.render(source, integrator, spp=spp, seed=seed, sensor=sensor)
             if not gradients:
-                frame = _without(frame, _GRADIENTS)
+                frame = self._finish_target(frame)
             if self.settings.motion:
                 frame = add_motion(frame, camera, previous)
             frame.validate()
@@ -305,7 +330,16 @@ class FrameUnit:
                 "version": __version__,
                 **camera.metadata(),
             }
+            if not gradients and self.settings.target != TARGETS[0]:
+                metadata["denoiser"] = TARGET_DENOISER
             frame.to_exr(path, metadata=metadata, half=self.settings.half and gradients)
+
+    def _finish_target(self, frame: FrameBuffers) -> FrameBuffers:
+        """Take out what means nothing in a target; denoise the primal if that is wanted."""
+        frame = _without(frame, _GRADIENTS)
+        if self.settings.target == "denoised":
+            frame["primal"][:] = denoisers.denoise(frame, TARGET_DENOISER)
+        return frame
 
     def seed(self, k: int) -> int:
         """Return the seed of render number ``k``: 0 is the target, 1 the first noisy one."""
@@ -384,12 +418,17 @@ def render_frames(
 
     Raises:
         ConfigError: The folder holds a set of another plan.
+        MissingDependencyError: Targets shall be denoised, and ``oidn`` is not installed.
         VariantError: No variant is set, where one is needed.
     """
     cluster = workers.with_variant(cluster)
     root = Path(root).absolute()  # workers may have other working directories
     root.mkdir(parents=True, exist_ok=True)
     _describe(plan, root)
+    if plan.settings.target == "denoised" and (
+        obstacle := denoisers.find(TARGET_DENOISER).obstacle
+    ):
+        raise obstacle  # now, and not after the first target has been rendered
     units = frame_units(plan, root)
     return execution.run(units, cluster=cluster, description="rendering frames")
 
@@ -418,7 +457,7 @@ def _difference(stored: Any, wanted: Mapping[str, Any]) -> str:
     settings = stored.get("settings", {}) if isinstance(stored, dict) else {}
     differing = [
         f"{name} ({settings.get(name)!r}, now {value!r})"
-        for name, value in wanted["settings"].items()
+        for name, value in {**dict.fromkeys(settings), **wanted["settings"]}.items()
         if settings.get(name) != value
     ]
     return ", ".join(differing) or "its sequences"

@@ -154,21 +154,27 @@ class Padding:
 
     @classmethod
     def around(
-        cls, height: int, width: int, alignment: int, shift: tuple[int, int] = (0, 0)
+        cls,
+        height: int,
+        width: int,
+        alignment: int,
+        shift: tuple[int, int] = (0, 0),
+        margin: int = MARGIN,
     ) -> Padding:
-        """Return a margin of 8 pixels, and more at the right and bottom up to full multiples.
+        """Return a margin on all sides, and more at the right and bottom up to full multiples.
 
         Args:
             height: Of the frame.
             width: Of the frame.
             alignment: What the padded size is to be a multiple of.
-            shift: Move the frame by (x, y) pixels inside the padding, up to 7 either way.
+            shift: Move the frame by (x, y) pixels inside the padding, by less than the margin.
+            margin: Pixels on each side.
         """
         x, y = shift
-        if max(abs(x), abs(y)) >= MARGIN:
-            raise ConfigError(f"got a shift of {shift}; expected less than {MARGIN} pixels")
-        more_x, more_y = (-(size + 2 * MARGIN) % alignment for size in (width, height))
-        return cls(MARGIN + x, MARGIN + y, MARGIN - x + more_x, MARGIN - y + more_y)
+        if (x or y) and max(abs(x), abs(y)) >= margin:
+            raise ConfigError(f"got a shift of {shift}; expected less than {margin} pixels")
+        more_x, more_y = (-(size + 2 * margin) % alignment for size in (width, height))
+        return cls(margin + x, margin + y, margin - x + more_x, margin - y + more_y)
 
     def apply(self, x: torch.Tensor, source: str) -> torch.Tensor:
         """Pad a feature (N, H, W, c) by the rule of its source."""
@@ -217,6 +223,8 @@ def preprocess(
     guides: torch.Tensor | None = None,
     shift: tuple[int, int] = (0, 0),
     depth_scale: torch.Tensor | None = None,
+    exposure: torch.Tensor | None = None,
+    margin: int = MARGIN,
 ) -> Prepared:
     """Make the input of a network.
 
@@ -228,6 +236,8 @@ def preprocess(
         guides: (N, G, H, W, 3) radiance, in the order of ``config.guides``.
         shift: See :meth:`Padding.around`; for training.
         depth_scale: (N,) factors on features with the transfer function ``"max"``; for training.
+        exposure: (N, 1, 1, 1) factors on radiance, instead of those of ``config.exposure``.
+        margin: See :meth:`Padding.around`.
 
     Raises:
         LayoutError: A buffer or guide is missing.
@@ -241,11 +251,14 @@ def preprocess(
         )
     n, height, width, _ = data.shape
     primal = data[..., slices[PRIMAL]]
-    scale = exposure_scale(primal) if config.exposure else data.new_ones(n, 1, 1, 1)
+    if exposure is not None:
+        scale = exposure
+    else:
+        scale = exposure_scale(primal) if config.exposure else data.new_ones(n, 1, 1, 1)
     modulation = None
     if config.demodulate:
         modulation = data[..., slices["albedo"]].clamp_min(0) + _ALBEDO_EPSILON
-    padding = Padding.around(height, width, alignment, shift)
+    padding = Padding.around(height, width, alignment, shift, margin)
     prepared = Prepared(data[:0], padding, scale, modulation)
     # Gradients of the demodulated image need an image; that of a guide is the cleaner one.
     base = primal if guides is None or not given else guides[:, 0]

@@ -1,15 +1,16 @@
 """Reconstruction models: input description, network and interpretation of its output in one.
 
 A model is an ``nn.Module`` from buffers (and images of other methods, its *guides*) to radiance.
-It is described completely by a configuration, which is stored with its weights. There are two
-architectures: ``dense-unet`` here and ``kpcn`` in :mod:`mitsuba_gdpt.denoisers.kpcn`.
+It is described completely by a configuration, which is stored with its weights. There are three
+architectures: ``dense-unet`` here, ``kpcn`` in :mod:`mitsuba_gdpt.denoisers.kpcn`, and
+``recurrent-unet``, with a state, in :mod:`mitsuba_gdpt.denoisers.recurrent`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +26,9 @@ from mitsuba_gdpt.errors import ConfigError
 HEADS = ("direct", "residual", "blend", "fusion")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
-_FAVOUR = 6.0  # head start of the first guide in the logits of "blend": exp(6) to 1
+#: Head start of the first guide in the logits of "blend": exp(6) to 1.
+FAVOUR = 6.0
+
 _BLUR = 7  # pixels; the variance of one pixel alone is too noisy an estimate to trust
 _GATE_EPSILON = 1e-4
 
@@ -240,19 +243,41 @@ class DenseModel(Model):
         if guides is None:
             raise ConfigError(f"this model needs images of: {', '.join(self.config.guides)}")
         candidates = list(guides.unbind(1))
-        blend = self.config.head != "residual"
-        if blend:
+        mixed = self.config.head != "residual"
+        if mixed:
             candidates.append(data[..., layout.slices[PRIMAL]])
         # Logarithms also keep a firefly of the primal from showing with the smallest of weights.
-        candidates = [prepared.normalise(image).clamp_min(0).log1p() for image in candidates]
-        base = candidates[0]
-        if blend:
-            logits, output = output[..., : len(candidates)], output[..., len(candidates) :]
-            start = logits.new_zeros(len(candidates))
-            start[0] = _FAVOUR
-            weights = (logits + start).softmax(-1)
-            base = (weights[..., None, :] * torch.stack(candidates, -1)).sum(-1)
-        return (base + output).expm1()
+        candidates = [compressed(image, prepared) for image in candidates]
+        if mixed:
+            start = output.new_zeros(len(candidates))
+            start[0] = FAVOUR
+            return blend(output, candidates, start).expm1()
+        return (candidates[0] + output).expm1()
+
+
+def compressed(image: torch.Tensor, prepared: Prepared) -> torch.Tensor:
+    """Bring radiance (N, H, W, 3) to the scale of a network's output, log(1 + x)."""
+    return prepared.normalise(image).clamp_min(0).log1p()
+
+
+def blend(
+    output: torch.Tensor, candidates: Sequence[torch.Tensor], start: torch.Tensor
+) -> torch.Tensor:
+    """Mix images by weights that a network gives, and add its residual.
+
+    Args:
+        output: (N, H, W, K + 3): logits of the weights, then the residual.
+        candidates: K images (N, H, W, 3), all on the scale of the residual.
+        start: What is added to the logits, any shape that fits (N, H, W, K). Minus infinity
+            excludes a candidate.
+
+    Returns:
+        (N, H, W, 3).
+    """
+    count = len(candidates)
+    weights = (output[..., :count] + start).softmax(-1)
+    mixed = (weights[..., None, :] * torch.stack(list(candidates), -1)).sum(-1)
+    return mixed + output[..., count:]
 
 
 def _converge(

@@ -1,4 +1,4 @@
-"""NGPT and its family: the table of neural methods, and how they run on one frame.
+"""NGPT and its family: the table of its methods, and how they run on one frame.
 
 M. Kettunen, E. Härkönen, J. Lehtinen, *Deep Convolutional Reconstruction for Gradient-Domain
 Rendering*, ACM TOG 38(4), 2019. A method is a row of :data:`PRESETS`: its configuration, made
@@ -194,7 +194,7 @@ def _method(name: str) -> Callable[..., torch.Tensor]:
     return method
 
 
-def _check(name: str, guides: tuple[str, ...]) -> Callable[[], None]:
+def check_weights(name: str, guides: tuple[str, ...]) -> Callable[[], None]:
     """Make a ``check`` for the registry: weights ship, and the guides can run."""
 
     def check() -> None:
@@ -213,7 +213,7 @@ def _register() -> None:
             name,
             needs=preset.config.needs,
             doc=preset.doc,
-            check=_check(name, getattr(preset.config, "guides", ())),
+            check=check_weights(name, getattr(preset.config, "guides", ())),
             check_unless="weights",
         )(_method(name))
 

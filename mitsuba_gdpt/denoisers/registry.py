@@ -146,6 +146,8 @@ def _remedy(missing: Sequence[str]) -> str:
     """Say how to get buffers that a render has only on request."""
     if any(name.endswith(VARIANCE_SUFFIX) for name in missing):
         return ". For variances, render with variances=True and 2 or more samples per pixel"
+    if "motion" in missing:
+        return ". For motion, call mitsuba_gdpt.data.motion.add_motion, or use a frame set"
     return ""
 
 

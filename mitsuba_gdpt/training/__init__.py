@@ -1,7 +1,8 @@
-"""Training of reconstruction networks on crop sets.
+"""Training of reconstruction networks on crop sets, and of recurrent ones on frame sets.
 
 :func:`run.train` does it all; the parts are losses, augmentation, guides (images of other methods),
-batches that are a function of the step, the Lightning module, and the run folder.
+batches that are a function of the step, the Lightning module, and the run folder. Losses, windows
+and the module of recurrent methods are in modules of their own.
 """
 
 from __future__ import annotations

@@ -14,14 +14,13 @@ from itertools import permutations
 import torch
 
 from mitsuba_gdpt.channels import VARIANCE_SUFFIX, Layout
-from mitsuba_gdpt.errors import ConfigError
 
 _PERMUTATIONS = tuple(permutations(range(3)))
-_VECTORS = ("normal", "position")
+#: Motion is no vector of camera space, but goes with the image's axes: the same signs.
+_VECTORS = ("normal", "position", "motion")
 _RADIANCE = ("primal", "dx", "dy", "diffuse", "specular")
 _COLOURED = (*_RADIANCE, "albedo")
 _DIFFERENCES = {"dx": 1, "dy": 0}  # and the axis of (H, W, c) that they are taken along
-_UNSUPPORTED = ("motion",)
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,6 @@ def augment(example: Example, which: Augmentation, generator: torch.Generator) -
     def coin() -> bool:
         return bool(torch.rand((), generator=generator) < 0.5)
 
-    if unsupported := [name for name in example.layout.names if name in _UNSUPPORTED]:
-        raise ConfigError(f"cannot augment the buffer(s) {', '.join(unsupported)}")
     # Draws do not depend on each other's outcome: switching one off does not change the others.
     flips, swap = (coin(), coin()), coin()
     order = _PERMUTATIONS[int(torch.randint(6, (), generator=generator))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import provenance
 from mitsuba_gdpt.denoisers.models import Model
+from mitsuba_gdpt.training.validation import LABELS
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.training.config import TrainingConfig
@@ -34,18 +35,26 @@ def model_card(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     terms = ", ".join(f"{weight:g} {name}" for name, weight in config.loss_terms.items())
     origin = provenance.describe()
-    command = f"mitsuba-gdpt denoise in.exr -o out.exr --method {config.method}"
-    images = f"; images of {', '.join(model.guides)}" if model.guides else ""
-    rows = "\n".join(
-        f"| {name} | {values['relmse']:.4g} | {values['smape']:.4g} |"
-        for name, values in results.items()
+    command = (
+        f"mitsuba-gdpt denoise in.exr -o out.exr --method {config.method} "
+        f"--option weights={path.name}"
     )
+    images = f"; images of {', '.join(model.guides)}" if model.guides else ""
+    if config.recurrent:
+        command = f"mitsuba_gdpt.stream({config.method!r}, weights=...), called frame by frame"
+    figures = list(next(iter(results.values())))
+    table = [
+        ["image", *(LABELS[figure] for figure in figures)],
+        ["---"] * (1 + len(figures)),
+        *([name, *(f"{values[f]:.4g}" for f in figures)] for name, values in results.items()),
+    ]
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in table)
     return f"""# {path.stem}
 
 *Draft, written by the training run. Before publishing: say what it is good and bad at, and measure
 it on test scenes that it was not trained on.*
 
-- **Use:** `{command} --option weights={path.name}`
+- **Use:** `{command}`
 - **Size:** {parameters:,} parameters
 - **Reads:** {", ".join(model.needs)}{images}
 - **Data:** {len(sets.training)} examples of {", ".join(Path(data).name for data in config.data)}; \
@@ -58,7 +67,5 @@ schedule {config.schedule}, learning rate {config.learning_rate:g}; seed {config
 Validation, {min(config.validation_examples, len(sets.validation))} held-out examples, mean over
 examples:
 
-| image | relMSE | SMAPE |
-|---|---|---|
 {rows}
 """

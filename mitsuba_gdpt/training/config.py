@@ -11,14 +11,48 @@ from typing import Any
 
 from mitsuba_gdpt import toml
 from mitsuba_gdpt.denoisers.models import PRECISIONS, DenseModelConfig
-from mitsuba_gdpt.denoisers.ngpt import PRESETS, with_guides
+from mitsuba_gdpt.denoisers.ngpt import with_guides
+from mitsuba_gdpt.denoisers.presets import PRESETS
+from mitsuba_gdpt.denoisers.rdae import with_changes
+from mitsuba_gdpt.denoisers.recurrent import RecurrentModelConfig
 from mitsuba_gdpt.denoisers.registry import parse_call
 from mitsuba_gdpt.denoisers.weights import decode
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.training.augment import Augmentation
-from mitsuba_gdpt.training.losses import LOSSES, check_terms
+from mitsuba_gdpt.training.losses import LOSSES, NAMES, check_terms
+from mitsuba_gdpt.training.sequence_losses import SEQUENCE_TERMS
 
 SCHEDULES = ("ngpt", "one-cycle", "constant")
+
+
+@dataclass(frozen=True)
+class SequenceSettings:
+    """How recurrent methods are trained.
+
+    Attributes:
+        length: Frames of a window.
+        size: Rows and columns of the crop that is the same for all its frames.
+        stop: Probability that the camera is stopped: one frame with the noise of other renders.
+        reverse: Probability that time runs backwards.
+    """
+
+    length: int = 7
+    size: int = 128
+    stop: float = 0.2
+    reverse: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        for name in ("length", "size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"sequence.{name} is {getattr(self, name)}; expected 1 or more")
+        for name in ("stop", "reverse"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"sequence.{name} is {getattr(self, name)}; expected 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -26,11 +60,12 @@ class TrainingConfig:
     """Everything that decides the result of a run.
 
     Attributes:
-        method: A key of ``denoisers.ngpt.PRESETS``.
-        data: Crop sets to train on.
+        method: A key of ``denoisers.presets.PRESETS``.
+        data: Crop sets to train on; frame sets for recurrent methods.
         output: Folder of the run.
-        validation: Crop sets to validate on; by default crops are held out of ``data``.
-        holdout: Share of ``data`` to hold out where there are no validation sets.
+        validation: Sets to validate on; by default some of ``data`` is held out.
+        holdout: Share of crops to hold out where there are no validation sets; of scenes (one at
+            least) for recurrent methods.
         scenes: Train only on these scenes of ``data``; all if empty.
         validation_scenes: Validate only on these scenes of ``validation``, or of ``data`` (they
             are then not trained on).
@@ -39,7 +74,7 @@ class TrainingConfig:
         batch: Examples per minibatch.
         loss: A key of ``training.losses.LOSSES``; by default the preset's.
         terms: Weights of terms, replacing ``loss``.
-        border: Pixels on each side of a crop that do not count in the loss.
+        border: Pixels on each side of a crop that do not count in the loss; not for sequences.
         learning_rate: Its maximum.
         beta2: Of Adam.
         schedule: ``"ngpt"``: the original's, its 600,000 steps scaled to ``steps``;
@@ -57,7 +92,9 @@ class TrainingConfig:
         augmentation: See :class:`~mitsuba_gdpt.training.augment.Augmentation`.
         guides: Methods whose images the network sees, instead of the preset's: ``"oidn"``,
             ``"oidn,aux=raw"``, ``"poisson-l1"``, ...
-        network: Replaces sizes of the preset's network (``growth``, ``units``, ...).
+        network: Replaces sizes of the preset's network (``growth``, ``units``, ...; for recurrent
+            methods also ``head``, ``warp``, ``history``, ``adaptation``).
+        sequence: See :class:`SequenceSettings`; for recurrent methods only.
         tag: Version of the exported weights, part of their file name.
         licence: Of the exported weights.
     """
@@ -90,6 +127,7 @@ class TrainingConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     guides: tuple[str, ...] = ()
     network: dict[str, Any] = field(default_factory=dict)
+    sequence: SequenceSettings | None = None
     tag: str = "v1"
     licence: str = "BSD-3-Clause"
 
@@ -123,8 +161,10 @@ class TrainingConfig:
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate is {self.learning_rate}; expected more than 0")
         if not self.data:
-            raise ConfigError("got no data; expected at least one crop set")
-        check_terms(self.terms)
+            raise ConfigError("got no data; expected at least one crop set or frame set")
+        if self.sequence is not None and not self.recurrent:
+            raise ConfigError(f"method {self.method!r} sees single frames; leave 'sequence' out")
+        check_terms(self.loss_terms, SEQUENCE_TERMS if self.recurrent else NAMES)
         _ = self.model  # the overridden sizes have to fit together
 
     @property
@@ -133,9 +173,21 @@ class TrainingConfig:
         return self.terms or LOSSES[self.loss or PRESETS[self.method].loss]
 
     @property
+    def recurrent(self) -> bool:
+        """Whether the method is trained on windows of sequences."""
+        return isinstance(PRESETS[self.method].config, RecurrentModelConfig)
+
+    @property
+    def sequence_settings(self) -> SequenceSettings:
+        """Settings of a recurrent method."""
+        return self.sequence or SequenceSettings()
+
+    @property
     def model(self) -> Any:
         """Configuration of the model: the preset with replaced guides and sizes."""
         preset = PRESETS[self.method].config
+        if isinstance(preset, RecurrentModelConfig):
+            return with_changes(preset, self.guides, self.network)
         if self.guides:
             if not isinstance(preset, DenseModelConfig) or not preset.guides:
                 raise ConfigError(f"method {self.method!r} sees no images of other methods")

@@ -135,15 +135,35 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
             "index": torch.tensor(self.indices[position]),
         }
 
+    @property
+    def preparations(self) -> int:
+        """Number of items that guides can be made of."""
+        return len(self)
 
-class StepBatches(Sampler[list[int]]):
-    """Indices of the minibatches of a run, from some step on.
+    def prepare(self) -> Iterator[None]:
+        """Compute and store the guides of one item after the other."""
+        for position in range(len(self)):
+            self[position]
+            yield
+
+
+class StepBatches(Sampler[list[Any]]):
+    """Keys of the minibatches of a run, from some step on.
 
     Each pass over the examples is a new permutation, which follows from seed and pass alone. So
     a resumed run sees what it would have seen.
     """
 
-    def __init__(self, count: int, batch: int, steps: int, seed: int, start: int = 0) -> None:
+    def __init__(
+        self,
+        count: int,
+        batch: int,
+        steps: int,
+        seed: int,
+        start: int = 0,
+        *,
+        numbered: bool = False,
+    ) -> None:
         """Choose.
 
         Args:
@@ -152,7 +172,10 @@ class StepBatches(Sampler[list[int]]):
             steps: Steps of the whole run.
             seed: Of the run.
             start: First step to yield.
+            numbered: Yield pairs of an index and the number of the sample, for data sets that draw
+                something for each sample.
         """
+        self.numbered = numbered
         self.count, self.batch, self.steps = count, batch, steps
         self.seed, self.start = seed, start
 
@@ -160,17 +183,18 @@ class StepBatches(Sampler[list[int]]):
         """Steps of the whole run: where a run stands is not the loader's concern."""
         return self.steps
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         order, current = torch.empty(0), -1
         for step in range(self.start, self.steps):
-            indices = []
+            keys: list[Any] = []
             for sample in range(step * self.batch, (step + 1) * self.batch):
                 epoch, position = divmod(sample, self.count)
                 if epoch != current:
                     generator = seeded(self.seed, "order", epoch)
                     order, current = torch.randperm(self.count, generator=generator), epoch
-                indices.append(int(order[position]))
-            yield indices
+                index = int(order[position])
+                keys.append((index, sample) if self.numbered else index)
+            yield keys
 
 
 def seeded(seed: int, purpose: str, number: int) -> torch.Generator:

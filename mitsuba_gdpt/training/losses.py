@@ -26,7 +26,7 @@ power, and the energy that they stand for is lost with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -41,13 +41,14 @@ RELATIVE_EPSILON = 1e-2
 HUBER_BEND = 0.5
 
 #: Terms and weights of the named losses. ngpt: configurations 100 and 101 of the original;
-#: ngpt-l1: 102 and 103.
+#: ngpt-l1: 102 and 103. rdae is of sequences, see mitsuba_gdpt.training.sequence_losses.
 LOSSES: dict[str, dict[str, float]] = {
     "ngpt": {"elpips": 1.0, "l1-tonemapped": 0.01, "gradient-l1-tonemapped": 0.01},
     "ngpt-l1": {"l1-tonemapped": 1.0, "gradient-l1-tonemapped": 0.01},
     "smape": {"smape": 1.0},
     "noise2noise": {"relative-l2": 1.0, "gradient-relative-l2": 0.2},
     "robust": {"relative-huber": 1.0},
+    "rdae": {"spatial": 0.8, "edges": 0.1, "temporal": 0.1},
 }
 
 
@@ -120,14 +121,18 @@ NAMES = (*TERMS, _ELPIPS)
 UNBIASED = frozenset({"relative-l2", "gradient-relative-l2"})
 
 
-def check_terms(weights: Mapping[str, float]) -> None:
+def check_terms(weights: Mapping[str, float], known: Sequence[str] = NAMES) -> None:
     """Check the names of the terms of a loss.
+
+    Args:
+        weights: Term to weight.
+        known: Names of the terms that there are.
 
     Raises:
         ConfigError: One is unknown.
     """
-    if unknown := [name for name in weights if name not in NAMES]:
-        raise ConfigError(f"unknown loss {', '.join(unknown)}; known: {', '.join(NAMES)}")
+    if unknown := [name for name in weights if name not in known]:
+        raise ConfigError(f"unknown loss {', '.join(unknown)}; known: {', '.join(known)}")
 
 
 class Loss(nn.Module):

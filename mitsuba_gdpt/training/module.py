@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import torch
+from torch import nn
 
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import models
@@ -39,12 +40,30 @@ class Training(pl.LightningModule):
         super().__init__()
         self.model = model
         self.averaged = copy.deepcopy(model).requires_grad_(False)
-        self.loss = Loss(config.loss_terms)
+        self.loss = self.make_loss(config)
         self.settings, self.layout, self.targets = config, layout, targets
         self.terms: dict[str, torch.Tensor] = {}
 
+    def make_loss(self, config: TrainingConfig) -> nn.Module:
+        """Return the loss."""
+        return Loss(config.loss_terms)
+
     def training_step(self, batch: dict[str, torch.Tensor], batch_index: int) -> torch.Tensor:
         """Return the loss of one minibatch."""
+        self.terms = {
+            name: value if name == "loss" else value.detach()
+            for name, value in self.evaluate(batch).items()
+        }
+        loss = self.terms["loss"]
+        if not bool(torch.isfinite(loss.detach())):
+            raise NonFiniteError(
+                f"the loss is {float(loss.detach())} in step {self.global_step}, with the examples "
+                f"{batch['index'].tolist()}; look at them, or lower the learning rate"
+            )
+        return loss
+
+    def evaluate(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the values of the loss terms, and their sum under ``loss``."""
         config = self.settings
         generator = seeded(config.seed, "step", self.global_step)
         examples = [
@@ -65,17 +84,8 @@ class Training(pl.LightningModule):
             )
         predicted = inner(predicted.float(), config.border)
         targets = inner(images[:, : self.targets], config.border)
-        self.terms = {
-            name: value if name == "loss" else value.detach()
-            for name, value in self.loss(predicted, targets, generator).items()
-        }
-        loss = self.terms["loss"]
-        if not bool(torch.isfinite(loss.detach())):
-            raise NonFiniteError(
-                f"the loss is {float(loss.detach())} in step {self.global_step}, with the examples "
-                f"{batch['index'].tolist()}; look at them, or lower the learning rate"
-            )
-        return loss
+        values: dict[str, torch.Tensor] = self.loss(predicted, targets, generator)
+        return values
 
     def update_average(self) -> None:
         """Update the moving average after a step; it starts with the weights themselves.

@@ -24,6 +24,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mitsuba_gdpt import progress, provenance
+from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
 from mitsuba_gdpt.denoisers.weights import make_model, save_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.files import replace_file, replace_text
@@ -39,6 +40,8 @@ from mitsuba_gdpt.training.examples import (
 from mitsuba_gdpt.training.framework import TensorBoardLogger, TorchCheckpointIO, pl
 from mitsuba_gdpt.training.losses import UNBIASED
 from mitsuba_gdpt.training.module import Training
+from mitsuba_gdpt.training.sequence_module import SequenceTraining
+from mitsuba_gdpt.training.windows import Windows, open_windows
 
 CHECKPOINT = "last.ckpt"
 RUN_FILE = "run.json"
@@ -51,8 +54,8 @@ _FREE = ("output", "threads", "workers", "checkpoint_every", "validate_every", "
 class Sets:
     """Training and validation examples."""
 
-    training: Examples
-    validation: Examples
+    training: Examples | Windows
+    validation: Examples | Windows
 
 
 def train(
@@ -94,12 +97,20 @@ def train(
             stacklevel=2,
         )
     torch.manual_seed(config.seed)  # initial weights
-    module = Training(make_model(config.model), config, sets.training.layout, sets.training.targets)
+    kind = SequenceTraining if config.recurrent else Training
+    module = kind(make_model(config.model), config, sets.training.layout, sets.training.targets)
     if checkpoint is None:
         _write_run_file(folder, config, sets)
     trainer = _make_trainer(config, folder, [_Monitor(config, sets, folder, report)])
     start = 0 if checkpoint is None else _step_of(checkpoint)
-    batches = StepBatches(len(sets.training), config.batch, config.steps, config.seed, start=start)
+    batches = StepBatches(
+        len(sets.training),
+        config.batch,
+        config.steps,
+        config.seed,
+        start=start,
+        numbered=config.recurrent,
+    )
     loader = DataLoader(
         sets.training,
         batch_sampler=batches,
@@ -121,22 +132,23 @@ def train(
 def prepare_guides(sets: Sets) -> None:
     """Compute and store the images of other methods for all examples; can be interrupted."""
     for examples, name in ((sets.training, "training"), (sets.validation, "validation")):
-        with progress.task(f"guides for {name}", total=len(examples)) as task:
-            for position in range(len(examples)):
-                examples[position]
+        with progress.task(f"guides for {name}", total=examples.preparations) as task:
+            for _ in examples.prepare():
                 task.advance()
 
 
 def open_sets(config: TrainingConfig) -> Sets:
-    """Open the crop sets of a configuration.
+    """Open the crop sets of a configuration, or the frame sets for a recurrent method.
 
     Raises:
         ConfigError: Sets do not fit together, or nothing is left to train or validate on.
-        FormatError: A path is no crop set.
+        FormatError: A path is no such set.
     """
     from mitsuba_gdpt.data import CropDataset
 
     model = make_model(config.model)
+    if isinstance(model, RecurrentModel):
+        return Sets(*open_windows(config, model))
 
     def examples(dataset: Any, indices: list[int]) -> Examples:
         folder = Path(dataset.sets[0].path)

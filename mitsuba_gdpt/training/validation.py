@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +14,10 @@ from mitsuba_gdpt.channels import PRIMAL
 from mitsuba_gdpt.denoisers import models
 from mitsuba_gdpt.denoisers.inputs import exposure_scale
 from mitsuba_gdpt.denoisers.models import Model
+from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
 from mitsuba_gdpt.training.examples import Examples
+from mitsuba_gdpt.training.sequence_losses import flicker
+from mitsuba_gdpt.training.windows import Windows
 
 #: Rows of the picture.
 ROWS = 6
@@ -23,7 +27,7 @@ OUTPUT = "output"
 
 def validate(
     model: Model,
-    examples: Examples,
+    examples: Examples | Windows,
     *,
     most: int,
     precision: str,
@@ -38,40 +42,43 @@ def validate(
         most: Number of examples to use at most.
         precision: See :func:`~mitsuba_gdpt.denoisers.models.precision`.
         batch: Examples at a time.
-        sheet: PNG file to write: primal, guides, output and target of some examples.
+        sheet: PNG file to write: primal, guides, output and target of some examples; of sequences
+            the last frame.
 
     Returns:
         For each image (``primal``, the guides, ``output``): ``relmse`` (unbiased if targets come
-        in two halves) and ``smape``, means over the examples.
+        in two halves), ``smape``, and for sequences ``flicker``
+        (:func:`~mitsuba_gdpt.training.sequence_losses.flicker`), means over the examples.
     """
     count = min(most, len(examples))
     chosen = [(2 * i + 1) * len(examples) // (2 * count) for i in range(count)]
     shown = set(chosen[:: max(1, math.ceil(count / ROWS))])
     device = next(model.parameters()).device
     names = [PRIMAL, *examples.guides.methods, OUTPUT]
-    sums = {name: {"relmse": 0.0, "smape": 0.0} for name in names}
+    sums: dict[str, dict[str, float]] = {name: {} for name in names}
     pictures: dict[str, torch.Tensor] = {}
     loader = DataLoader(torch.utils.data.Subset(examples, chosen), batch_size=batch)
     done = 0
     for loaded in loader:
         buffers, images = loaded["buffers"].to(device), loaded["images"].to(device)
-        targets, guides = images[:, : examples.targets], images[:, examples.targets :]
+        # Single images are (N, K, H, W, 3), sequences (N, T, K, H, W, 3).
+        targets, guides = images.tensor_split([examples.targets], -4)
+        run = model.sequence if isinstance(model, RecurrentModel) else model
         with torch.no_grad(), models.precision(precision, device):
-            output = model(buffers, examples.layout, guides).float()
+            output = run(buffers, examples.layout, guides).float()
         primal = buffers[..., examples.layout.slices[PRIMAL]]
-        reference = metrics.Reference(*targets.unbind(1)[:2])
-        candidates = [primal, *guides.unbind(1), output]
-        for name, image in zip(names, candidates, strict=True):
-            size = len(image)
-            sums[name]["relmse"] += float(metrics.relmse(image, reference)) * size
-            sums[name]["smape"] += float(metrics.smape(image, reference)) * size
+        candidates = dict(zip(names, [primal, *guides.unbind(-4), output], strict=True))
+        halves = targets.unbind(-4)[:2]
+        for name, image in candidates.items():
+            for metric, value in _measure(image, halves).items():
+                sums[name][metric] = sums[name].get(metric, 0.0) + value * len(image)
+        candidates["target"] = torch.stack(halves).mean(0)
+        if images.dim() == 6:
+            candidates = {name: image[:, -1] for name, image in candidates.items()}
         for i in range(len(buffers)):
             if sheet is not None and chosen[done + i] in shown:
-                scale = exposure_scale(reference.mean[i : i + 1])[0]
-                for name, image in [
-                    *zip(names, candidates, strict=True),
-                    ("target", reference.mean),
-                ]:
+                scale = exposure_scale(candidates["target"][i : i + 1])[0]
+                for name, image in candidates.items():
                     pictures[f"{name} {int(loaded['index'][i])}"] = (image[i] * scale).cpu()
         done += len(buffers)
     if sheet is not None:
@@ -82,9 +89,26 @@ def validate(
     }
 
 
+def _measure(image: torch.Tensor, halves: Sequence[torch.Tensor]) -> dict[str, float]:
+    """Return the figures of images (N, H, W, 3) or sequences (N, T, H, W, 3)."""
+    flat = image.flatten(0, -4)
+    reference = metrics.Reference(*(half.flatten(0, -4) for half in halves))
+    values = {
+        "relmse": float(metrics.relmse(flat, reference)),
+        "smape": float(metrics.smape(flat, reference)),
+    }
+    if image.dim() == 5:
+        values["flicker"] = float(flicker(image, torch.stack(list(halves)).mean(0)))
+    return values
+
+
+#: Figures, and how they are called.
+LABELS = {"relmse": "relMSE", "smape": "SMAPE", "flicker": "flicker"}
+
+
 def summary(results: dict[str, dict[str, float]]) -> str:
     """Return the results in one line."""
     return "; ".join(
-        f"{name} relMSE {values['relmse']:.4g} SMAPE {values['smape']:.4g}"
+        " ".join([name, *(f"{LABELS[metric]} {value:.4g}" for metric, value in values.items())])
         for name, values in results.items()
     )

@@ -28,6 +28,7 @@ from mitsuba_gdpt.data import (
     import_darc,
     units,
 )
+from mitsuba_gdpt.scenes.catalogue import Catalogue
 from tests import darcs, kills
 from tests.crops import XML, content
 from tests.kills import DRIVER, WORKER
@@ -292,6 +293,25 @@ def test_frames_for_measuring_go_to_test(folder: Path, capsys: pytest.CaptureFix
     first, second = FrameSet.open(root).sequence("test", "squares")
     assert torch.equal(first.target().data, second.target().data)  # a camera at rest
     assert not torch.equal(first.noisy(0).primal, second.noisy(0).primal)
+
+
+def test_part_of_a_flight_with_denoised_targets(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mitsuba_oidn")
+    root = folder / "part"
+    words = ("dataset", "frames", folder / "scenes.toml", "-o", root, *FRAMES)
+    code, _, err = run(capsys, *words, "--span", "0.5", "0.25")
+    assert (code, root.exists()) == (2, False)
+    assert "expected 0 <= start < stop <= 1" in err
+    code, _, err = run(capsys, *words, "--span", "0.25", "0.5", "--targets", "denoised")
+    assert code == 0, err
+    (sequence,) = json.loads((root / "frames.json").read_text())["plan"]["sequences"]
+    scene = Catalogue.open(folder / "scenes.toml").scene("squares")
+    origins = [list(scene.fly(time).origin) for time in (0.25, 0.5)]
+    assert [camera["origin"] for camera in sequence["cameras"]] == origins
+    frame = FrameSet.open(root).sequence("train", "squares")[0]
+    assert frame.target().metadata["denoiser"] == "oidn"
 
 
 def test_failed_frames_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

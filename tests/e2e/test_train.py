@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.data import CropSet
 from mitsuba_gdpt.data.render import LAYOUT
 from mitsuba_gdpt.denoisers.weights import read_weights
-from tests import crops
+from tests import crops, sequences
 
 SETTINGS = """
 steps = 8
@@ -125,3 +126,21 @@ def test_method_that_the_data_do_not_suffice_for(
     code, _, err = run(capsys, ["train", "ngpt", str(tmp_path / "no.zarr"), "-o", "x"])
     assert code == 2
     assert "no.zarr" in err
+
+
+def test_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recurrent method, from a frame set to weights, in the words of the original's script."""
+    root = sequences.write(tmp_path / "frames")
+    arguments = ["train", "rdae-grad", root, "-o", tmp_path / "run", "--max_epochs", "1"]
+    arguments += ["--batch_size", "4", "--num_workers", "1", "--set", "threads=1"]
+    arguments += ["--set", "sequence.length=3", "--set", "sequence.size=16"]
+    arguments += ["--set", "validation_examples=1", "--set", 'validation_scenes=["third"]']
+    arguments += ["--set", "network.stages=[3, 4]", "--set", "network.decoder=[]"]
+    arguments += ["--set", "network.finest=[4, 4]"]
+    code, out, err = run(capsys, [str(word) for word in arguments])
+    assert code == 0, err
+    assert "6 examples to train on, 3 to validate on" in out
+    (path,) = (tmp_path / "run").glob("*.safetensors")
+    assert json.loads(read_weights(path)[1].metadata["recipe"])["trained_steps"] == 2  # ceil(6 / 4)
+    code, _, err = run(capsys, [str(word) for word in [*arguments, "--steps", "3"]])
+    assert (code, "expected one of them" in err) == (2, True)

@@ -9,7 +9,7 @@ import torch
 
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import weights
-from mitsuba_gdpt.denoisers.ngpt import PRESETS
+from mitsuba_gdpt.denoisers.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "mitsuba_gdpt" / "denoisers" / "weights").glob("*.safetensors"))

@@ -34,6 +34,7 @@ from mitsuba_gdpt.data.frames import (
     still,
 )
 from mitsuba_gdpt.data.motion import PinholeCamera, screen_motion
+from mitsuba_gdpt.denoisers import denoise
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.scenes import Camera, describe
 
@@ -177,6 +178,28 @@ class TestRendering:
             unit.run()
             assert unit.is_done()
         assert contents(other) == contents(rendered)
+
+    def test_denoised_targets(self, rendered: Path, tmp_path: Path) -> None:
+        """The noisy renders are the same; of the target, the primal is what oidn makes of it."""
+        pytest.importorskip("mitsuba_oidn")
+        assert not render_frames(plan(target="denoised"), tmp_path / "other").failed
+        made, plainly = (
+            FrameSet.open(root).sequence("train", "Gallery")
+            for root in (tmp_path / "other", rendered)
+        )
+        for frame, plain in zip(made, plainly, strict=True):
+            assert torch.equal(frame.noisy(1).data, plain.noisy(1).data)
+            target, before = frame.target(), plain.target()
+            assert torch.equal(target.primal, denoise(before, "oidn"))
+            assert torch.equal(target.data[..., 3:], before.data[..., 3:])
+            assert target.metadata["denoiser"] == "oidn"
+            assert "denoiser" not in frame.noisy(1).metadata
+        with pytest.raises(ConfigError, match=r"differs in target \('denoised', now None\)"):
+            render_frames(plan(), tmp_path / "other")
+        with pytest.raises(ConfigError, match=r"differs in target \(None, now 'denoised'\)"):
+            render_frames(plan(target="denoised"), rendered)
+        with pytest.raises(ConfigError, match="expected one of rendered, denoised"):
+            FrameSettings(target="painted")
 
     def test_another_plan_is_refused(self, rendered: Path) -> None:
         with pytest.raises(ConfigError, match=r"differs in spp \(1, now 2\)\. Choose"):

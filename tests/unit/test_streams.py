@@ -11,7 +11,13 @@ import torch
 import mitsuba_gdpt
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import denoise, denoise_sequence, registry, stream
+from mitsuba_gdpt.denoisers import (
+    default_method,
+    denoise,
+    denoise_sequence,
+    registry,
+    stream,
+)
 from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError
 
 LAYOUT = Layout.make()
@@ -95,8 +101,9 @@ def test_sequence_is_lazy_and_of_the_kind_of_its_frames(running_mean: None) -> N
 def test_method_is_chosen_by_the_first_frame() -> None:
     video = stream()
     assert video.method is None
-    video(frame(0))
-    assert video.method == "poisson-l1"  # no variances, so no ngpt-oidn-poisson
+    image = video(frame(0))
+    assert video.method == default_method(LAYOUT).name
+    assert torch.equal(image, denoise(frame(0)))
 
 
 def test_bad_calls() -> None:

@@ -13,6 +13,7 @@ import torch
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DERIVED, Layout
 from mitsuba_gdpt.denoisers import denoise, load_weights
+from mitsuba_gdpt.denoisers.recurrent import warp
 from mitsuba_gdpt.denoisers.weights import make_model, read_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.training import augment, losses, run
@@ -271,11 +272,19 @@ class TestAugmentation:
         none = augment.augment(start, Augmentation(**only), torch.Generator())
         assert torch.equal(none.buffers, start.buffers)
 
-    def test_motion_is_refused(self) -> None:
-        layout = Layout(DERIVED)
-        start = Example(torch.zeros(2, 2, layout.count), layout, torch.zeros(1, 2, 2, 3))
-        with pytest.raises(ConfigError, match="motion"):
-            augment.augment(start, Augmentation(), torch.Generator())
+    def test_motion_goes_on_pointing_to_the_same_content(self) -> None:
+        """A frame fetched from the one before by its motion, before and after each change."""
+        layout = Layout((*Layout.make().buffers, *DERIVED))
+        before = torch.rand(8, 8, 3, generator=torch.Generator().manual_seed(0))
+        data = torch.zeros(8, 8, layout.count)
+        data[..., layout.slices["motion"]] = torch.tensor([1.0, -2.0])
+        start = Example(data, layout, before[None])
+        now = warp(before[None], start.buffer("motion")[None])
+        for change in CHANGES.values():
+            changed = change(start)
+            moved = warp(changed.images, changed.buffer("motion")[None])
+            expected = change(Example(data, layout, now)).images
+            torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-4)
 
 
 class Toy:

@@ -10,12 +10,15 @@ from mitsuba_gdpt.denoisers.networks.predicted_kernels import (
     KernelNetworkConfig,
     apply_kernels,
 )
+from mitsuba_gdpt.denoisers.networks.recurrent_unet import RecurrentUNet, RecurrentUNetConfig
 
 __all__ = [
     "DenseUNet",
     "DenseUNetConfig",
     "KernelNetwork",
     "KernelNetworkConfig",
+    "RecurrentUNet",
+    "RecurrentUNetConfig",
     "apply_kernels",
     "fold_weight_norm",
     "fuse",
