@@ -53,12 +53,11 @@ def fuse_gradients(
     brightness = image.detach().clamp_min(0).mean(-1, keepdim=True) + _EPSILON / scale
     tolerated = (_NOISE * brightness).square()
     factors = logits.expand(*image.shape[:-1], LOGITS).clamp_max(math.log(_LIMIT)).exp()
-    gradients, weights = [], []
-    for index, name in enumerate(("dx", "dy")):
-        variance = data[..., slices[name + VARIANCE_SUFFIX]]
-        gradients.append(data[..., slices[name]])
-        weights.append(factors[..., index : index + 1] * (tolerated / (tolerated + variance)))
-    return fuse(image, *gradients, *weights, brightness)
+    dx, dy = (data[..., slices[name]] for name in ("dx", "dy"))
+    variance_x, variance_y = (data[..., slices[name + VARIANCE_SUFFIX]] for name in ("dx", "dy"))
+    weight_x = factors[..., :1] * (tolerated / (tolerated + variance_x))
+    weight_y = factors[..., 1:] * (tolerated / (tolerated + variance_y))
+    return fuse(image, dx, dy, weight_x, weight_y, brightness)
 
 
 def _check() -> None:

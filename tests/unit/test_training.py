@@ -404,7 +404,7 @@ class TestConfig:
 
     def test_guides_can_be_replaced(self) -> None:
         values = {"method": "ngpt-oidn", "data": ["a"], "output": "o"}
-        assert load_config(None, values).model.guides == ("oidn,aux=raw",)
+        assert load_config(None, values).model.guides == ("oidn",)
         model = load_config(None, values | {"guides": ["oidn", "poisson-l1,alpha=0.1"]}).model
         assert model.guides == model.inputs.guides == ("oidn", "poisson-l1,alpha=0.1")
         assert make_model(model)(
@@ -507,7 +507,7 @@ class TestRun:
         assert any("examples/s" in line for line in lines)
         stored = json.loads((tmp_path / "run" / run.RUN_FILE).read_text())
         assert stored["config"]["seed"] == 0
-        assert stored["loss"] == losses.LOSSES["noise2noise"]
+        assert stored["loss"] == losses.LOSSES["robust"]
         assert stored["origin"]["libraries"]
         assert sorted(p.name for p in (tmp_path / "run" / "validation").iterdir()) == [
             f"step-000000{step}.{suffix}" for step in (4, 6) for suffix in ("json", "png")
