@@ -62,6 +62,14 @@ def crops(
             show_default="256 for halves, else 4096",
         ),
     ] = None,
+    frame: Annotated[
+        tuple[int, int],
+        typer.Option(
+            metavar="WIDTH HEIGHT",
+            help="Size of the frame at zoom 1 that crops are cut out of; smaller frames show more "
+            "of the scene in a crop.",
+        ),
+    ] = (1280, 720),
     shifts: Annotated[int, typer.Option(help="Offset paths of gdpt: 4 or 2.")] = 4,
     seed: Annotated[int, _SEED] = 0,
     scenes: Annotated[str | None, _SCENES] = None,
@@ -88,6 +96,7 @@ def crops(
         max_spp=max_spp,
         target=target,  # type: ignore[arg-type]  # the plan checks it
         reference_spp=reference_spp,
+        frame=frame,
         shifts=shifts,
         seed=seed,
     )

@@ -12,14 +12,14 @@ A loss is a weighted sum of terms. *p* is the prediction, *y* the target, linear
 | ``l1`` | mean abs(p - y) | no |
 | ``relative-l2`` | mean (p - y)^2 / g, g = mean_RGB(p)^2 + 0.01 held constant | yes |
 | ``gradient-relative-l2`` | the same numerator of forward differences | yes |
-| ``relative-huber`` | mean H((p - y) / sqrt(g)), H of Huber, bend at 0.5 | nearly |
+| ``relative-huber`` | mean H((p - y) / sqrt(g)), H of Huber, bend at 2 | nearly |
 
 The two of relative-l2 follow Lehtinen et al., *Noise2Noise*, ICML 2018, section 3.3: the gradient
 with respect to p is proportional to (p - y), so noise of mean zero in y averages out, and the
 minimum is at the expectation of y. Every term that treats y non-linearly (a tone curve, an absolute
 value, y in the denominator) has its minimum elsewhere: L1 at the median, which lies below the mean
 of path-traced radiance. With those, use converged targets. ``relative-huber`` is the square as long
-as the relative deviation of the target is below a half, and so unbiased, and linear beyond:
+as the relative deviation of the target is below two, and so unbiased, and linear beyond:
 fireflies in a target of moderate noise, which make most of the gradient of relative-l2, lose their
 power, and the energy that they stand for is lost with them.
 """
@@ -38,7 +38,7 @@ from mitsuba_gdpt.metrics import ELPIPS, Ensemble, reinhard, srgb
 SMAPE_EPSILON = 1e-2
 RELATIVE_EPSILON = 1e-2
 #: Relative deviation at which ``relative-huber`` turns from quadratic to linear.
-HUBER_BEND = 0.5
+HUBER_BEND = 2.0
 
 #: Terms and weights of the named losses. ngpt: configurations 100 and 101 of the original;
 #: ngpt-l1: 102 and 103. rdae is of sequences, see mitsuba_gdpt.training.sequence_losses.

@@ -31,7 +31,7 @@ def reinhard(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def huber(x: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(x) < 0.5, x**2 / 2, 0.5 * (np.abs(x) - 0.25))
+    return np.where(np.abs(x) < 2, x**2 / 2, 2 * (np.abs(x) - 1))
 
 
 class TestLosses:
