@@ -93,6 +93,13 @@ def evaluate(
     frames: Annotated[
         int, typer.Option(help="With --sequence: frames of each sequence.", min=2)
     ] = 16,
+    span: Annotated[
+        tuple[float, float],
+        typer.Option(
+            metavar="START STOP",
+            help="With --sequence: part of the fly-through that the frames cover, 0 to 1.",
+        ),
+    ] = (0.0, 1.0),
     rate: Annotated[
         float, typer.Option(help="With --sequence: frames per second of animations.", min=0.1)
     ] = 12.0,
@@ -146,7 +153,7 @@ def evaluate(
     advice = "run the same again to go on from the last finished cell"
     with session.resumable(advice), session.progress_bar():
         if sequence:
-            moving = evaluation.SequenceSettings(**common, frames=frames, static=static)
+            moving = evaluation.SequenceSettings(**common, frames=frames, static=static, span=span)
             records = evaluation.evaluate_sequences(moving, output, on_record=show)
             page = evaluation.write_sequence_results(records, moving, output, origin(), rate=rate)
         else:

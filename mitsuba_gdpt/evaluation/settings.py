@@ -162,11 +162,13 @@ class SequenceSettings(Settings):
         width: By default 320.
         reference_spp: Per frame.
         frames: Frames of each sequence.
-        static: Also look at every scene with a camera at rest, the middle one of the fly-through.
+        static: Also look at every scene with a camera at rest, the middle one of the span.
+        span: Part of the fly-through that the frames cover, as times 0..1.
     """
 
     frames: int = 16
     static: bool = False
+    span: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

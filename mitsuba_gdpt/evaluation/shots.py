@@ -22,7 +22,7 @@ class Shot:
         sequence: Scene file and cameras.
         static: Whether the camera is at rest.
         exposure: Factor on the radiance that suits pictures.
-        middle: The camera in the middle of the fly-through. Equal time is measured on it, also for
+        middle: The camera in the middle of the span. Equal time is measured on it, also for
             the sequence at rest, so that both get the same samples.
     """
 
@@ -52,10 +52,12 @@ def find_shots(settings: SequenceSettings) -> list[Shot]:
     return [
         Shot(
             scene.name,
-            catalogue_sequence(scene, settings.frames, at_rest=static, split="test"),
+            catalogue_sequence(
+                scene, settings.frames, at_rest=static, split="test", span=settings.span
+            ),
             static,
             scene.exposure,
-            scene.fly(0.5),
+            scene.fly(sum(settings.span) / 2),
         )
         for scene in scenes
         for static in ((False, True) if settings.static else (False,))
