@@ -21,7 +21,7 @@ from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
 from mitsuba_gdpt.denoisers import fusion, tiling
 from mitsuba_gdpt.denoisers.inputs import InputConfig, Prepared, preprocess
 from mitsuba_gdpt.denoisers.networks import DenseUNet, DenseUNetConfig, fold_weight_norm
-from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 HEADS = ("direct", "residual", "blend", "fusion")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -69,6 +69,18 @@ class Model(nn.Module):
             (N, H, W, 3) radiance.
         """
         raise NotImplementedError
+
+    def _choose(self, guides: torch.Tensor | None, names: tuple[str, ...]) -> torch.Tensor | None:
+        """Return some of the guides, or None if none are wanted.
+
+        Raises:
+            LayoutError: There are none.
+        """
+        if not names:
+            return None
+        if guides is None:
+            raise LayoutError(f"this model needs images of: {', '.join(self.guides)}")
+        return guides[:, [self.guides.index(name) for name in names]]
 
     def prepare_inference(self) -> None:
         """Freeze the parameters, and fold what only training needs apart."""
@@ -205,11 +217,6 @@ class DenseModel(Model):
             image = _converge(image, data, layout, config.consistency)
         return image
 
-    def _choose(self, guides: torch.Tensor | None, names: tuple[str, ...]) -> torch.Tensor | None:
-        if guides is None or not names:
-            return None
-        return guides[:, [self.guides.index(name) for name in names]]
-
     def _run(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the network, in tiles if it has to be."""
         network = self.config.network
@@ -240,8 +247,7 @@ class DenseModel(Model):
         """Turn the output of the network into an image on its own scale."""
         if self.config.head == "direct":
             return output.expm1()
-        if guides is None:
-            raise ConfigError(f"this model needs images of: {', '.join(self.config.guides)}")
+        assert guides is not None  # the configuration has some
         candidates = list(guides.unbind(1))
         mixed = self.config.head != "residual"
         if mixed:

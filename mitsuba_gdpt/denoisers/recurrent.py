@@ -283,13 +283,6 @@ class RecurrentModel(Model):
             return wanted
         return torch.lerp(state.exposure.log(), wanted.log(), self.config.adaptation).exp()
 
-    def _choose(self, guides: torch.Tensor | None, names: tuple[str, ...]) -> torch.Tensor | None:
-        if not names:
-            return None
-        if guides is None:
-            raise LayoutError(f"this model needs images of: {', '.join(self.guides)}")
-        return guides[:, [self.guides.index(name) for name in names]]
-
     def _candidates(
         self, data: torch.Tensor, layout: Layout, prepared: Prepared, guides: torch.Tensor | None
     ) -> list[torch.Tensor]:
