@@ -104,7 +104,14 @@ def steps(variant: str, quick: bool, output: Path) -> list[Step]:
     width, repeats = size.partition("x")[0], "1" if quick else "5"
     scenes = ("corner-gallery",) if quick else (*real, *SCENES)
     methods = ("none", "poisson-l1", "ngpt-small") if quick else ()
-    frame_methods = methods or ("none", "poisson-l1", "ngpt-small", "ngpt", "ngpt-oidn-poisson")
+    frame_methods = methods or (
+        "none",
+        "poisson-l1",
+        "ngpt-small",
+        "ngpt",
+        "oidn-fusion",
+        "ngpt-oidn",
+    )
     tests = ("tests/unit",) if quick else ("tests/unit", "tests/plugin", "tests/e2e")
     table_of_bias = ("-k", "diffuse or roulette_glass") if quick else ()
 

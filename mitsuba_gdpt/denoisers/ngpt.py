@@ -96,8 +96,6 @@ def _presets() -> dict[str, Preset]:
     table["ngpt-oidn"] = _correction((*seen, *gradients, *_RESIDUALS), (_OIDN,), "fusion")
     table["ngpt-oidn-nograd"] = _correction(seen, (_OIDN,), "blend", ", without gradients")
     table["ngpt-poisson"] = _correction((*seen, *gradients), ("poisson-l1",), "blend")
-    guides = (_OIDN + ",aux=raw", "poisson-l1")
-    table["ngpt-oidn-poisson"] = _correction((*seen, *gradients), guides, "blend")
     table["kpcn"] = Preset(KPCNConfig(), "ngpt-l1", "predicted filters, Bako et al. 2017")
     table["kpcn-small"] = Preset(
         KPCNConfig(layers=5, width=32, filter=5, kernel=13), "ngpt-l1", "KPCN, sized for a CPU"

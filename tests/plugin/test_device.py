@@ -22,7 +22,7 @@ PLANE = WIDTH * HEIGHT * 4  # bytes of one channel: less than that is no image
 
 #: Methods of the registry. What has no shipped weights gets untrained ones of the real size.
 METHODS = ("none", "poisson-l1", "poisson-l2", "ngpt", "ngpt-small", "kpcn-small")
-METHODS += ("nfor", "oidn", "optix", "ngpt-oidn-poisson")
+METHODS += ("nfor", "oidn", "oidn-fusion", "optix", "ngpt-oidn")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_agrees_with_cpu(method: str, scene: Any, untrained: dict[str, Path]) ->
     assert float(difference.mean()) < 5e-3 * float(expected.abs().mean())
 
 
-@pytest.mark.parametrize("method", ["ngpt-small", "ngpt-oidn-poisson"])
+@pytest.mark.parametrize("method", ["ngpt-small", "ngpt-oidn"])
 def test_half_precision_is_close(method: str, scene: Any, untrained: dict[str, Path]) -> None:
     options = options_of(method, untrained)
     tensor, integrator = trace_paths(scene)
