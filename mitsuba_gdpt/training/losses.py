@@ -12,18 +12,16 @@ A loss is a weighted sum of terms. *p* is the prediction, *y* the target, linear
 | ``l1`` | mean abs(p - y) | no |
 | ``relative-l2`` | mean (p - y)^2 / g, g = mean_RGB(p)^2 + 0.01 held constant | yes |
 | ``gradient-relative-l2`` | the same numerator of forward differences | yes |
-| ``relative-huber`` | mean H((p - y) / sqrt(g)), H of Huber, bend at 4, g of y around | nearly |
+| ``relative-huber`` | mean H((p - y) / sqrt(g)), H of Huber, bend at 0.5 | nearly |
 
 The two of relative-l2 follow Lehtinen et al., *Noise2Noise*, ICML 2018, section 3.3: the gradient
 with respect to p is proportional to (p - y), so noise of mean zero in y averages out, and the
 minimum is at the expectation of y. Every term that treats y non-linearly (a tone curve, an absolute
 value, y in the denominator) has its minimum elsewhere: L1 at the median, which lies below the mean
 of path-traced radiance. With those, use converged targets. ``relative-huber`` is the square as long
-as the relative deviation of the target is below four, and linear beyond: fireflies in a target lose
-their power, and the energy that they stand for is lost with them. Its denominator is not p's:
-blotches that are too bright, which make much of the error of a denoiser, would then hardly count.
-Nor is it the pixel's own y, which would bias, but the 7x7 mean of y, which depends little on the
-noise of one pixel.
+as the relative deviation of the target is below a half, and so unbiased, and linear beyond:
+fireflies in a target of moderate noise, which make most of the gradient of relative-l2, lose their
+power, and the energy that they stand for is lost with them.
 """
 
 from __future__ import annotations
@@ -39,9 +37,8 @@ from mitsuba_gdpt.metrics import ELPIPS, Ensemble, reinhard, srgb
 
 SMAPE_EPSILON = 1e-2
 RELATIVE_EPSILON = 1e-2
-_AROUND = 7  # pixels
 #: Relative deviation at which ``relative-huber`` turns from quadratic to linear.
-HUBER_BEND = 4.0
+HUBER_BEND = 0.5
 
 #: Terms and weights of the named losses. ngpt: configurations 100 and 101 of the original;
 #: ngpt-l1: 102 and 103. rdae is of sequences, see mitsuba_gdpt.training.sequence_losses.
@@ -87,28 +84,25 @@ def smape(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def relative_l2(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Squared error relative to the prediction, unbiased under noise in y."""
-    return ((p - y).square() / _brightness(p.detach())).mean()
+    return ((p - y).square() / _brightness(p)).mean()
 
 
 def gradient_relative_l2(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Squared error of forward differences relative to the prediction; sum of x and y."""
     dx, dy = differences(p - y)
-    brightness = _brightness(p.detach())
+    brightness = _brightness(p)
     return (dx.square() / brightness[:, :, 1:]).mean() + (dy.square() / brightness[:, 1:]).mean()
 
 
 def relative_huber(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Huber loss of the relative deviation; see the module's docstring."""
-    grey = y.mean(-1)[:, None]
-    around = functional.avg_pool2d(grey, _AROUND, 1, _AROUND // 2, count_include_pad=False)
-    deviation = (p - y) / _brightness(around[:, 0, ..., None]).sqrt()
+    """Huber loss of the deviation relative to the prediction; see the module's docstring."""
+    deviation = (p - y) / _brightness(p).sqrt()
     zero = torch.zeros_like(deviation)
     return functional.huber_loss(deviation, zero, delta=HUBER_BEND)
 
 
-def _brightness(image: torch.Tensor) -> torch.Tensor:
-    """Return the squared brightness of each pixel, (N, H, W, 1), away from 0."""
-    return image.mean(-1, keepdim=True).square() + RELATIVE_EPSILON
+def _brightness(p: torch.Tensor) -> torch.Tensor:
+    return p.detach().mean(-1, keepdim=True).square() + RELATIVE_EPSILON
 
 
 TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {

@@ -31,7 +31,7 @@ def reinhard(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def huber(x: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(x) < 4, x**2 / 2, 4 * (np.abs(x) - 2))
+    return np.where(np.abs(x) < 0.5, x**2 / 2, 0.5 * (np.abs(x) - 0.25))
 
 
 class TestLosses:
@@ -47,9 +47,6 @@ class TestLosses:
         p, y = (x.double().numpy() for x in pair)
         error = p - y
         grey = p.mean(-1, keepdims=True) ** 2 + 0.01
-        around = np.empty_like(grey)
-        for n, i, j in np.ndindex(*y.shape[:3]):
-            around[n, i, j] = y[n, max(i - 3, 0) : i + 4, max(j - 3, 0) : j + 4].mean() ** 2 + 0.01
         dx = [x[:, :, 1:] - x[:, :, :-1] for x in (p, y)]
         dy = [x[:, 1:] - x[:, :-1] for x in (p, y)]
         expected = {
@@ -61,7 +58,7 @@ class TestLosses:
             "relative-l2": (error**2 / grey).mean(),
             "gradient-relative-l2": ((dx[0] - dx[1]) ** 2 / grey[:, :, 1:]).mean()
             + ((dy[0] - dy[1]) ** 2 / grey[:, 1:]).mean(),
-            "relative-huber": huber(error / np.sqrt(around)).mean(),
+            "relative-huber": huber(error / np.sqrt(grey)).mean(),
         }
         assert set(expected) == set(losses.TERMS)
         for name, value in expected.items():
