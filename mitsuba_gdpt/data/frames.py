@@ -425,10 +425,8 @@ def render_frames(
     root = Path(root).absolute()  # workers may have other working directories
     root.mkdir(parents=True, exist_ok=True)
     _describe(plan, root)
-    if plan.settings.target == "denoised" and (
-        obstacle := denoisers.find(TARGET_DENOISER).obstacle
-    ):
-        raise obstacle  # now, and not after the first target has been rendered
+    if plan.settings.target == "denoised":  # now, and not after the first target is rendered
+        denoisers.find(TARGET_DENOISER).ensure_available()
     units = frame_units(plan, root)
     return execution.run(units, cluster=cluster, description="rendering frames")
 

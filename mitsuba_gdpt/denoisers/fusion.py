@@ -60,16 +60,11 @@ def fuse_gradients(
     return fuse(image, dx, dy, weight_x, weight_y, brightness)
 
 
-def _check() -> None:
-    if (obstacle := registry.find("oidn").obstacle) is not None:
-        raise obstacle
-
-
 @registry.register(
     "oidn-fusion",
     needs=(PRIMAL, *NEEDS),
     doc="OIDN's image fused with the gradients by their variance, without a network",
-    check=_check,
+    check=lambda: registry.find("oidn").ensure_available(),
 )
 def oidn_fusion(buffers: FrameBuffers, *, guide: str = "oidn", weight: float = 1.0) -> torch.Tensor:
     """Fuse the image of another method with the gradients.

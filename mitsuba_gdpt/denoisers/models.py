@@ -205,13 +205,12 @@ class DenseModel(Model):
             depth_scale=depth_scale,
         )
         output = prepared.padding.remove(self._run(prepared.input)).float()
-        logits = output[..., -fusion.LOGITS :]
-        if config.head == "fusion":
-            output = output[..., : -fusion.LOGITS]
+        fused = fusion.LOGITS if config.head == "fusion" else 0
+        output, logits = output.split([output.shape[-1] - fused, fused], dim=-1)
         image = prepared.restore(
             self._interpret(output, data, layout, prepared, self._choose(guides, config.guides))
         )
-        if config.head == "fusion":
+        if fused:
             image = fusion.fuse_gradients(image, data, layout, logits)
         if config.consistency:
             image = _converge(image, data, layout, config.consistency)

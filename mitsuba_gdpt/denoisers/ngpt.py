@@ -199,8 +199,7 @@ def check_weights(name: str, guides: tuple[str, ...]) -> Callable[[], None]:
         weight_files.find_weights(name)
         for guide in guides:
             method, _ = registry.parse_call(guide)
-            if (obstacle := method.obstacle) is not None:
-                raise obstacle
+            method.ensure_available()
 
     return check
 

@@ -77,11 +77,19 @@ class Method:
     def obstacle(self) -> GDPTError | None:
         """Why the method cannot run here, or None if it can."""
         try:
-            if self.check is not None:
-                self.check()
+            self.ensure_available()
         except GDPTError as error:
             return error
         return None
+
+    def ensure_available(self) -> None:
+        """Do nothing if the method can run here.
+
+        Raises:
+            GDPTError: It cannot; says why.
+        """
+        if self.check is not None:
+            self.check()
 
     @property
     def available(self) -> bool:
