@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
 from mitsuba_gdpt.data import store
 from mitsuba_gdpt.errors import ConfigError, FormatError
 
@@ -160,6 +160,36 @@ class CropSet:
             "scene": scene,
         }
 
+    def target_buffers(self, position: int, level: int) -> FrameBuffers:
+        """Gather what the set knows of a crop but one of its noisy renders.
+
+        The primal is the mean of the targets; albedo, normal and depth are the means over the
+        samples of all noisy renders; dx, dy and their variances are those of all but ``level``,
+        whose noise they therefore do not share.
+
+        Raises:
+            ConfigError: The set has one noisy render per crop only.
+            FormatError: The data are damaged.
+        """
+        if self.levels < 2:
+            raise ConfigError(f"{self.path} has one noisy render per crop; expected two or more")
+        scene, index = self._crops[position]
+        names = ("albedo", "normal", "depth", "dx", "dy", "dx.var", "dy.var")
+        layout = Layout(tuple(b for b in self.layout.buffers if b.name in (PRIMAL, *names)))
+        spp = torch.from_numpy(self._spp[scene][index].astype(np.float32))
+        others = spp * (torch.arange(len(spp)) != level)
+        levels = [self._decode(scene, "noisy", index, i) for i in range(self.levels)]
+        parts = []
+        for b in layout.buffers:
+            values = torch.stack([one[..., self.layout.slices[b.name]] for one in levels])
+            weights = (spp if b.name in names[:3] else others)[:, None, None, None]
+            weights = weights / weights.sum()
+            if b.name.endswith(VARIANCE_SUFFIX):
+                weights = weights.square()
+            parts.append((weights * values).sum(0))
+        parts[0] = self._decode(scene, "targets", index).mean(0)
+        return FrameBuffers(torch.cat(parts, dim=-1), layout)
+
     def table(self, scene: str, name: str) -> dict[str, np.ndarray[Any, Any]]:
         """Return what the plan said about all crops of a scene, by component.
 
@@ -301,3 +331,8 @@ class CropDataset(Dataset[dict[str, Any]]):
         """Return one noisy render and its target."""
         which, position, level = self._pairs[index]
         return self.sets[which].level(position, level) | {"index": torch.tensor(index)}
+
+    def target_buffers(self, index: int) -> FrameBuffers:
+        """Gather what is known of the crop of an item; see :meth:`CropSet.target_buffers`."""
+        which, position, level = self._pairs[index]
+        return self.sets[which].target_buffers(position, level)

@@ -58,7 +58,7 @@ it on test scenes that it was not trained on.*
 - **Size:** {parameters:,} parameters
 - **Reads:** {", ".join(model.needs)}{images}
 - **Data:** {len(sets.training)} examples of {", ".join(Path(data).name for data in config.data)}; \
-targets: {"one image" if sets.training.targets == 1 else "two independent noisy halves"}
+targets: {_targets(config, sets)}
 - **Training:** {step} of {config.steps} steps of {config.batch}; loss: {terms}; \
 schedule {config.schedule}, learning rate {config.learning_rate:g}; seed {config.seed}
 - **Commit:** {origin.get("commit", "unknown")}; {origin["libraries"]}; {origin["machine"]}
@@ -69,3 +69,9 @@ examples:
 
 {rows}
 """
+
+
+def _targets(config: TrainingConfig, sets: Any) -> str:
+    if config.targets:
+        return f"reconstructed by {config.targets} from them and the other noisy renders"
+    return "one image" if sets.training.targets == 1 else "two independent noisy halves"

@@ -95,6 +95,9 @@ class TrainingConfig:
         network: Replaces sizes of the preset's network (``growth``, ``units``, ...; for recurrent
             methods also ``head``, ``warp``, ``history``, ``adaptation``).
         sequence: See :class:`SequenceSettings`; for recurrent methods only.
+        targets: Method that reconstructs the targets of crops, from the noisy targets and the
+            buffers of the other noisy renders: ``"oidn"``, ``"oidn-fusion"``. By default the noisy
+            targets are used as they are.
         tag: Version of the exported weights, part of their file name.
         licence: Of the exported weights.
     """
@@ -128,6 +131,7 @@ class TrainingConfig:
     guides: tuple[str, ...] = ()
     network: dict[str, Any] = field(default_factory=dict)
     sequence: SequenceSettings | None = None
+    targets: str = ""
     tag: str = "v1"
     licence: str = "BSD-3-Clause"
 
@@ -164,6 +168,11 @@ class TrainingConfig:
             raise ConfigError("got no data; expected at least one crop set or frame set")
         if self.sequence is not None and not self.recurrent:
             raise ConfigError(f"method {self.method!r} sees single frames; leave 'sequence' out")
+        if self.targets and self.recurrent:
+            raise ConfigError(
+                f"targets is {self.targets!r}, but frame sets are rendered with their targets; "
+                f"see 'dataset frames --targets'"
+            )
         check_terms(self.loss_terms, SEQUENCE_TERMS if self.recurrent else NAMES)
         _ = self.model  # the overridden sizes have to fit together
 

@@ -93,7 +93,12 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
     """
 
     def __init__(
-        self, base: Any, indices: Sequence[int], needs: Sequence[str], guides: GuideCache
+        self,
+        base: Any,
+        indices: Sequence[int],
+        needs: Sequence[str],
+        guides: GuideCache,
+        reconstructed: GuideCache | None = None,
     ) -> None:
         """Choose examples.
 
@@ -103,11 +108,14 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
             indices: Which of its items.
             needs: Names of the buffers that the model reads.
             guides: Cache of the guides; its methods are the ones that the model wants.
+            reconstructed: Cache of targets: its one method replaces the noisy targets by what it
+                makes of ``base.target_buffers(index)``. None leaves the targets as they are.
 
         Raises:
             LayoutError: The set lacks a buffer that the model or a guide needs.
         """
         self.base, self.indices, self.guides = base, list(indices), guides
+        self.reconstructed = reconstructed
         required = set(needs)
         for method in guides.methods:
             required |= set(parse_call(method)[0].needs)
@@ -119,7 +127,7 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
         self.layout = Layout(tuple(b for b in base.layout.buffers if b.name in set(needs)))
         numbers, slices = range(base.layout.count), base.layout.slices
         self._channels = [i for name in self.layout.names for i in numbers[slices[name]]]
-        self.targets = int(self.base[self.indices[0]]["targets"].shape[0]) if self.indices else 0
+        self.targets = len(self._targets(self.indices[0])) if self.indices else 0
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -129,11 +137,18 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
         item = self.base[self.indices[position]]
         buffers = item["buffers"]
         guides = self.guides.images(FrameBuffers(buffers, self.base.layout))
+        targets = self._targets(self.indices[position], item)
         return {
             "buffers": buffers[..., self._channels],
-            "images": torch.cat([item["targets"], guides]),
+            "images": torch.cat([targets, guides]),
             "index": torch.tensor(self.indices[position]),
         }
+
+    def _targets(self, index: int, item: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+        """Return the targets of an item of the base, (T, H, W, 3)."""
+        if self.reconstructed is not None:
+            return self.reconstructed.images(self.base.target_buffers(index))
+        return (item or self.base[index])["targets"]
 
     @property
     def preparations(self) -> int:

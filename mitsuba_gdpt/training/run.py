@@ -150,10 +150,12 @@ def open_sets(config: TrainingConfig) -> Sets:
     if isinstance(model, RecurrentModel):
         return Sets(*open_windows(config, model))
 
-    def examples(dataset: Any, indices: list[int]) -> Examples:
+    def examples(dataset: Any, indices: list[int], targets: str = "") -> Examples:
         folder = Path(dataset.sets[0].path)
-        cache = GuideCache(folder.with_name(folder.name + ".guides"), model.guides)
-        return Examples(dataset, indices, model.needs, cache)
+        folder = folder.with_name(folder.name + ".guides")
+        reconstructed = GuideCache(folder, [targets]) if targets else None
+        guides = GuideCache(folder, model.guides)
+        return Examples(dataset, indices, model.needs, guides, reconstructed)
 
     scenes = (*config.scenes, *(() if config.validation else config.validation_scenes))
     chosen = scenes if config.scenes else ()
@@ -171,7 +173,8 @@ def open_sets(config: TrainingConfig) -> Sets:
             f"{len(kept)} examples are left to train on and {len(held_out)} to validate on; "
             f"expected some of each. Render more crops, or change 'holdout' or the scenes"
         )
-    return Sets(examples(dataset, kept), held_out)
+    # Validation keeps the noisy targets: in two halves they make figures without bias.
+    return Sets(examples(dataset, kept, config.targets), held_out)
 
 
 def export(

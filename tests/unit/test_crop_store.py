@@ -141,6 +141,27 @@ def test_dataset_items(full: Path, tmp_path: Path) -> None:
         CropDataset([full, other])
 
 
+def test_target_buffers_leave_the_item_out(full: Path) -> None:
+    data = CropDataset(full)
+    level, levels = 1, 3
+    crop = data.sets[0][0]  # items 0 to 2 are its noisy renders
+    buffers = data.target_buffers(level)
+    spp = crop.spp.double()
+    assert buffers.names == (
+        *("primal", "dx", "dy", "albedo", "normal", "depth"),
+        *("dx.var", "dy.var"),
+    )
+    torch.testing.assert_close(buffers["primal"], crop.targets.mean(0))
+    weights = spp / spp.sum()
+    albedo = sum(weights[i] * crop.buffers[i]["albedo"].double() for i in range(levels))
+    torch.testing.assert_close(buffers["albedo"].double(), albedo, rtol=1e-5, atol=1e-6)
+    shares = {i: spp[i] / (spp.sum() - spp[level]) for i in range(levels) if i != level}
+    dx = sum(share * crop.buffers[i]["dx"].double() for i, share in shares.items())
+    torch.testing.assert_close(buffers["dx"].double(), dx, rtol=1e-5, atol=1e-6)
+    variance = sum(s**2 * crop.buffers[i]["dx.var"].double() for i, s in shares.items())
+    torch.testing.assert_close(buffers["dx.var"].double(), variance, rtol=1e-5, atol=1e-6)
+
+
 def test_dataset_in_worker_processes(full: Path) -> None:
     """Handles of Zarr do not survive a fork or a pickle; the data set has to."""
     data = CropDataset(full)

@@ -333,6 +333,25 @@ class TestExamples:
         with pytest.raises(TypeError):  # nothing but the files could have answered
             _ = examples[0]
 
+    def test_targets_can_be_reconstructed(self, tmp_path: Path) -> None:
+        class Rich(Toy):
+            def target_buffers(self, index: int) -> FrameBuffers:
+                data = self[index]["buffers"].clone()
+                data[..., self.layout.slices["primal"]] = self[index]["targets"].mean(0)
+                return FrameBuffers(data, self.layout)
+
+        guides = GuideCache(tmp_path, ("none",))
+        examples = Examples(
+            Rich(), range(2), ("primal",), guides, GuideCache(tmp_path, ["poisson-l2"])
+        )
+        assert examples.targets == 1
+        images = examples[1]["images"]
+        assert images.shape == (2, 20, 20, 3)
+        expected = denoise(Rich().target_buffers(1), "poisson-l2")
+        torch.testing.assert_close(images[0], expected, rtol=1e-3, atol=1e-3)
+        primal = examples[1]["buffers"][..., :3]
+        torch.testing.assert_close(images[1], primal, rtol=1e-3, atol=1e-3)
+
     def test_damaged_guide_is_an_error(self, tmp_path: Path) -> None:
         examples = Examples(Toy(), range(1), ("primal",), GuideCache(tmp_path, ("none",)))
         _ = examples[0]
