@@ -27,7 +27,13 @@ class PixelMean:
     variance: Any = None
 
 
-def pixel_mean(components: list[Any], spp: int, variance: bool, selected: Any = None) -> PixelMean:
+def pixel_mean(
+    components: list[Any],
+    spp: int,
+    variance: bool,
+    selected: Any = None,
+    count: int | None = None,
+) -> PixelMean:
     """Reduce lanes to pixels.
 
     The variance is computed in two passes around the pixel's own mean: E[x^2] - E[x]^2 would
@@ -37,11 +43,11 @@ def pixel_mean(components: list[Any], spp: int, variance: bool, selected: Any = 
         components: Float arrays over lanes (evaluated).
         spp: Lanes per pixel.
         variance: Also compute the variance of the mean.
-        selected: Optional Bool over lanes: the samples that count, the same number in each pixel.
+        selected: Optional Bool over lanes: the samples that count.
+        count: How many these are in each pixel; all if None.
     """
-    n = spp
+    n = spp if count is None else count
     if selected is not None:
-        n = dr.count(dr.gather(mi.Bool, selected, dr.arange(mi.UInt32, spp)))[0]
         components = [dr.select(selected, c, 0) for c in components]
     means = [_block_sum(c, spp) * _reciprocal(n) for c in components]
     if not variance:

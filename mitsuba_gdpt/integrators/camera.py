@@ -11,6 +11,7 @@ import mitsuba as mi
 import numpy as np
 
 from mitsuba_gdpt.integrators.path import PrimaryHit
+from mitsuba_gdpt.integrators.sampling import Sampler, sequence_index
 
 
 def _constant(dx: int, dy: int) -> Callable[[Any], tuple[Any, Any]]:
@@ -81,22 +82,26 @@ def split_into_tiles(width: int, height: int, spp: int, max_lanes: int) -> list[
     ]
 
 
-def subpixel_sequence(spp: int, seed: int) -> np.ndarray:
-    """Sub-pixel positions by sample index: a randomly shifted Hammersley set.
+def shared_subpixel(
+    integrator: mi.Integrator, sensor: mi.Sensor, spp: int, seed: int
+) -> tuple[Any, Any] | None:
+    """Return sub-pixel positions by sample index for :class:`Camera`; None: not to be shared.
 
-    Returns:
-        (spp, 2) float32 in [0, 1). Each point alone is uniform over the pixel (random toroidal
-        shift), together they are stratified.
+    They are a Sobol set with random digits flipped: each point alone is uniform over the pixel,
+    and all of them together, or those of one parity, are stratified.
     """
-    index = np.arange(spp)
-    radical_inverse, scale, digits = np.zeros(spp), 0.5, index.copy()
-    while digits.any():
-        radical_inverse += scale * (digits & 1)
-        digits >>= 1
-        scale *= 0.5
-    shift = np.random.default_rng(seed).random(2)
-    points = np.stack([index / spp, radical_inverse], axis=-1) + shift
-    return np.minimum(points % 1.0, np.float32(1) - np.finfo(np.float32).epsneg).astype(np.float32)
+    if (
+        not integrator.shared_subpixel
+        or sensor.needs_aperture_sample()
+        or sensor.shutter_open_time() > 0
+    ):
+        return None
+    index = sequence_index(dr.arange(mi.UInt32, spp), spp)
+    flips = np.random.default_rng(seed).integers(2**32, size=2)
+    x = mi.radical_inverse_2(index, mi.UInt32(int(flips[0])))
+    y = mi.sobol_2(index, mi.UInt32(int(flips[1])))
+    dr.eval(x, y)
+    return x, y
 
 
 def primary_hit(integrator: mi.Integrator, scene: mi.Scene, ray: Any, active: Any) -> Any:
@@ -117,24 +122,26 @@ class Camera:
     same in all pixels. Then the primary ray of an offset path *is* the base ray of the
     neighbouring pixel, and each primary hit is traced once instead of five times. With a lens or
     an open shutter that sharing would ghost, so every pixel draws its own.
+
+    Attributes:
+        subpixel: Shared sub-pixel positions by sample index, two Float arrays, or None.
     """
 
     def __init__(
-        self, integrator: mi.Integrator, scene: mi.Scene, sensor: mi.Sensor, spp: int, seed: int
+        self,
+        integrator: mi.Integrator,
+        scene: mi.Scene,
+        sensor: mi.Sensor,
+        spp: int,
+        subpixel: tuple[Any, Any] | None,
     ):
+        """Set up; ``subpixel`` comes from :func:`shared_subpixel`."""
         self.integrator, self.scene, self.sensor, self.spp = integrator, scene, sensor, spp
         self.width, self.height = (int(v) for v in sensor.film().crop_size())
-        self.shared = (
-            integrator.shared_subpixel
-            and not sensor.needs_aperture_sample()
-            and sensor.shutter_open_time() == 0
-        )
-        if self.shared:
-            points = subpixel_sequence(spp, seed)
-            self._subpixel = mi.Float(points[:, 0]), mi.Float(points[:, 1])
+        self.subpixel = subpixel
 
     def primary_hits(
-        self, tile: Tile, sampler: mi.Sampler, shifts: Sequence[Callable[[Any], tuple[Any, Any]]]
+        self, tile: Tile, sampler: Sampler, shifts: Sequence[Callable[[Any], tuple[Any, Any]]]
     ) -> tuple[PrimaryHit, list[PrimaryHit], Any, Any]:
         """Return the primary hits of a tile's base paths and of their offset paths.
 
@@ -154,7 +161,7 @@ class Camera:
         if self.sensor.shutter_open_time() > 0:
             time += sampler.next_1d() * self.sensor.shutter_open_time()
         wavelength = sampler.next_1d() if mi.is_spectral else mi.Float(0)
-        if self.shared:
+        if self.subpixel is not None:
             jitter = self._shared_jitter(sample)
             find = self._shared_finder(tile, halo=bool(shifts))
         else:
@@ -184,7 +191,8 @@ class Camera:
         return x, y, index - pixel * dr.opaque(mi.UInt32, self.spp)
 
     def _shared_jitter(self, sample: Any) -> Any:
-        return mi.Point2f(*(dr.gather(mi.Float, c, sample) for c in self._subpixel))
+        assert self.subpixel is not None
+        return mi.Point2f(*(dr.gather(mi.Float, c, sample) for c in self.subpixel))
 
     def _shared_finder(self, tile: Tile, halo: bool) -> Callable[..., Any]:
         """Trace the primary rays of a tile and of the pixels around it; return a look-up.

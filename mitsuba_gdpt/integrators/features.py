@@ -201,7 +201,8 @@ def _split(f: Features, e: Event) -> tuple[Any, Any]:
     f_all = e.bsdf.eval(mi.BSDFContext(), e.si, e.bs.wo, bounce)
     nee_share = dr.select(f.done, f.extra["share"], _ratio(em_diffuse, em_all))
     share = dr.select(first, _ratio(f_diffuse, f_all), f.extra["share"])
-    return f.extra["diffuse"] + nee_share * e.nee + share * e.found, share
+    diffuse = f.extra["diffuse"] + nee_share * e.nee + share * e.found
+    return mi.Spectrum(diffuse), mi.Spectrum(share)  # products of spectra are plain arrays
 
 
 def _ratio(part: Any, whole: Any) -> Any:

@@ -12,8 +12,10 @@ from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.integrators import camera as cam
 from mitsuba_gdpt.integrators import features as feat
-from mitsuba_gdpt.integrators.accumulate import Frame, pixel_mean
+from mitsuba_gdpt.integrators import sampling
+from mitsuba_gdpt.integrators.accumulate import Frame, PixelMean, pixel_mean
 from mitsuba_gdpt.integrators.color import radiance_rgb, reflectance_rgb
+from mitsuba_gdpt.integrators.freezing import FrozenMethod
 from mitsuba_gdpt.integrators.path import PathConfig, PathSample, PrimaryHit, trace
 
 _INFINITE = 2**32 - 1
@@ -61,10 +63,19 @@ def make_plugin() -> type:
            - |bool|
            - Pinhole cameras: use one sub-pixel position per sample index in all pixels, so that
              the primary hits of neighbours can be shared. (Default: true)
+         * - stratified
+           - |bool|
+           - Where the sensor's sampler is ``independent``, draw numbers that are stratified over
+             the samples of each pixel instead. Any other sampler is used as it is. (Default: true)
          * - max_lanes
            - |int|
            - Largest number of paths per pass; larger jobs are split into tiles. Bounds the
              memory, about 0.3 kB per lane. (Default: 4194304)
+         * - freeze
+           - |bool|
+           - Render again without tracing again (``dr.freeze``): saves about 0.1 s from the second
+             render of a scene on. Scenes with plugins written in Python are not frozen.
+             (Default: true)
 
         The primal image has the expected value of Mitsuba's ``path`` with the same parameters.
         ``dx`` and ``dy`` are unbiased estimates of its forward differences, from hybrid shift
@@ -101,12 +112,14 @@ def make_plugin() -> type:
             #: Meaning of the channels of a render (``channels.Layout``).
             self.layout = Layout.make(filter(None, names), self.variances)
             self.shared_subpixel = props.get("shared_subpixel", True)
+            self.stratified = props.get("stratified", True)
             self.max_lanes = props.get("max_lanes", 1 << 22)
             if self.max_lanes < 1:
                 raise ConfigError(f'"max_lanes" is {self.max_lanes}; expected a value >= 1')
             #: Samples of the last render that were NaN or infinite and counted as black.
             self.nonfinite_samples = 0
             self._warned = False
+            self._frozen_tile = FrozenMethod(self._render_tile, props.get("freeze", True))
 
         def aov_names(self) -> list[str]:
             """Names of all channels after the film's own colour."""
@@ -124,7 +137,9 @@ def make_plugin() -> type:
                 f'  features = "{features}",\n'
                 f"  variances = {self.variances},\n"
                 f"  shared_subpixel = {self.shared_subpixel},\n"
-                f"  max_lanes = {self.max_lanes}\n"
+                f"  stratified = {self.stratified},\n"
+                f"  max_lanes = {self.max_lanes},\n"
+                f"  freeze = {self._frozen_tile.enabled}\n"
                 "]"
             )
 
@@ -155,13 +170,15 @@ def make_plugin() -> type:
                     f"the film's crop window is {size} pixels; expected 1 x 1 or more"
                 )
             self._warn_once(scene, film)
+            # Before anything else: what a film still holds of the last render is part of the scene.
+            film.prepare(self.aov_names())
             with dr.suspend_grad():
                 sampler = sensor.sampler().clone()
                 spp = self._sample_count(sampler, spp)
                 frame = self._render_frame(scene, sensor, sampler, _seed(seed), spp)
                 planes = self._planes(frame)
                 tensor = frame.interleave(planes)
-                _fill_film(film, self.aov_names(), frame, planes)
+                _fill_film(film, frame, planes)
             return tensor if develop else mi.TensorXf()
 
         def sample(
@@ -179,7 +196,7 @@ def make_plugin() -> type:
             """
             ray = mi.Ray3f(ray)
             hit = cam.primary_hit(self, scene, ray, mi.Bool(active))
-            config = self._path_config(scene, mi.Transform4f())
+            config = self._path_config(mi.Transform4f(), self._roughness_table(scene))
             result = trace(scene, sampler, PrimaryHit(ray, hit, mi.Bool(active)), [], config)
             lanes = self._feature_lanes(result, None, ray.wavelengths)
             zero = mi.Float(0)
@@ -233,30 +250,58 @@ def make_plugin() -> type:
             too_few = self.shifts == 2 and spp < 2 * self._least_per_estimate
             return 4 if too_few else int(self.shifts)
 
-        def _path_config(self, scene: mi.Scene, to_camera: Any) -> PathConfig:
+        def _roughness_table(self, scene: mi.Scene) -> Any:
+            return feat.roughness_table(scene) if "roughness" in self.layout else None
+
+        @property
+        def _settings(self) -> tuple[Any, ...]:
+            """All parameters that the render of a tile depends on."""
+            return (
+                self.max_depth,
+                self.rr_depth,
+                self.hide_emitters,
+                self.shifts,
+                self.shared_subpixel,
+                self.layout.names,
+                self.variances,
+            )
+
+        def _path_config(self, to_camera: Any, roughness: Any) -> PathConfig:
             names = frozenset(self.layout.names) & feat.OPTIONAL
-            table = feat.roughness_table(scene) if "roughness" in names else None
             return PathConfig(
                 max_depth=_INFINITE if self.max_depth < 0 else self.max_depth,
                 rr_depth=self.rr_depth,
                 hide_emitters=self.hide_emitters,
-                features=feat.FeatureConfig(names, to_camera, table),
+                features=feat.FeatureConfig(names, to_camera, roughness),
             )
 
         def _render_frame(
             self, scene: mi.Scene, sensor: mi.Sensor, sampler: mi.Sampler, seed: int, spp: int
         ) -> Frame:
             width, height = (int(v) for v in sensor.film().crop_size())
-            config = self._path_config(scene, sensor.world_transform().inverse())
-            camera = cam.Camera(self, scene, sensor, spp, seed)
+            table = self._roughness_table(scene)
+            subpixel = cam.shared_subpixel(self, sensor, spp, seed)
+            settings = self._settings
+            stratified = self.stratified and sampler.class_name() == sampling.PLAIN
             frame = Frame(width, height)
             tiles = cam.split_into_tiles(width, height, spp, self.max_lanes)
             self.nonfinite_samples = 0
             with progress.task("rendering", total=width * height) as task:
                 for i, tile in enumerate(tiles):
-                    tile_sampler = sampler.clone()
-                    tile_sampler.seed((seed + i * _GOLDEN_RATIO) % 2**32, tile.area * spp)
-                    self._render_tile(scene, camera, tile_sampler, tile, config, frame)
+                    # Opaque: as a literal, a seed that happens to equal another number of the scene
+                    # would look like a change of the program.
+                    tile_seed = dr.opaque(mi.UInt32, (seed + i * _GOLDEN_RATIO) % 2**32)
+                    if not stratified:
+                        sampler = sampler.clone()
+                        sampler.seed(tile_seed, tile.area * spp)
+                    arrays = tile_seed, subpixel, table
+                    means, finite = self._frozen_tile(
+                        scene, sensor, sampler, arrays, (tile, spp, stratified, settings)
+                    )
+                    self.nonfinite_samples += tile.area * spp - finite[0]
+                    for name, mean in means.items():
+                        self._store(frame, tile, name, mean)
+                    frame.eval()
                     task.advance(tile.area)
             if self.nonfinite_samples:
                 mi.Log(
@@ -268,17 +313,23 @@ def make_plugin() -> type:
             return frame
 
         def _render_tile(
-            self,
-            scene: mi.Scene,
-            camera: cam.Camera,
-            sampler: mi.Sampler,
-            tile: cam.Tile,
-            config: PathConfig,
-            frame: Frame,
-        ) -> None:
-            shifts = self._shifts_at(camera.spp)
-            base, neighbours, weight, index = camera.primary_hits(tile, sampler, cam.SHIFTS[shifts])
-            result = trace(scene, sampler, base, neighbours, config)
+            self, scene: mi.Scene, sensor: mi.Sensor, sampler: mi.Sampler, arrays: Any, key: Any
+        ) -> tuple[dict[str, PixelMean], Any]:
+            """Return the pixels of a tile, and how many samples were finite (UInt32 of width 1).
+
+            Must not look at values of arrays; see :class:`FrozenMethod`.
+            """
+            seed, subpixel, table = arrays
+            tile, spp, stratified, _ = key
+            # A frozen method has to return the state of its arguments: spare it the sampler's.
+            draws: Any = sampler.clone()
+            if stratified:
+                draws = sampling.SobolSampler.start(seed, tile.area, spp)
+            config = self._path_config(sensor.world_transform().inverse(), table)
+            camera = cam.Camera(self, scene, sensor, spp, subpixel)
+            shifts = self._shifts_at(spp)
+            base, neighbours, weight, index = camera.primary_hits(tile, draws, cam.SHIFTS[shifts])
+            result = trace(scene, draws, base, neighbours, config)
             wavelengths = base.ray.wavelengths
 
             # A broken sample must not reach the pixel, nor its neighbours through a gradient.
@@ -297,17 +348,18 @@ def make_plugin() -> type:
                 gradients.append(radiance_rgb(dr.select(ok, D, 0), wavelengths))
             dr.eval(lanes, gradients, finite)
 
-            spp = camera.spp
-            count = dr.width(finite) - dr.count(finite)[0]
-            self.nonfinite_samples += count
-            for name, components in lanes.items():
-                variance = self.variances and f"{name}.var" in self.layout
-                self._store(frame, tile, name, pixel_mean(components, spp, variance))
+            means = {
+                name: pixel_mean(components, spp, self.variances and f"{name}.var" in self.layout)
+                for name, components in lanes.items()
+            }
             for direction, (slot, parity) in cam.DIRECTIONS[shifts].items():
-                selected = None if parity is None else (index & 1) == parity
-                mean = pixel_mean(gradients[slot], spp, self.variances, selected)
-                self._store(frame, tile, direction, mean)
-            frame.eval()
+                components = gradients[slot]
+                if parity is None:
+                    means[direction] = pixel_mean(components, spp, self.variances)
+                else:
+                    selected, count = (index & 1) == parity, (spp + 1 - parity) // 2
+                    means[direction] = pixel_mean(components, spp, self.variances, selected, count)
+            return means, dr.count(finite)
 
         def _store(self, frame: Frame, tile: cam.Tile, name: str, result: Any) -> None:
             for i, plane in enumerate(result.mean):
@@ -384,9 +436,11 @@ def _seed(seed: int | mi.UInt32) -> int:
     return int(seed if isinstance(seed, int) else seed[0]) % 2**32
 
 
-def _fill_film(film: mi.Film, aovs: list[str], frame: Frame, planes: list[Any]) -> None:
-    """Hand the pixels to the film, so that ``film.bitmap()`` and ``film.write()`` have them."""
-    film.prepare(aovs)
+def _fill_film(film: mi.Film, frame: Frame, planes: list[Any]) -> None:
+    """Hand the pixels to the film, so that ``film.bitmap()`` and ``film.write()`` have them.
+
+    The film has been prepared.
+    """
     planes = [*planes]
     extra = [mi.Float(1)]  # the weight that the film divides by
     if mi.has_flag(film.flags(), mi.FilmFlags.Alpha):

@@ -24,6 +24,7 @@ from mitsuba_gdpt.integrators.estimators import (
     mis_weight,
     survival_probability,
 )
+from mitsuba_gdpt.integrators.sampling import Sampler
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class PathSample:
 
 def trace(
     scene: mi.Scene,
-    sampler: mi.Sampler,
+    sampler: Sampler,
     base: PrimaryHit,
     neighbours: list[PrimaryHit],
     config: PathConfig,
@@ -142,7 +143,7 @@ def trace(
 
 
 def _bounce(
-    scene: mi.Scene, ctx: mi.BSDFContext, sampler: mi.Sampler, s: _State, config: PathConfig
+    scene: mi.Scene, ctx: mi.BSDFContext, sampler: Sampler, s: _State, config: PathConfig
 ) -> _State:
     """Advance the base path from x_k to x_{k+1}, then its offset paths."""
     si = s.si

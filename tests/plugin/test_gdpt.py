@@ -12,6 +12,9 @@ from tests.statistical.cases import bitmap, camera, checker, lamp, quad, rgb, st
 
 DIFFUSE = {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.4, 0.6, 0.3]}}
 
+#: The same random numbers as those of Mitsuba's ``path``, independent between samples.
+AS_PATH = {"shared_subpixel": False, "stratified": False}
+
 
 def render(
     scene: Any, spp: int = 4, seed: int = 0, **options: Any
@@ -61,7 +64,8 @@ def test_description_lists_every_parameter() -> None:
     integrator = mi.load_dict(
         {"type": "gdpt", "max_depth": 7, "rr_depth": 3, "shifts": 2, "hide_emitters": True}
         | {"features": "roughness, position", "variances": True, "max_lanes": 1000}
-        | {"shared_subpixel": False}
+        | {"freeze": False}
+        | AS_PATH
     )
     text = str(integrator)
     for part in (
@@ -73,6 +77,8 @@ def test_description_lists_every_parameter() -> None:
         "variances = True",
         "max_lanes = 1000",
         "shared_subpixel = False",
+        "stratified = False",
+        "freeze = False",
     ):
         assert part in text
 
@@ -104,7 +110,7 @@ def test_alpha_is_that_of_path() -> None:
     sensor = camera()
     sensor["film"]["pixel_format"] = "rgba"
     scene = mi.load_dict(stage(DIFFUSE, sensor=sensor))
-    integrator = mi.load_dict({"type": "gdpt", "max_depth": 4, "shared_subpixel": False})
+    integrator = mi.load_dict({"type": "gdpt", "max_depth": 4} | AS_PATH)
     mi.render(scene, integrator=integrator, spp=16)
     ours = np.array(scene.sensors()[0].film().bitmap())[..., 3]
     path = mi.load_dict({"type": "path", "max_depth": 4})
@@ -140,7 +146,7 @@ def test_unshared_primal_is_path_sample_by_sample() -> None:
     import mitsuba as mi
 
     scene = mi.load_dict(stage({"type": "roughplastic"}))
-    ours, _ = render(scene, 16, seed=3, shared_subpixel=False, max_depth=6)
+    ours, _ = render(scene, 16, seed=3, max_depth=6, **AS_PATH)
     path = mi.load_dict({"type": "path", "max_depth": 6})
     theirs = np.array(mi.render(scene, integrator=path, spp=16, seed=3))
     assert np.allclose(ours["primal"], theirs, rtol=1e-3, atol=1e-4)
@@ -214,7 +220,7 @@ def test_constant_scene_has_no_gradient() -> None:
 @pytest.mark.usefixtures("device_variant")
 def test_variances_predict_the_scatter_between_renders() -> None:
     scene = stage(DIFFUSE)
-    runs = [render(scene, 16, seed=s, variances=True, shared_subpixel=False)[0] for s in range(128)]
+    runs = [render(scene, 16, seed=s, variances=True, **AS_PATH)[0] for s in range(128)]
     for name in ("primal", "dx", "dy", "albedo", "depth"):
         scatter = np.var([r[name] for r in runs], axis=0, ddof=1).mean()
         predicted = np.mean([r[f"{name}.var"] for r in runs])

@@ -1,0 +1,123 @@
+"""The stratified random numbers: their distribution, and that renders use them without bias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.statistical.cases import camera, stage
+
+PIXELS = 4096
+DIFFUSE = {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.4, 0.6, 0.3]}}
+
+
+def draws(spp: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One 1D draw and two 2D draws: (PIXELS, spp), (PIXELS, spp, 2) twice."""
+    import mitsuba as mi
+
+    from mitsuba_gdpt.integrators.sampling import SobolSampler
+
+    sampler = SobolSampler.start(mi.UInt32(seed), PIXELS, spp)
+    one, first, second = sampler.next_1d(), sampler.next_2d(), sampler.next_2d()
+    points = [np.array(p).T.reshape(PIXELS, spp, 2) for p in (first, second)]
+    return np.array(one).reshape(PIXELS, spp), points[0], points[1]
+
+
+def occupied(points: np.ndarray, columns: int, rows: int) -> np.ndarray:
+    """How many cells of a grid the points of each pixel hit."""
+    cells = (points[..., 0] * columns).astype(int) * rows + (points[..., 1] * rows).astype(int)
+    return np.array([len(set(row)) for row in cells])
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize("bits", [1, 3, 5])
+def test_powers_of_two_are_nets(bits: int) -> None:
+    spp = 2**bits
+    one, first, second = draws(spp)
+    assert (np.sort((one * spp).astype(int), axis=1) == np.arange(spp)).all()
+    for points in (first, second):
+        assert points.min() >= 0
+        assert points.max() < 1
+        for k in range(bits + 1):
+            assert (occupied(points, 2**k, 2 ** (bits - k)) == spp).all()
+        # shifts=2 uses the samples of one parity by themselves.
+        for parity in (0, 1):
+            half = points[:, parity::2]
+            for k in range(bits):
+                assert (occupied(half, 2**k, 2 ** (bits - 1 - k)) == spp // 2).all()
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize("spp", [1, 5, 8])
+def test_each_sample_is_uniform_and_independent_between_draws_and_pixels(spp: int) -> None:
+    one, first, second = draws(spp)
+    columns = [one[..., None], first, second]
+    for sample in range(spp):
+        values = np.concatenate([c[:, sample] for c in columns], axis=1)  # (PIXELS, 5)
+        bins = 8
+        for i in range(5):
+            for j in range(i):
+                counts = np.histogram2d(values[:, i], values[:, j], bins, [[0, 1]] * 2)[0]
+                expected = PIXELS / bins**2
+                statistic = ((counts - expected) ** 2 / expected).sum()
+                assert statistic < 63 + 5.5 * (2 * 63) ** 0.5  # chi squared, 63 degrees of freedom
+        neighbours = np.corrcoef(values[1:, 0], values[:-1, 0])[0, 1]
+        assert abs(neighbours) < 5 / PIXELS**0.5
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_an_average_has_less_noise_than_of_independent_numbers() -> None:
+    random = np.random.default_rng(0)
+
+    def noise(points: np.ndarray) -> float:
+        return float((np.minimum(points[..., 0] * 1.3, 1) * points[..., 1] ** 2).mean(1).std())
+
+    assert noise(draws(16)[1]) < 0.3 * noise(random.random((PIXELS, 16, 2)))
+    # Numbers of different draws together: no worse than independent ones.
+    _, first, second = draws(16)
+    joint = np.stack([first[..., 0], second[..., 1]], -1)
+    assert noise(joint) < 0.8 * noise(random.random((PIXELS, 16, 2)))
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_seeds_differ() -> None:
+    assert not np.array_equal(draws(8, 3)[1], draws(8, 4)[1])
+
+
+def _renders(scene: Any, count: int, **options: Any) -> np.ndarray:
+    import mitsuba as mi
+
+    integrator = mi.load_dict({"type": "gdpt", "max_depth": 5} | options)
+    return np.array(
+        [np.array(mi.render(scene, integrator=integrator, spp=16, seed=s)) for s in range(count)]
+    )
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize("shifts", [2, 4])
+def test_renders_have_the_same_mean_and_less_noise(shifts: int) -> None:
+    import mitsuba as mi
+
+    scene = mi.load_dict(stage(DIFFUSE))
+    plain = _renders(scene, 48, shifts=shifts, stratified=False)
+    ours = _renders(scene, 48, shifts=shifts)
+    deviation = np.sqrt((plain.var(0, ddof=1) + ours.var(0, ddof=1)) / 48)
+    z = (ours.mean(0) - plain.mean(0))[..., :9] / np.maximum(deviation[..., :9], 1e-6)
+    assert np.sqrt((z**2).mean()) < 1.15
+    less = (ours.var(0) + 1e-12) / (plain.var(0) + 1e-12)
+    assert np.median(less[..., :3]) < 0.8
+    assert np.median(less[..., 3:9]) < 1
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_other_samplers_are_used_as_they_are() -> None:
+    import mitsuba as mi
+
+    for sampler, replaced in (("independent", True), ("multijitter", False)):
+        scene = stage(DIFFUSE)
+        scene["sensor"] = camera() | {"sampler": {"type": sampler, "sample_count": 16}}
+        loaded = mi.load_dict(scene)
+        same = np.array_equal(_renders(loaded, 1), _renders(loaded, 1, stratified=False))
+        assert same != replaced
