@@ -97,9 +97,12 @@ def shared_subpixel(
     ):
         return None
     index = sequence_index(dr.arange(mi.UInt32, spp), spp)
-    flips = np.random.default_rng(seed).integers(2**32, size=2)
-    x = mi.radical_inverse_2(index, mi.UInt32(int(flips[0])))
-    y = mi.sobol_2(index, mi.UInt32(int(flips[1])))
+    # Opaque, so that one kernel serves all seeds.
+    flips = [
+        dr.opaque(mi.UInt32, int(f)) for f in np.random.default_rng(seed).integers(2**32, size=2)
+    ]
+    x = mi.radical_inverse_2(index, flips[0])
+    y = mi.sobol_2(index, flips[1])
     dr.eval(x, y)
     return x, y
 
