@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Before anything imports torch, and inherited by the programs that tests start: where others want
 # the same cores, waiting threads would spin their time slices away. See mitsuba_gdpt/cli/app.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Where a developer keeps scenes must not decide where tests look for theirs.
+os.environ.pop("MITSUBA_GDPT_SCENES", None)
 
 ROOT = Path(__file__).parents[1]
 TIERS = ("unit", "plugin", "statistical", "e2e", "packaging")
