@@ -64,7 +64,7 @@ class FrozenMethod:
         """
         if self.enabled and all(map(_is_native, (sampler, sensor, *_plugins(scene)))):
             try:
-                return self._frozen(scene, sensor, sampler.clone(), arrays, key)
+                return self._frozen(scene, sensor, sampler, arrays, key)
             except RuntimeError as error:
                 if "frozen function" not in str(error):
                     raise
