@@ -83,6 +83,14 @@ def evaluate(
     ] = 1024,
     repeats: Annotated[int, typer.Option(help="Timed renders per measurement.", min=1)] = 3,
     shifts: Annotated[int, typer.Option(help="Offset paths of gdpt: 4 or 2.")] = 4,
+    plain_path: Annotated[
+        bool,
+        typer.Option(
+            "--plain-path",
+            help="Path tracing, for methods without gradients, draws independent samples, as "
+            "Mitsuba's path does, instead of stratified ones.",
+        ),
+    ] = False,
     sequence: Annotated[
         bool, typer.Option("--sequence", help="Compare on fly-throughs instead of single views.")
     ] = False,
@@ -136,6 +144,7 @@ def evaluate(
         "reference_spp": reference_spp,
         "repeats": repeats,
         "gdpt": {"shifts": shifts},
+        "plain_path": plain_path,
     }
 
     def show(record: evaluation.Record) -> None:

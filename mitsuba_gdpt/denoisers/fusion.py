@@ -49,15 +49,24 @@ def fuse_gradients(
         (N, H, W, 3) radiance, differentiable with respect to image and logits.
     """
     slices = layout.slices
-    scale = exposure_scale(data[..., slices[PRIMAL]])
-    brightness = image.detach().clamp_min(0).mean(-1, keepdim=True) + _EPSILON / scale
-    tolerated = (_NOISE * brightness).square()
+    bright = brightness(image.detach(), data[..., slices[PRIMAL]])
+    tolerated = (_NOISE * bright).square()
     factors = logits.expand(*image.shape[:-1], LOGITS).clamp_max(math.log(_LIMIT)).exp()
     dx, dy = (data[..., slices[name]] for name in ("dx", "dy"))
     variance_x, variance_y = (data[..., slices[name + VARIANCE_SUFFIX]] for name in ("dx", "dy"))
     weight_x = factors[..., :1] * (tolerated / (tolerated + variance_x))
     weight_y = factors[..., 1:] * (tolerated / (tolerated + variance_y))
-    return fuse(image, dx, dy, weight_x, weight_y, brightness)
+    return fuse(image, dx, dy, weight_x, weight_y, bright)
+
+
+def brightness(image: torch.Tensor, primal: torch.Tensor) -> torch.Tensor:
+    """Return what errors of an image count relative to, (N, H, W, 1), above 0.
+
+    Args:
+        image: (N, H, W, 3) radiance.
+        primal: (N, H, W, 3) radiance, which decides what is dark.
+    """
+    return image.clamp_min(0).mean(-1, keepdim=True) + _EPSILON / exposure_scale(primal)
 
 
 @registry.register(
@@ -66,7 +75,9 @@ def fuse_gradients(
     doc="OIDN's image fused with the gradients by their variance, without a network",
     check=lambda: registry.find("oidn").ensure_available(),
 )
-def oidn_fusion(buffers: FrameBuffers, *, guide: str = "oidn", weight: float = 1.0) -> torch.Tensor:
+def oidn_fusion(
+    buffers: FrameBuffers, *, guide: str = "oidn,ensemble=4", weight: float = 1.0
+) -> torch.Tensor:
     """Fuse the image of another method with the gradients.
 
     Args:

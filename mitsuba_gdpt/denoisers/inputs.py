@@ -274,7 +274,7 @@ def preprocess(
             )
             if feature.residual:
                 dim = _DIFFERENCE_AXES[feature.buffer]
-                values = values - _difference(prepared.normalise(base), dim)
+                values = values - difference(prepared.normalise(base), dim)
         values = TRANSFERS[feature.transfer](values)
         if depth_scale is not None and feature.transfer == "max":
             values = values * depth_scale[:, None, None, None]
@@ -336,7 +336,7 @@ def _normalise_buffer(
     )
 
 
-def _difference(image: torch.Tensor, dim: int) -> torch.Tensor:
+def difference(image: torch.Tensor, dim: int) -> torch.Tensor:
     """Return forward differences, and 0 at the end."""
     return image.diff(dim=dim, append=image.narrow(dim, image.shape[dim] - 1, 1))
 

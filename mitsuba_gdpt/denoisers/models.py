@@ -213,7 +213,7 @@ class DenseModel(Model):
         if fused:
             image = fusion.fuse_gradients(image, data, layout, logits)
         if config.consistency:
-            image = _converge(image, data, layout, config.consistency)
+            image = converge(image, data, layout, config.consistency)
         return image
 
     def _run(self, x: torch.Tensor) -> torch.Tensor:
@@ -285,7 +285,7 @@ def blend(
     return mixed + output[..., count:]
 
 
-def _converge(
+def converge(
     image: torch.Tensor, data: torch.Tensor, layout: Layout, consistency: float
 ) -> torch.Tensor:
     """Replace an image by the primal to the extent that the primal is free of noise."""

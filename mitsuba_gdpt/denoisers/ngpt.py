@@ -21,6 +21,7 @@ from mitsuba_gdpt.denoisers import models, registry, tiling
 from mitsuba_gdpt.denoisers import weights as weight_files
 from mitsuba_gdpt.denoisers.inputs import GUIDE, RESIDUAL, Feature, InputConfig, require
 from mitsuba_gdpt.denoisers.kpcn import KPCNConfig
+from mitsuba_gdpt.denoisers.learned_fusion import FusionModelConfig
 from mitsuba_gdpt.denoisers.models import DenseModelConfig
 
 _PRIMAL = Feature(PRIMAL, "log1p")
@@ -96,6 +97,9 @@ def _presets() -> dict[str, Preset]:
     table["ngpt-oidn"] = _correction((*seen, *gradients, *_RESIDUALS), (_OIDN,), "fusion")
     table["ngpt-oidn-nograd"] = _correction(seen, (_OIDN,), "blend", ", without gradients")
     table["ngpt-poisson"] = _correction((*seen, *gradients), ("poisson-l1",), "blend")
+    table["ngpt-fusion"] = Preset(
+        FusionModelConfig(), "fusion", "oidn-fusion with weights predicted by a small U-Net"
+    )
     table["kpcn"] = Preset(KPCNConfig(), "ngpt-l1", "predicted filters, Bako et al. 2017")
     table["kpcn-small"] = Preset(
         KPCNConfig(layers=5, width=32, filter=5, kernel=13), "ngpt-l1", "KPCN, sized for a CPU"

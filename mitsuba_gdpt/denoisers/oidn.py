@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 AUX = ("prefiltered", "raw", "none")
 #: Size of the networks: the library's own names.
 QUALITIES = ("high", "balanced", "fast")
+#: Numbers of mirror images that can be averaged, and the axes of (H, W, C) that each is flipped in.
+ENSEMBLES: dict[int, tuple[tuple[int, ...], ...]] = {
+    1: ((),),
+    2: ((), (0, 1)),
+    4: ((), (0,), (1,), (0, 1)),
+}
 #: Most combinations of size, device and options whose filters are kept.
 CACHE_SIZE = 4
 
@@ -54,6 +60,7 @@ def oidn(
     hdr: bool = True,
     weights: str | os.PathLike[str] | None = None,
     input_scale: float | None = None,
+    ensemble: int = 1,
 ) -> torch.Tensor:
     """Denoise the primal, guided by albedo and normal.
 
@@ -73,6 +80,11 @@ def oidn(
         input_scale: Factor on the primal before the network sees it; undone after. By default the
             library derives it from the image, so that its brightness does not matter. A sequence
             of frames flickers less with one factor for all.
+        ensemble: 1, 2 or 4. Above 1, the main network also sees mirror images, and the results are
+            averaged; of four values the mean of the middle two counts, so that one that is far
+            off does no harm. The network is not symmetric, so its errors differ (self-ensemble;
+            Timofte et al., "Seven ways to improve example-based single image super resolution",
+            CVPR 2016, section 3.3).
 
     Returns:
         (H, W, 3) float32, never negative.
@@ -85,6 +97,9 @@ def oidn(
     aux = "none" if aux is None else aux
     _check_choice("aux", aux, AUX)
     _check_choice("quality", quality, QUALITIES)
+    if ensemble not in ENSEMBLES:
+        known = ", ".join(map(str, ENSEMBLES))
+        raise ConfigError(f"ensemble is {ensemble!r}; expected one of: {known}")
     if input_scale is not None and not (math.isfinite(input_scale) and input_scale > 0):
         raise ConfigError(f"input_scale is {input_scale}; expected a number > 0, or None")
     guides = () if aux == "none" else _GUIDES
@@ -109,7 +124,7 @@ def oidn(
         if pipeline is None:
             pipeline = _Pipeline(buffers.device, aux, quality, hdr, input_scale, blob)
         try:
-            image = pipeline.run(images)
+            image = pipeline.run(images, ENSEMBLES[ensemble])
         except mitsuba_oidn.Error as error:
             if blob is None:
                 raise
@@ -149,12 +164,29 @@ class _Pipeline:
         if weights is not None:
             self._main.set_data("weights", weights)
 
-    def run(self, images: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Filter images of the library's names (``color``, ``albedo``, ``normal``)."""
+    def run(
+        self, images: dict[str, torch.Tensor], mirrors: tuple[tuple[int, ...], ...]
+    ) -> torch.Tensor:
+        """Filter images of the library's names (``color``, ``albedo``, ``normal``).
+
+        Args:
+            images: (H, W, 3) each.
+            mirrors: Axes that the images are flipped in, for each run of the main network.
+        """
         images = dict(images)
         for name, prefilter in self._prefilters.items():
             images[name] = _execute(prefilter, {name: images[name]})
-        return _execute(self._main, images)
+        results = []
+        for axes in mirrors:
+            # flip() copies, even along no axis.
+            seen = {k: v.flip(axes) if axes else v for k, v in images.items()}
+            result = _execute(self._main, seen)
+            results.append(result.flip(axes) if axes else result)
+        if len(results) == 1:
+            return results[0]
+        spread = torch.stack(results).sort(0).values
+        outside = (len(results) - 1) // 2
+        return spread[outside : len(results) - outside].mean(0)
 
     def _new_filter(self, quality: str) -> mitsuba_oidn.Filter:
         import mitsuba_oidn

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from mitsuba_gdpt.denoisers.kpcn import KPCN, KPCNConfig
+from mitsuba_gdpt.denoisers.learned_fusion import FusionModel, FusionModelConfig
 from mitsuba_gdpt.denoisers.models import DenseModel, DenseModelConfig, Model
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModel, RecurrentModelConfig
 from mitsuba_gdpt.errors import ConfigError, GDPTError, WeightsError
@@ -43,6 +44,7 @@ _FILE_NAME = re.compile(r"(?P<name>.+)-(?P<tag>[A-Za-z0-9_.]+)-(?P<hash>[0-9a-f]
 #: Architectures: configuration class, and the model made from it.
 ARCHITECTURES: dict[str, tuple[type[Any], Callable[[Any], Model]]] = {
     "dense-unet": (DenseModelConfig, DenseModel),
+    "fusion": (FusionModelConfig, FusionModel),
     "kpcn": (KPCNConfig, KPCN),
     "recurrent-unet": (RecurrentModelConfig, RecurrentModel),
 }

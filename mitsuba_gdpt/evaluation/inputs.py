@@ -40,7 +40,8 @@ def integrator(
 
     The primal domain is served by ``gdpt`` without offset paths, which is path tracing that
     records features from the hits it has: within a few percent of the time of ``path`` alone, and
-    so the fastest such baseline there is (``aov`` around ``path`` takes 1.8 times as long).
+    so the fastest such baseline there is (``aov`` around ``path`` takes 1.8 times as long). It
+    also stratifies its samples, unless ``settings.plain_path`` says otherwise.
 
     Args:
         source: Scene.
@@ -50,7 +51,7 @@ def integrator(
     """
     parameters = {**source.integrator, **settings.gdpt, "max_depth": settings.max_depth}
     if domain == PRIMAL:
-        parameters["shifts"] = 0
+        parameters |= {"shifts": 0, "stratified": not settings.plain_path}
     if not bare:
         parameters["features"] = ",".join(settings.features(domain))
         parameters["variances"] = settings.needs_variances(domain)
@@ -82,15 +83,15 @@ def render_inputs(
     Args:
         source: Scene.
         settings: Which methods have to be served.
-        domain: ``GRADIENT``: one render of ``gdpt``. ``PRIMAL``: path tracing in two halves, which
-            some methods read, and their mean.
+        domain: ``GRADIENT``: one render of ``gdpt``. ``PRIMAL``: path tracing; in two halves and
+            their mean if a method reads halves, which are each stratified on its own.
         spp: Samples per pixel, of both halves together.
         seed: Below 2^31: the second half has another one.
         sensor: What is rendered.
     """
-    if domain == PRIMAL:
+    if domain == PRIMAL and (settings.needs_halves or spp == 1):
         return _render_halves(source, settings, spp, seed, sensor)
-    tracer = integrator(source, settings, GRADIENT)
+    tracer = integrator(source, settings, domain)
     return Inputs(rendering.render(source, tracer, spp=spp, seed=seed, sensor=sensor))
 
 

@@ -85,6 +85,8 @@ class Settings:
         reference_spp: Samples per pixel of *each half* of a reference that has to be rendered.
         repeats: Timed renders per measurement; the median counts.
         gdpt: Further parameters of the ``gdpt`` integrator, such as ``{"shifts": 2}``.
+        plain_path: Path tracing, for the methods that do not read gradients, draws independent
+            samples, as Mitsuba's ``path`` does, instead of the stratified ones that ``gdpt`` has.
     """
 
     scenes: tuple[str, ...]
@@ -97,6 +99,7 @@ class Settings:
     reference_spp: int = 1024
     repeats: int = 3
     gdpt: Mapping[str, Any] = field(default_factory=dict)
+    plain_path: bool = False
 
     def __post_init__(self) -> None:
         for name in ("scenes", "methods", "spp", "metrics"):
@@ -127,6 +130,13 @@ class Settings:
         """Return the optional buffers that the methods of a domain read."""
         read = {name for method in self.of_domain(domain) for name in method.buffers}
         return tuple(buffer.name for buffer in OPTIONAL if buffer.name in read)
+
+    @property
+    def needs_halves(self) -> bool:
+        """Tell whether a method of the primal domain reads two independent renders."""
+        return any(
+            "halves" in denoisers.find(method.name).options for method in self.of_domain(PRIMAL)
+        )
 
     def needs_variances(self, domain: str) -> bool:
         """Tell whether a method of the domain reads variances."""

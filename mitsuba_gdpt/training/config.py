@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mitsuba_gdpt import toml
+from mitsuba_gdpt.denoisers.learned_fusion import FusionModelConfig
 from mitsuba_gdpt.denoisers.models import PRECISIONS, DenseModelConfig
 from mitsuba_gdpt.denoisers.ngpt import with_guides
 from mitsuba_gdpt.denoisers.presets import PRESETS
@@ -198,10 +199,12 @@ class TrainingConfig:
         if isinstance(preset, RecurrentModelConfig):
             return with_changes(preset, self.guides, self.network)
         if self.guides:
-            if not isinstance(preset, DenseModelConfig) or not preset.guides:
-                raise ConfigError(f"method {self.method!r} sees no images of other methods")
             for guide in self.guides:
                 parse_call(guide)
+            if isinstance(preset, FusionModelConfig):
+                return dataclasses.replace(preset, guides=self.guides)
+            if not isinstance(preset, DenseModelConfig) or not preset.guides:
+                raise ConfigError(f"method {self.method!r} sees no images of other methods")
             preset = with_guides(preset, self.guides)
         if not self.network:
             return preset

@@ -48,16 +48,39 @@ class GuideCache:
         """
         if not self.methods:
             return guide_images((), buffers)
+        key = self.key(buffers)
+        return torch.stack([self._one(method, buffers, key) for method in self.methods])
+
+    @staticmethod
+    def key(buffers: FrameBuffers) -> str:
+        """Return what the images of these buffers are kept under."""
         digest = hashlib.blake2b(buffers.data.contiguous().numpy().tobytes(), digest_size=16)
         digest.update(",".join(buffers.layout.channels).encode())
-        return torch.stack([self._one(m, buffers, digest.hexdigest()) for m in self.methods])
+        return digest.hexdigest()
+
+    def kept(self, key: str, size: tuple[int, int]) -> torch.Tensor | None:
+        """Return the images under a key, or None if one is not there.
+
+        Args:
+            key: See :meth:`key`.
+            size: Height and width.
+
+        Raises:
+            FormatError: A file is damaged.
+        """
+        paths = [self._path(method, key) for method in self.methods]
+        found = [path for path in paths if path is not None and path.exists()]
+        if len(found) < len(paths):
+            return None
+        return torch.stack([self._read(path, (*size, 3)) for path in found])
+
+    def _path(self, method: str, key: str) -> Path | None:
+        return self.folder and self.folder / method / key[:2] / f"{key}.npy"
 
     def _one(self, method: str, buffers: FrameBuffers, key: str) -> torch.Tensor:
-        path = None
-        if self.folder is not None:
-            path = self.folder / method / key[:2] / f"{key}.npy"
-            if path.exists():
-                return self._read(path, (buffers.height, buffers.width, 3))
+        path = self._path(method, key)
+        if path is not None and path.exists():
+            return self._read(path, (buffers.height, buffers.width, 3))
         image = guide_images((method,), buffers)[0].cpu().clamp(-_LARGEST, _LARGEST).half()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +139,7 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
         """
         self.base, self.indices, self.guides = base, list(indices), guides
         self.reconstructed = reconstructed
+        self._target_keys: dict[int, str] = {}  # spares decoding all renders of a crop
         required = set(needs)
         for method in guides.methods:
             required |= set(parse_call(method)[0].needs)
@@ -146,9 +170,17 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
 
     def _targets(self, index: int, item: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
         """Return the targets of an item of the base, (T, H, W, 3)."""
-        if self.reconstructed is not None:
-            return self.reconstructed.images(self.base.target_buffers(index))
-        return (item or self.base[index])["targets"]
+        item = item or self.base[index]
+        if self.reconstructed is None:
+            return item["targets"]
+        if index in self._target_keys:
+            size = item["buffers"].shape[0], item["buffers"].shape[1]
+            kept = self.reconstructed.kept(self._target_keys[index], size)
+            if kept is not None:
+                return kept
+        buffers = self.base.target_buffers(index)
+        self._target_keys[index] = self.reconstructed.key(buffers)
+        return self.reconstructed.images(buffers)
 
     @property
     def preparations(self) -> int:

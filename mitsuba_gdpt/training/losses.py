@@ -12,7 +12,11 @@ A loss is a weighted sum of terms. *p* is the prediction, *y* the target, linear
 | ``l1`` | mean abs(p - y) | no |
 | ``relative-l2`` | mean (p - y)^2 / g, g = mean_RGB(p)^2 + 0.01 held constant | yes |
 | ``gradient-relative-l2`` | the same numerator of forward differences | yes |
+| ``log-relative-l2`` | mean log(0.0001 + mean (p - y)^2 / h), h = mean_RGB(y)^2 + 0.01 | no |
+| ``log-relative-l1`` | mean log(0.001 + mean abs(p - y) / sqrt(h)) | no |
 | ``relative-huber`` | mean H((p - y) / sqrt(g)), H of Huber, bend at 0.5 | nearly |
+
+The inner means of the logarithms are those of an image, the outer one is over images.
 
 The two of relative-l2 follow Lehtinen et al., *Noise2Noise*, ICML 2018, section 3.3: the gradient
 with respect to p is proportional to (p - y), so noise of mean zero in y averages out, and the
@@ -39,6 +43,8 @@ SMAPE_EPSILON = 1e-2
 RELATIVE_EPSILON = 1e-2
 #: Relative deviation at which ``relative-huber`` turns from quadratic to linear.
 HUBER_BEND = 0.5
+# Errors that are too small to go on about: they keep the logarithms finite.
+_LEAST_ERROR, _LEAST_DEVIATION = 1e-4, 1e-3
 
 #: Terms and weights of the named losses. ngpt: configurations 100 and 101 of the original;
 #: ngpt-l1: 102 and 103. rdae is of sequences, see mitsuba_gdpt.training.sequence_losses.
@@ -48,6 +54,7 @@ LOSSES: dict[str, dict[str, float]] = {
     "smape": {"smape": 1.0},
     "noise2noise": {"relative-l2": 1.0, "gradient-relative-l2": 0.2},
     "robust": {"relative-huber": 1.0},
+    "fusion": {"log-relative-l2": 0.6, "log-relative-l1": 0.4},
     "rdae": {"spatial": 0.8, "edges": 0.1, "temporal": 0.1},
 }
 
@@ -101,6 +108,21 @@ def relative_huber(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return functional.huber_loss(deviation, zero, delta=HUBER_BEND)
 
 
+def log_relative_l2(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Logarithm of each image's squared error relative to the target.
+
+    Every image counts by the share of its error that is gained or lost, however hard it is; the
+    mean is that of the geometric means that methods are compared by.
+    """
+    return ((p - y).square() / _brightness(y)).mean((1, 2, 3)).add(_LEAST_ERROR).log().mean()
+
+
+def log_relative_l1(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Logarithm of each image's absolute error relative to the target."""
+    relative = (p - y).abs() / _brightness(y).sqrt()
+    return relative.mean((1, 2, 3)).add(_LEAST_DEVIATION).log().mean()
+
+
 def _brightness(p: torch.Tensor) -> torch.Tensor:
     return p.detach().mean(-1, keepdim=True).square() + RELATIVE_EPSILON
 
@@ -111,6 +133,8 @@ TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "gradient-l1-tonemapped": gradient_l1_tonemapped,
     "smape": smape,
     "relative-l2": relative_l2,
+    "log-relative-l2": log_relative_l2,
+    "log-relative-l1": log_relative_l1,
     "gradient-relative-l2": gradient_relative_l2,
     "relative-huber": relative_huber,
 }

@@ -41,6 +41,11 @@ class TestSettings:
         assert MethodSpec("poisson-l2").domain == "gradient"
         assert MethodSpec("none").domain == "primal"
 
+    def test_halves_are_rendered_only_for_methods_that_read_them(self) -> None:
+        """Two halves are stratified each on its own: worse than one render of all samples."""
+        assert not settings(methods=(MethodSpec("none"), MethodSpec("oidn"))).needs_halves
+        assert settings(methods=(MethodSpec("none"), MethodSpec("nfor"))).needs_halves
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [("nonsense", "unknown"), ("none,x", "sets no option"), ("none,x=1", "sets no option")],

@@ -110,6 +110,26 @@ def test_input_scale() -> None:
     assert not torch.equal(image, denoise(frame, "oidn", aux="raw"))
 
 
+def test_ensemble_is_symmetric_and_better() -> None:
+    """The mean over all mirror images does not change when the frame is mirrored."""
+    frame = noisy()
+    mirrored = FrameBuffers(frame.data.flip(1).contiguous(), frame.layout)
+    images = {n: denoise(frame, "oidn", ensemble=n, aux="none") for n in (1, 2, 4)}
+    others = {n: denoise(mirrored, "oidn", ensemble=n, aux="none").flip(1) for n in (1, 4)}
+    torch.testing.assert_close(others[4], images[4], rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(others[1], images[1], rtol=1e-2, atol=1e-2)
+    turned = FrameBuffers(frame.data.flip(0, 1).contiguous(), frame.layout)
+    both = images[1], denoise(turned, "oidn", aux="none").flip(0, 1)
+    torch.testing.assert_close(images[2], (both[0] + both[1]) / 2)
+    frames = [noisy(seed=seed) for seed in range(8)]
+    clean = torch.stack([noisy(seed=seed).primal for seed in range(2000)]).mean(0)
+    errors = [
+        sum(float((denoise(f, "oidn", ensemble=n) - clean).square().mean()) for f in frames)
+        for n in (1, 4)
+    ]
+    assert errors[1] < 0.95 * errors[0]
+
+
 def test_without_hdr_the_input_is_clamped() -> None:
     frame = noisy()
     image = denoise(frame, "oidn", hdr=False)
@@ -250,6 +270,7 @@ class TestErrors:
             ({"quality": "best"}, "quality is 'best'; expected one of: high, balanced, fast"),
             ({"input_scale": 0.0}, "input_scale is 0.0; expected a number > 0"),
             ({"input_scale": float("nan")}, "input_scale is nan"),
+            ({"ensemble": 3}, "ensemble is 3; expected one of: 1, 2, 4"),
             ({"clean_aux": True}, "has no option 'clean_aux'"),
         ],
     )

@@ -46,7 +46,7 @@ class TestLosses:
     def test_values(self, pair: tuple[torch.Tensor, torch.Tensor]) -> None:
         p, y = (x.double().numpy() for x in pair)
         error = p - y
-        grey = p.mean(-1, keepdims=True) ** 2 + 0.01
+        grey, bright = (x.mean(-1, keepdims=True) ** 2 + 0.01 for x in (p, y))
         dx = [x[:, :, 1:] - x[:, :, :-1] for x in (p, y)]
         dy = [x[:, 1:] - x[:, :-1] for x in (p, y)]
         expected = {
@@ -58,6 +58,10 @@ class TestLosses:
             "relative-l2": (error**2 / grey).mean(),
             "gradient-relative-l2": ((dx[0] - dx[1]) ** 2 / grey[:, :, 1:]).mean()
             + ((dy[0] - dy[1]) ** 2 / grey[:, 1:]).mean(),
+            "log-relative-l2": np.log(1e-4 + (error**2 / bright).mean((1, 2, 3))).mean(),
+            "log-relative-l1": np.log(
+                1e-3 + (np.abs(error) / np.sqrt(bright)).mean((1, 2, 3))
+            ).mean(),
             "relative-huber": huber(error / np.sqrt(grey)).mean(),
         }
         assert set(expected) == set(losses.TERMS)
@@ -333,7 +337,9 @@ class TestExamples:
         with pytest.raises(TypeError):  # nothing but the files could have answered
             _ = examples[0]
 
-    def test_targets_can_be_reconstructed(self, tmp_path: Path) -> None:
+    def test_targets_can_be_reconstructed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         class Rich(Toy):
             def target_buffers(self, index: int) -> FrameBuffers:
                 data = self[index]["buffers"].clone()
@@ -346,6 +352,10 @@ class TestExamples:
         )
         assert examples.targets == 1
         images = examples[1]["images"]
+        decoded = Rich.target_buffers
+        monkeypatch.setattr(Rich, "target_buffers", None)
+        assert torch.equal(examples[1]["images"], images), "kept, without the other renders"
+        monkeypatch.setattr(Rich, "target_buffers", decoded)
         assert images.shape == (2, 20, 20, 3)
         expected = denoise(Rich().target_buffers(1), "poisson-l2")
         torch.testing.assert_close(images[0], expected, rtol=1e-3, atol=1e-3)

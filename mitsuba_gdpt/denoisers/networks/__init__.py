@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mitsuba_gdpt.denoisers.networks.dense_unet import DenseUNet, DenseUNetConfig
 from mitsuba_gdpt.denoisers.networks.fusion import fuse
+from mitsuba_gdpt.denoisers.networks.fusion_weights import FusionWeights, FusionWeightsConfig
 from mitsuba_gdpt.denoisers.networks.layers import fold_weight_norm
 from mitsuba_gdpt.denoisers.networks.predicted_kernels import (
     KernelNetwork,
@@ -15,6 +16,8 @@ from mitsuba_gdpt.denoisers.networks.recurrent_unet import RecurrentUNet, Recurr
 __all__ = [
     "DenseUNet",
     "DenseUNetConfig",
+    "FusionWeights",
+    "FusionWeightsConfig",
     "KernelNetwork",
     "KernelNetworkConfig",
     "RecurrentUNet",

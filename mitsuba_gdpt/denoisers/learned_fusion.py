@@ -1,0 +1,163 @@
+r"""``ngpt-fusion``: the method ``oidn-fusion`` with weights that a network predicts.
+
+What :mod:`mitsuba_gdpt.denoisers.fusion` derives from the variance of a gradient alone, this model
+derives from all that speaks for or against it: the variances around it, how far it contradicts the
+guide's image, what albedo, normal and depth do there. The network returns logarithms of factors on
+the weights, nothing else: wherever it is wrong, the result is still a fusion of two good sources.
+
+All inputs are relative to the brightness of the guide's image, so the exposure does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.denoisers import fusion, tiling
+from mitsuba_gdpt.denoisers.inputs import difference, exposure_scale, require
+from mitsuba_gdpt.denoisers.models import Model, converge
+from mitsuba_gdpt.denoisers.networks import FusionWeights, FusionWeightsConfig
+
+_AXES = {"dx": 2, "dy": 1}  # of (N, H, W, C)
+_FLOOR = 1e-4  # of what is shown as a logarithm: a relative standard deviation of one per cent
+_LOGARITHM = 0.25  # scale of logarithms, so that inputs are about 1
+_LARGEST = 3.0  # relative deviations beyond it look the same
+_DEPTH_EPSILON = 1e-3
+#: Smallest logit: a weight of a four-hundredth is as good as none.
+_LEAST_LOGIT = -6.0
+
+#: Channels of :func:`features`, per direction and besides.
+DIRECTED, SHARED = 10, 4
+
+
+@dataclass(frozen=True)
+class FusionModelConfig:
+    """The model.
+
+    Attributes:
+        guides: The one method whose image is fused with the gradients.
+        width: Channels of the network at full resolution.
+        consistency: See :class:`~mitsuba_gdpt.denoisers.models.DenseModelConfig`.
+    """
+
+    guides: tuple[str, ...] = ("oidn,ensemble=4",)
+    width: int = 24
+    consistency: float = 0.005
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the buffers that the model reads."""
+        primal = (PRIMAL, PRIMAL + VARIANCE_SUFFIX)
+        return (*primal, *fusion.NEEDS, "albedo", "normal", "depth")
+
+    @property
+    def network(self) -> FusionWeightsConfig:
+        """Sizes of the network."""
+        return FusionWeightsConfig(DIRECTED, SHARED, self.width)
+
+
+class FusionModel(Model):
+    """Fusion with predicted weights; see the module."""
+
+    def __init__(self, config: FusionModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.guides, self.needs = config.guides, config.needs
+        self.network = FusionWeights(config.network)
+
+    def forward(
+        self,
+        data: torch.Tensor,
+        layout: Layout,
+        guides: torch.Tensor | None = None,
+        *,
+        shift: tuple[int, int] = (0, 0),
+        depth_scale: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Reconstruct images; see :meth:`Model.forward`. ``shift``, ``depth_scale``: no effect."""
+        require(self.needs, layout)
+        chosen = self._choose(guides, self.guides)
+        assert chosen is not None  # there is one
+        image = chosen[:, 0]
+        x = features(data, layout, image)
+        height, width = x.shape[1:3]
+        aligned = self.config.network.alignment
+        padding = (0, 0, 0, -width % aligned, 0, -height % aligned)
+        logits = self._run(functional.pad(x, padding)).float()[:, :height, :width]
+        image = fusion.fuse_gradients(image, data, layout, logits.clamp_min(_LEAST_LOGIT))
+        return converge(image, data, layout, self.config.consistency)
+
+    def _run(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the network, in tiles if it has to be."""
+        if torch.is_grad_enabled() or self.tile_memory is None:
+            return torch.as_tensor(self.network(x))
+        config = self.config.network
+        floats = 2 * config.inputs + 8 * config.width  # alive at once, per pixel
+        side = tiling.tile_size(
+            4 * floats * len(x), config.alignment, config.radius, self.tile_memory
+        )
+        return tiling.run_tiled(
+            self.network, x, alignment=config.alignment, radius=config.radius, side=side
+        )
+
+
+def features(data: torch.Tensor, layout: Layout, image: torch.Tensor) -> torch.Tensor:
+    """Make the input of the network.
+
+    Args:
+        data: (N, H, W, C) buffers.
+        layout: Meaning of C.
+        image: (N, H, W, 3) radiance of the guide.
+
+    Returns:
+        (N, H, W, 2 :data:`DIRECTED` + :data:`SHARED`): what belongs to dx, to dy, to neither.
+    """
+    buffers = {name: data[..., part] for name, part in layout.slices.items()}
+    primal = buffers[PRIMAL]
+    brightness = fusion.brightness(image, primal)
+    directed = []
+    for name, dim in _AXES.items():
+        noise = buffers[name + VARIANCE_SUFFIX] / brightness.square()
+        gradient = buffers[name] / brightness
+        expected = difference(image, dim) / brightness
+        residual = gradient - expected
+        squared = _mean_square(residual)
+        depth = buffers["depth"]
+        directed += [
+            _log(noise),
+            _log(_blur(noise, 5)),
+            _log(squared),
+            _log(_blur(squared, 3)),
+            residual.mean(-1, keepdim=True).clamp(-_LARGEST, _LARGEST),
+            _log(_mean_square(expected)),
+            _log(_mean_square(gradient)),
+            _log(3 * _mean_square(difference(buffers["albedo"], dim))),
+            _log(3 * _mean_square(difference(buffers["normal"], dim))),
+            _log((difference(depth, dim) / (depth + _DEPTH_EPSILON)).square()),
+        ]
+    noise = buffers[PRIMAL + VARIANCE_SUFFIX] / brightness.square()
+    deviation = (primal - image).mean(-1, keepdim=True) / brightness
+    shared = [
+        _log(noise),
+        _log(_blur(noise, 5)),
+        deviation.clamp(-_LARGEST, _LARGEST),
+        (brightness * exposure_scale(primal)).log() * _LOGARITHM,
+    ]
+    return torch.cat([*directed, *shared], dim=-1)
+
+
+def _log(x: torch.Tensor) -> torch.Tensor:
+    return (x + _FLOOR).log() * _LOGARITHM
+
+
+def _mean_square(x: torch.Tensor) -> torch.Tensor:
+    return x.square().mean(-1, keepdim=True)
+
+
+def _blur(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the mean over a window, of (N, H, W, C)."""
+    y = functional.avg_pool2d(x.permute(0, 3, 1, 2), size, 1, size // 2, count_include_pad=False)
+    return y.permute(0, 2, 3, 1)

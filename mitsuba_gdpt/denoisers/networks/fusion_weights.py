@@ -1,0 +1,80 @@
+"""The network of ``ngpt-fusion``: how far a gradient can be trusted, one number per difference.
+
+A U-Net of two levels. Gradients in y are handled by the same filters as those in x, on the
+transposed image: what makes a gradient worth trusting does not depend on its direction, and there
+is half as much to learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mitsuba_gdpt.denoisers.networks.layers import Convolution
+
+_SLOPE = 0.1  # of the leaky ReLU
+
+
+@dataclass(frozen=True)
+class FusionWeightsConfig:
+    """Sizes of the network.
+
+    Attributes:
+        directed: Input channels that belong to one direction; there are as many for x as for y.
+        shared: Input channels that belong to none.
+        width: Channels at full resolution; twice as many at half.
+    """
+
+    directed: int = 0
+    shared: int = 0
+    width: int = 24
+
+    #: What height and width of the input have to be multiples of.
+    alignment = 2
+    #: How far, in pixels, an input can influence the output.
+    radius = 10
+
+    @property
+    def inputs(self) -> int:
+        """Channels of the input: those for x, those for y, those for neither."""
+        return 2 * self.directed + self.shared
+
+
+class FusionWeights(nn.Module):
+    """(N, H, W, inputs) to (N, H, W, 2): one value for the x, one for the y direction.
+
+    Starts with zeros.
+    """
+
+    def __init__(self, config: FusionWeightsConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.fine = nn.ModuleList(
+            [Convolution(config.inputs, width, 3), Convolution(width, width, 3)]
+        )
+        self.coarse = nn.ModuleList(
+            [Convolution(width, 2 * width, 3), Convolution(2 * width, 2 * width, 3)]
+        )
+        self.merge = Convolution(3 * width, width, 3)
+        self.head = Convolution(width, 1, 1, zero=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the network; height and width are even."""
+        count = self.config.directed
+        along, across, shared = x.split([count, count, self.config.shared], dim=-1)
+        turned = torch.cat([across, along, shared], dim=-1).transpose(1, 2).contiguous()
+        return torch.cat([self._one(x), self._one(turned).transpose(1, 2)], dim=-1)
+
+    def _one(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.fine:
+            x = functional.leaky_relu(layer(x), _SLOPE)
+        y = functional.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+        for layer in self.coarse:
+            y = functional.leaky_relu(layer(y), _SLOPE)
+        y = y.repeat_interleave(2, 1).repeat_interleave(2, 2)
+        x = functional.leaky_relu(self.merge(torch.cat([x, y], dim=-1)), _SLOPE)
+        return torch.as_tensor(self.head(x))

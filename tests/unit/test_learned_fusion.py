@@ -1,0 +1,110 @@
+"""ngpt-fusion: starts as oidn-fusion, sees what matters, treats both directions alike."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mitsuba_gdpt import denoise
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers import ngpt
+from mitsuba_gdpt.denoisers.learned_fusion import (
+    DIRECTED,
+    SHARED,
+    FusionModel,
+    FusionModelConfig,
+    features,
+)
+from mitsuba_gdpt.denoisers.networks import FusionWeights, FusionWeightsConfig
+from mitsuba_gdpt.errors import LayoutError
+from mitsuba_gdpt.training.augment import Example, transpose
+
+LAYOUT = Layout.make(variances=True)
+
+
+def render(height: int = 18, width: int = 18) -> FrameBuffers:
+    generator = torch.Generator().manual_seed(0)
+    data = torch.rand(height, width, LAYOUT.count, generator=generator)
+    return FrameBuffers(data, LAYOUT)
+
+
+def model(*, consistency: float = 0.0, trained: bool = True) -> FusionModel:
+    torch.manual_seed(0)
+    result = FusionModel(FusionModelConfig(("poisson-l2",), width=6, consistency=consistency))
+    if trained:
+        result.network.head.scale.data.fill_(2.0)
+    return result.requires_grad_(False)
+
+
+def test_starts_as_oidn_fusion() -> None:
+    buffers = render()
+    expected = denoise(buffers, "oidn-fusion", guide="poisson-l2")
+    image = ngpt.reconstruct(model(trained=False), buffers)
+    torch.testing.assert_close(image, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(ngpt.reconstruct(model(), buffers), expected, rtol=0.01)
+
+
+def test_converges_to_the_primal() -> None:
+    buffers = render()
+    buffers["primal.var"].fill_(1e-9)
+    image = ngpt.reconstruct(model(consistency=0.005), buffers)
+    torch.testing.assert_close(image, buffers["primal"], rtol=0.01, atol=0.01)
+
+
+def test_transposed_frames_give_the_transposed_image() -> None:
+    buffers = render()
+    guide = denoise(buffers, "poisson-l2")[None]
+    example = transpose(Example(buffers.data, LAYOUT, guide))
+    here, there = (
+        model()(data[None], LAYOUT, guides[None])
+        for data, guides in ((buffers.data, guide), (example.buffers, example.images))
+    )
+    torch.testing.assert_close(there.transpose(1, 2), here, rtol=1e-4, atol=1e-4)
+
+
+def test_exposure_does_not_matter() -> None:
+    buffers = render()
+    factors = torch.ones(LAYOUT.count)
+    for name in ("primal", "dx", "dy"):
+        factors[LAYOUT.slices[name]] = 64.0
+        factors[LAYOUT.slices[name + ".var"]] = 64.0**2
+    image = buffers["primal"][None]
+    plain = features(buffers.data[None], LAYOUT, image)
+    assert plain.shape[-1] == 2 * DIRECTED + SHARED
+    torch.testing.assert_close(
+        features((buffers.data * factors)[None], LAYOUT, 64 * image), plain, rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 2), (7, 30)])
+def test_any_size(height: int, width: int) -> None:
+    image = ngpt.reconstruct(model(), render(height, width))
+    assert image.shape == (height, width, 3)
+    assert bool(image.isfinite().all())
+
+
+def test_tiles_give_the_same_image() -> None:
+    buffers = render(70, 90)
+    whole, tiled = (ngpt.reconstruct(model(), buffers, memory=m) for m in (2.0**30, 3.0e5))
+    torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_radius_is_not_too_small() -> None:
+    torch.manual_seed(0)
+    config = FusionWeightsConfig(2, 1, 4)
+    network = FusionWeights(config)
+    network.head.scale.data.fill_(1.0)
+    x = torch.rand(1, 40, 40, config.inputs)
+    changed = x.clone()
+    changed[:, 20, 20] += 10.0
+    with torch.no_grad():
+        rows = (network(changed) != network(x)).any(-1)[0].any(1).nonzero()[:, 0]
+    assert 20 - config.radius <= int(rows.min())
+    assert int(rows.max()) <= 20 + config.radius
+
+
+def test_a_missing_buffer_is_named() -> None:
+    plain = Layout.make()
+    with pytest.raises(LayoutError, match=r"primal\.var"):
+        ngpt.reconstruct(model(), FrameBuffers(torch.rand(4, 4, plain.count), plain))
