@@ -48,7 +48,7 @@ def write_results(
     page = report.Report(
         title="Evaluation at equal render time",
         subtitle=f"{len(results.scenes)} scenes, {len(results.methods)} methods, "
-        f"{settings.seeds} seeds",
+        f"{settings.seed_count}",
         provenance=provenance,
         tables=[*tables.all_tables(results, settings.metrics), tables.times(results)],
         plots=[plot for name in settings.metrics[:2] for plot in tables.curves(results, name)],

@@ -69,7 +69,7 @@ def write_sequence_results(
     content = report.Report(
         title="Image sequences at equal render time",
         subtitle=f"{len(shots)} sequences of {settings.frames} frames, "
-        f"{len(results.methods)} methods, {settings.seeds} seeds",
+        f"{len(results.methods)} methods, {settings.seed_count}",
         provenance=provenance,
         tables=_tables(records, settings, shots),
         plots=_plots(records, settings, shots),

@@ -132,6 +132,11 @@ class Settings:
         return tuple(buffer.name for buffer in OPTIONAL if buffer.name in read)
 
     @property
+    def seed_count(self) -> str:
+        """The number of seeds, in words."""
+        return "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
+
+    @property
     def needs_halves(self) -> bool:
         """Tell whether a method of the primal domain reads two independent renders."""
         return any(
