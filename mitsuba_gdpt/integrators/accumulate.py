@@ -37,7 +37,8 @@ def pixel_mean(
     """Reduce lanes to pixels.
 
     The variance is computed in two passes around the pixel's own mean: E[x^2] - E[x]^2 would
-    cancel catastrophically in float32 (depth, position).
+    cancel catastrophically in float32 (depth, position). A single sample says nothing about its
+    deviation; its square stands in: on average that is the variance plus the squared expectation.
 
     Args:
         components: Float arrays over lanes (evaluated).
@@ -52,6 +53,9 @@ def pixel_mean(
     means = [_block_sum(c, spp) * _reciprocal(n) for c in components]
     if not variance:
         return PixelMean(means)
+    if n == 1:
+        squares = sum((dr.square(mean) for mean in means), mi.Float(0))
+        return PixelMean(means, squares * _reciprocal(len(components)))
     pixel = dr.arange(mi.UInt32, dr.width(components[0])) // dr.opaque(mi.UInt32, spp)
     total = mi.Float(0)
     for c, mean in zip(components, means, strict=True):

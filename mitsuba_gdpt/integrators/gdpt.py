@@ -47,9 +47,8 @@ def make_plugin() -> type:
          * - shifts
            - |int|
            - Offset paths per base path. 4: right, left, down and up. 2: right and down or left
-             and up on alternating samples; renders with so few samples that an estimate would
-             lack some (2, or 4 with variances) take all four. 0: none, gradients are not
-             estimated and stay 0. (Default: 4)
+             and up on alternating samples; renders with one sample take all four. 0: none,
+             gradients are not estimated and stay 0. (Default: 4)
          * - features
            - |string|
            - Comma-separated optional buffers: position, visibility, diffuse, specular,
@@ -57,8 +56,9 @@ def make_plugin() -> type:
          * - variances
            - |bool|
            - Append the variance of the pixel mean of each core buffer, and of diffuse and specular
-             where they are wanted; needs enough samples that every estimate has at least two.
-             (Default: false)
+             where they are wanted; needs two samples or more. With two or three samples and two
+             shifts, a part of a gradient rests on one sample, whose square then counts as its
+             variance: an upper bound on average. (Default: false)
          * - shared_subpixel
            - |bool|
            - Pinhole cameras: use one sub-pixel position per sample index in all pixels, so that
@@ -232,23 +232,21 @@ def make_plugin() -> type:
             if spp:
                 sampler.set_sample_count(spp)
             spp = sampler.sample_count()
-            if spp < self._least_per_estimate:
+            if spp < self._least_spp:
                 raise ConfigError(
-                    f"spp is {spp}; variances={self.variances} needs at least "
-                    f"{self._least_per_estimate}"
+                    f"spp is {spp}; variances={self.variances} needs at least {self._least_spp}"
                 )
             sampler.set_samples_per_wavefront(spp)
             return spp
 
         @property
-        def _least_per_estimate(self) -> int:
-            """Samples that every estimate needs."""
+        def _least_spp(self) -> int:
+            """Samples that a render needs."""
             return 2 if self.variances else 1
 
         def _shifts_at(self, spp: int) -> int:
             """Return the number of offset paths per base path in a render of so many samples."""
-            too_few = self.shifts == 2 and spp < 2 * self._least_per_estimate
-            return 4 if too_few else int(self.shifts)
+            return 4 if self.shifts == 2 and spp < 2 else int(self.shifts)
 
         def _roughness_table(self, scene: mi.Scene) -> Any:
             return feat.roughness_table(scene) if "roughness" in self.layout else None
