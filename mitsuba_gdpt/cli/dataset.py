@@ -70,7 +70,7 @@ def crops(
             "of the scene in a crop.",
         ),
     ] = (1280, 720),
-    shifts: Annotated[int, typer.Option(help="Offset paths of gdpt: 4 or 2.")] = 4,
+    shifts: Annotated[int, typer.Option(help="Offset paths of gdpt: 4, 2 or 1.")] = 4,
     seed: Annotated[int, _SEED] = 0,
     scenes: Annotated[str | None, _SCENES] = None,
     *,

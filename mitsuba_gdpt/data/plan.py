@@ -97,7 +97,7 @@ class CropPlan:
             reference_spp, reconstructed by ``poisson-l1`` (slightly biased, but far cleaner).
         reference_spp: Samples per pixel behind the target; None for :data:`REFERENCE_SPP`.
         seed: Changes everything that is random.
-        shifts: Offset paths of the noisy renders, as of ``gdpt``: 4 or 2.
+        shifts: Offset paths of the noisy renders, as of ``gdpt``: 4, 2 or 1.
         frame: Width and height of the full frame at zoom 1.
         max_lanes: As of ``gdpt``: paths per pass, which bounds the memory (0.3 kB each). Part of
             the plan because the random numbers of a render depend on how it is split.
@@ -156,8 +156,8 @@ class CropPlan:
             "seed": 0,
             "max_lanes": 1,
         }
-        if self.shifts not in (2, 4):
-            raise ConfigError(f"shifts is {self.shifts}; expected 2 or 4: crops need gradients")
+        if self.shifts not in (1, 2, 4):
+            raise ConfigError(f"shifts is {self.shifts}; expected 1, 2 or 4: crops need gradients")
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {bound}")

@@ -26,20 +26,29 @@ def _alternating(dx: int, dy: int) -> Callable[[Any], tuple[Any, Any]]:
     return shift
 
 
+def _circling(sample: Any) -> tuple[Any, Any]:
+    turn = sample & 3
+    sign = dr.select(turn < 2, mi.Int32(1), -1)
+    horizontal = (turn & 1) == 0
+    return dr.select(horizontal, sign, 0), dr.select(horizontal, 0, sign)
+
+
 #: Pixel shift (dx, dy; +y down) of each offset path as a function of the sample index, by the
 #: integrator's ``shifts`` parameter.
 SHIFTS: dict[int, list[Callable[[Any], tuple[Any, Any]]]] = {
     0: [],
+    1: [_circling],
     2: [_alternating(1, 0), _alternating(0, 1)],
     4: [_constant(1, 0), _constant(-1, 0), _constant(0, 1), _constant(0, -1)],
 }
 
-#: Which offset path estimates which one-sided gradient: direction -> (offset path, parity of the
-#: sample indices that count; None for all).
-DIRECTIONS: dict[int, dict[str, tuple[int, int | None]]] = {
+#: Which offset path estimates which one-sided gradient: direction -> (offset path, remainder), of
+#: the samples that count. They are those whose index has this remainder modulo 4 / shifts.
+DIRECTIONS: dict[int, dict[str, tuple[int, int]]] = {
     0: {},
+    1: {"right": (0, 0), "down": (0, 1), "left": (0, 2), "up": (0, 3)},
     2: {"right": (0, 0), "left": (0, 1), "down": (1, 0), "up": (1, 1)},
-    4: {"right": (0, None), "left": (1, None), "down": (2, None), "up": (3, None)},
+    4: {"right": (0, 0), "left": (1, 0), "down": (2, 0), "up": (3, 0)},
 }
 
 
@@ -88,7 +97,7 @@ def shared_subpixel(
     """Return sub-pixel positions by sample index for :class:`Camera`; None: not to be shared.
 
     They are a Sobol set with random digits flipped: each point alone is uniform over the pixel,
-    and all of them together, or those of one parity, are stratified.
+    and all of them together, or those whose index has one remainder modulo 2 or 4, are stratified.
     """
     if (
         not integrator.shared_subpixel

@@ -47,7 +47,8 @@ def make_plugin() -> type:
          * - shifts
            - |int|
            - Offset paths per base path. 4: right, left, down and up. 2: right and down or left
-             and up on alternating samples; renders with one sample take all four. 0: none,
+             and up on alternating samples. 1: right, down, left and up in turns. Renders with
+             too few samples for all directions take twice or four times as many. 0: none,
              gradients are not estimated and stay 0. (Default: 4)
          * - features
            - |string|
@@ -56,9 +57,9 @@ def make_plugin() -> type:
          * - variances
            - |bool|
            - Append the variance of the pixel mean of each core buffer, and of diffuse and specular
-             where they are wanted; needs two samples or more. With two or three samples and two
-             shifts, a part of a gradient rests on one sample, whose square then counts as its
-             variance: an upper bound on average. (Default: false)
+             where they are wanted; needs two samples or more. Where a part of a gradient rests on
+             one sample (fewer than 4 samples with two shifts, than 8 with one), its square counts
+             as its variance: an upper bound on average. (Default: false)
          * - shared_subpixel
            - |bool|
            - Pinhole cameras: use one sub-pixel position per sample index in all pixels, so that
@@ -105,8 +106,8 @@ def make_plugin() -> type:
             if self.rr_depth < 1:
                 raise ConfigError(f'"rr_depth" is {self.rr_depth}; expected a value >= 1')
             self.shifts = props.get("shifts", 4)
-            if self.shifts not in (0, 2, 4):
-                raise ConfigError(f'"shifts" is {self.shifts}; expected 0, 2 or 4')
+            if self.shifts not in (0, 1, 2, 4):
+                raise ConfigError(f'"shifts" is {self.shifts}; expected 0, 1, 2 or 4')
             names = (name.strip() for name in str(props.get("features", "")).split(","))
             self.variances = props.get("variances", False)
             #: Meaning of the channels of a render (``channels.Layout``).
@@ -246,7 +247,10 @@ def make_plugin() -> type:
 
         def _shifts_at(self, spp: int) -> int:
             """Return the number of offset paths per base path in a render of so many samples."""
-            return 4 if self.shifts == 2 and spp < 2 else int(self.shifts)
+            shifts = int(self.shifts)
+            while shifts and shifts * spp < 4:
+                shifts *= 2
+            return shifts
 
         def _roughness_table(self, scene: mi.Scene) -> Any:
             return feat.roughness_table(scene) if "roughness" in self.layout else None
@@ -350,12 +354,13 @@ def make_plugin() -> type:
                 name: pixel_mean(components, spp, self.variances and f"{name}.var" in self.layout)
                 for name, components in lanes.items()
             }
-            for direction, (slot, parity) in cam.DIRECTIONS[shifts].items():
-                components = gradients[slot]
-                if parity is None:
+            for direction, (slot, remainder) in cam.DIRECTIONS[shifts].items():
+                components, period = gradients[slot], 4 // shifts
+                if period == 1:
                     means[direction] = pixel_mean(components, spp, self.variances)
                 else:
-                    selected, count = (index & 1) == parity, (spp + 1 - parity) // 2
+                    selected = (index & (period - 1)) == remainder
+                    count = (spp + period - 1 - remainder) // period
                     means[direction] = pixel_mean(components, spp, self.variances, selected, count)
             return means, dr.count(finite)
 

@@ -83,10 +83,16 @@ class SobolSampler:
 def sequence_index(sample: Any, spp: int) -> Any:
     """Return the place of a sample in a low-discrepancy sequence.
 
-    The samples with even numbers come first: those of one parity, which ``shifts=2`` uses by
-    themselves, are then as evenly spread as all of them.
+    Samples whose numbers have the same remainder modulo 4 stand together, in the order 0, 2, 1, 3:
+    those of one remainder or one parity, which ``shifts`` of 1 and 2 use by themselves, are then as
+    evenly spread as all of them.
     """
-    return (sample >> 1) + (sample & 1) * dr.opaque(mi.UInt32, (spp + 1) // 2)
+    result, first = sample >> 2, 0
+    for remainder in (0, 2, 1, 3):
+        offset = dr.opaque(mi.UInt32, first)
+        result += dr.select((sample & 3) == remainder, offset, mi.UInt32(0))
+        first += (spp + 3 - remainder) // 4
+    return result
 
 
 def _hash(x: Any, seed: Any) -> Any:

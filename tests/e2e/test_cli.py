@@ -260,7 +260,7 @@ BAD_RENDERS = {
     "polarised variant": ((*GOOD, "--variant", "llvm_ad_spectral_polarized"), "does not support"),
     "unknown variant": ((*GOOD, "--variant", "rgb"), "there is no variant 'rgb'"),
     "sensor": ((*GOOD, "--sensor", "1"), "1 sensor(s)"),
-    "shifts": ((*GOOD, "--shifts", "3"), "expected 0, 2 or 4"),
+    "shifts": ((*GOOD, "--shifts", "3"), "expected 0, 1, 2 or 4"),
     "feature": ((*GOOD, "--features", "smell"), "unknown feature(s) 'smell'"),
     "max_depth": ((*GOOD, "--max-depth", "-2"), "--max-depth"),
     "method": ((*GOOD, "--denoise", "soap"), "unknown reconstruction method 'soap'"),

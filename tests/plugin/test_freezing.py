@@ -68,7 +68,7 @@ def test_every_sampler_draws_new_numbers(sampler: str) -> None:
 
 @pytest.mark.usefixtures("variants_llvm")
 @pytest.mark.parametrize("features", ["", "position,visibility,diffuse,specular,roughness"])
-@pytest.mark.parametrize("shifts", [0, 2, 4])
+@pytest.mark.parametrize("shifts", [0, 1, 2, 4])
 def test_frozen_equals_traced(shifts: int, features: str) -> None:
     import mitsuba as mi
 

@@ -42,11 +42,13 @@ def test_powers_of_two_are_nets(bits: int) -> None:
         assert points.max() < 1
         for k in range(bits + 1):
             assert (occupied(points, 2**k, 2 ** (bits - k)) == spp).all()
-        # shifts=2 uses the samples of one parity by themselves.
-        for parity in (0, 1):
-            half = points[:, parity::2]
-            for k in range(bits):
-                assert (occupied(half, 2**k, 2 ** (bits - 1 - k)) == spp // 2).all()
+        # shifts=2 uses the samples of one parity by themselves, shifts=1 those of one remainder.
+        for halvings in range(1, min(bits, 2) + 1):
+            for remainder in range(2**halvings):
+                part = points[:, remainder :: 2**halvings]
+                for k in range(bits - halvings + 1):
+                    columns, rows = 2**k, 2 ** (bits - halvings - k)
+                    assert (occupied(part, columns, rows) == columns * rows).all()
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
@@ -96,7 +98,7 @@ def _renders(scene: Any, count: int, **options: Any) -> np.ndarray:
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
-@pytest.mark.parametrize("shifts", [2, 4])
+@pytest.mark.parametrize("shifts", [1, 2, 4])
 def test_renders_have_the_same_mean_and_less_noise(shifts: int) -> None:
     import mitsuba as mi
 

@@ -477,5 +477,7 @@ CASES: tuple[Case, ...] = (
     _case("hide_emitters", _hidden, options={"max_depth": 5, "hide_emitters": True}),
     _case("shifts2", _object({"type": "roughplastic"}), gdpt={"shifts": 2}),
     _case("shifts2_glass", _object(_GLASS), gdpt={"shifts": 2}),
+    _case("shifts1", _object({"type": "roughplastic"}), gdpt={"shifts": 1}),
+    _case("shifts1_glass", _object(_GLASS), gdpt={"shifts": 1}),
     _case("tiles", _object(_GLASS), gdpt={"max_lanes": 4096}),
 )
