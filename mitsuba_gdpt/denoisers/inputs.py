@@ -35,7 +35,8 @@ _BLACK = 1e-8
 
 _RADIANCE = (PRIMAL, "dx", "dy", "diffuse", "specular")
 _DEMODULATED = (PRIMAL, "dx", "dy")
-_DIFFERENCE_AXES = {"dx": 2, "dy": 1}  # of (N, H, W, C)
+#: Axis of (N, H, W, C) that each gradient is the difference along.
+DIFFERENCE_AXES = {"dx": 2, "dy": 1}
 
 
 def _signed_log1p(x: torch.Tensor) -> torch.Tensor:
@@ -85,7 +86,7 @@ class Feature:
             )
         if self.guide is None:
             buffer(self.buffer)
-        if self.residual and self.buffer not in _DIFFERENCE_AXES:
+        if self.residual and self.buffer not in DIFFERENCE_AXES:
             raise ConfigError(f"got {self.source!r}; expected residual:dx or residual:dy")
 
     @property
@@ -273,7 +274,7 @@ def preprocess(
                 feature.buffer, data[..., slices[feature.buffer]], base, prepared
             )
             if feature.residual:
-                dim = _DIFFERENCE_AXES[feature.buffer]
+                dim = DIFFERENCE_AXES[feature.buffer]
                 values = values - difference(prepared.normalise(base), dim)
         values = TRANSFERS[feature.transfer](values)
         if depth_scale is not None and feature.transfer == "max":
@@ -332,7 +333,7 @@ def _normalise_buffer(
     if name == PRIMAL:
         return values / modulation
     return _product_rule(
-        values, base * prepared.scale, modulation.reciprocal(), _DIFFERENCE_AXES[name]
+        values, base * prepared.scale, modulation.reciprocal(), DIFFERENCE_AXES[name]
     )
 
 

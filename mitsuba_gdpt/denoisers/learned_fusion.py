@@ -17,11 +17,10 @@ from torch.nn import functional
 
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
 from mitsuba_gdpt.denoisers import fusion, tiling
-from mitsuba_gdpt.denoisers.inputs import difference, exposure_scale, require
+from mitsuba_gdpt.denoisers.inputs import DIFFERENCE_AXES, difference, exposure_scale, require
 from mitsuba_gdpt.denoisers.models import Model, converge
 from mitsuba_gdpt.denoisers.networks import FusionWeights, FusionWeightsConfig
 
-_AXES = {"dx": 2, "dy": 1}  # of (N, H, W, C)
 _FLOOR = 1e-4  # of what is shown as a logarithm: a relative standard deviation of one per cent
 _LOGARITHM = 0.25  # scale of logarithms, so that inputs are about 1
 _LARGEST = 3.0  # relative deviations beyond it look the same
@@ -119,7 +118,7 @@ def features(data: torch.Tensor, layout: Layout, image: torch.Tensor) -> torch.T
     primal = buffers[PRIMAL]
     brightness = fusion.brightness(image, primal)
     directed = []
-    for name, dim in _AXES.items():
+    for name, dim in DIFFERENCE_AXES.items():
         noise = buffers[name + VARIANCE_SUFFIX] / brightness.square()
         gradient = buffers[name] / brightness
         expected = difference(image, dim) / brightness
