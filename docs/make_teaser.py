@@ -17,7 +17,7 @@ def main() -> None:
     """Render and compose."""
     mi.set_variant("llvm_ad_rgb")
     scene = gdpt.scenes.load(SCENE, width=WIDTH, height=HEIGHT)
-    integrator = mi.load_dict({"type": "gdpt", "max_depth": 12, "variances": True})
+    integrator = mi.load_dict({"type": "gdpt", "max_depth": 12})
     noisy = mi.render(scene, integrator=integrator, spp=8)
     clean = np.array(gdpt.denoise(noisy, layout=integrator))
     path = mi.load_dict({"type": "path", "max_depth": 12})

@@ -13,8 +13,7 @@ from typing import Any
 
 from mitsuba_gdpt import denoisers, exr
 from mitsuba_gdpt._version import __version__
-from mitsuba_gdpt.batch.spec import AXES, Batch, IntegratorChoice, Override
-from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.batch.spec import AXES, Batch, Override
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.rendering import BUILTIN
 
@@ -170,7 +169,7 @@ def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
         batch.denoisers,
     )
     for scene, sensor, integrator, spp, seed, denoiser in itertools.product(*axes):
-        method = denoiser.method or _default_method(integrator)
+        method = denoiser.method or denoisers.default_method().name
         label = denoiser.name or method
         labels: dict[str, Any] = dict(
             zip(AXES, (scene.name, sensor, integrator.name, spp, seed, label), strict=True)
@@ -201,14 +200,6 @@ def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
                 job = job and _apply(override, job)
         if job is not None:
             yield job
-
-
-def _default_method(integrator: IntegratorChoice) -> str:
-    """Return what ``denoise()`` would use on a render with these settings."""
-    features = str(integrator.settings.get("features", "")).split(",")
-    names = [name.strip() for name in features if name.strip()]
-    layout = Layout.make(names, bool(integrator.settings.get("variances", False)))
-    return denoisers.default_method(layout).name
 
 
 def _apply(override: Override, job: Job) -> Job | None:

@@ -125,8 +125,6 @@ def render(
     }
     from mitsuba_gdpt import denoisers, exr  # denoisers brings torch
 
-    if denoise is None and variances is None and spp > 1:
-        given["variances"] = denoisers.default_method().needs_variances or None
     integrator = rendering.make_integrator(
         source.integrator | {key: value for key, value in given.items() if value is not None}
     )

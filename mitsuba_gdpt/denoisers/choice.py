@@ -6,7 +6,7 @@ from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers.registry import Method, find
 
 #: What ``denoise(buffers)`` uses: the first of these that can run here on these buffers.
-PREFERRED_METHODS = ("ngpt-fusion", "oidn-fusion", "oidn", "poisson-l1")
+PREFERRED_METHODS = ("ngpt-fusion", "oidn", "poisson-l1")
 
 
 def default_method(layout: Layout | None = None) -> Method:

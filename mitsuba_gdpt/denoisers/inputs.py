@@ -337,6 +337,17 @@ def _normalise_buffer(
     )
 
 
+def window_mean(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the mean over a square window, of what lies inside the frame.
+
+    Args:
+        x: (N, H, W, C).
+        size: Side of the window in pixels, odd.
+    """
+    y = functional.avg_pool2d(x.permute(0, 3, 1, 2), size, 1, size // 2, count_include_pad=False)
+    return y.permute(0, 2, 3, 1)
+
+
 def difference(image: torch.Tensor, dim: int) -> torch.Tensor:
     """Return forward differences, and 0 at the end."""
     return image.diff(dim=dim, append=image.narrow(dim, image.shape[dim] - 1, 1))

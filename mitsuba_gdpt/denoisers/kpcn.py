@@ -23,7 +23,6 @@ import torch
 from torch.nn import functional
 
 from mitsuba_gdpt.channels import VARIANCE_SUFFIX, Layout, buffer
-from mitsuba_gdpt.denoisers import tiling
 from mitsuba_gdpt.denoisers.inputs import require
 from mitsuba_gdpt.denoisers.models import Model
 from mitsuba_gdpt.denoisers.networks import KernelNetwork, KernelNetworkConfig, apply_kernels
@@ -98,13 +97,10 @@ class KPCN(Model):
             with torch.autocast(tile.device.type, enabled=False):
                 return apply_kernels(tile[..., :3], logits)
 
-        if torch.is_grad_enabled() or self.tile_memory is None:
-            return run(x)
         size = network.config
         # Logits, their softmax, one filter row's products, and two layers.
         floats = 2 * size.kernel**2 + 6 * size.kernel + 2 * size.width + size.inputs
-        side = tiling.tile_size(4 * floats * len(x), 1, size.radius, self.tile_memory)
-        return tiling.run_tiled(run, x, alignment=1, radius=size.radius, side=side)
+        return self._in_tiles(run, x, floats=floats, alignment=1, radius=size.radius)
 
 
 def preprocess(

@@ -1,8 +1,10 @@
 r"""``ngpt-fusion``: the method ``oidn-fusion`` with weights that a network predicts.
 
 What :mod:`mitsuba_gdpt.denoisers.fusion` derives from the variance of a gradient alone, this model
-derives from all that speaks for or against it: the variances around it, how far it contradicts the
-guide's image, what albedo, normal and depth do there. The network returns logarithms of factors on
+derives from all that speaks for or against it: the noise around it, how far it contradicts the
+guide's image, what albedo, normal and depth do there. Noise is what contradicts itself in the
+buffers (:mod:`mitsuba_gdpt.denoisers.noise`): variances need not be rendered. Networks that saw
+rendered ones besides, or instead, were no better. The network returns logarithms of factors on
 the weights, nothing else: wherever it is wrong, the result is still a fusion of two good sources.
 
 All inputs are relative to the brightness of the guide's image, so the exposure does not matter.
@@ -15,9 +17,15 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
-from mitsuba_gdpt.denoisers import fusion, tiling
-from mitsuba_gdpt.denoisers.inputs import DIFFERENCE_AXES, difference, exposure_scale, require
+from mitsuba_gdpt.channels import PRIMAL, Layout
+from mitsuba_gdpt.denoisers import fusion, noise
+from mitsuba_gdpt.denoisers.inputs import (
+    DIFFERENCE_AXES,
+    difference,
+    exposure_scale,
+    require,
+    window_mean,
+)
 from mitsuba_gdpt.denoisers.models import Model, converge
 from mitsuba_gdpt.denoisers.networks import FusionWeights, FusionWeightsConfig
 
@@ -27,9 +35,11 @@ _LARGEST = 3.0  # relative deviations beyond it look the same
 _DEPTH_EPSILON = 1e-3
 #: Smallest logit: a weight of a four-hundredth is as good as none.
 _LEAST_LOGIT = -6.0
+#: Slope below it: a network that has lost all trust must be able to gain it again.
+_LEAK = 0.02
 
 #: Channels of :func:`features`, per direction and besides.
-DIRECTED, SHARED = 10, 4
+DIRECTED, SHARED = 11, 4
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,8 @@ class FusionModelConfig:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the buffers that the model reads."""
-        primal = (PRIMAL, PRIMAL + VARIANCE_SUFFIX)
-        return (*primal, *fusion.NEEDS, "albedo", "normal", "depth")
+        """Names of the buffers that the model reads: what every render has."""
+        return (*noise.SOURCES, "albedo", "normal", "depth")
 
     @property
     def network(self) -> FusionWeightsConfig:
@@ -81,35 +90,40 @@ class FusionModel(Model):
         chosen = self._choose(guides, self.guides)
         assert chosen is not None  # there is one
         image = chosen[:, 0]
-        x = features(data, layout, image)
+        variances = noise.estimated(data, layout)
+        x = features(data, layout, image, variances)
         height, width = x.shape[1:3]
         aligned = self.config.network.alignment
         padding = (0, 0, 0, -width % aligned, 0, -height % aligned)
         logits = self._run(functional.pad(x, padding)).float()[:, :height, :width]
-        image = fusion.fuse_gradients(image, data, layout, logits.clamp_min(_LEAST_LOGIT))
-        return converge(image, data, layout, self.config.consistency)
+        logits = _LEAST_LOGIT + functional.leaky_relu(logits - _LEAST_LOGIT, _LEAK)
+        image = fusion.fuse_gradients(
+            image, data, layout, logits, variances, limited=not self.training
+        )
+        if not self.config.consistency:
+            return image
+        primal = data[..., layout.slices[PRIMAL]]
+        return converge(image, primal, variances[PRIMAL], self.config.consistency)
 
     def _run(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply the network, in tiles if it has to be."""
-        if torch.is_grad_enabled() or self.tile_memory is None:
-            return torch.as_tensor(self.network(x))
-        config = self.config.network
-        floats = 2 * config.inputs + 8 * config.width  # alive at once, per pixel
-        side = tiling.tile_size(
-            4 * floats * len(x), config.alignment, config.radius, self.tile_memory
-        )
-        return tiling.run_tiled(
-            self.network, x, alignment=config.alignment, radius=config.radius, side=side
+        """Apply the network."""
+        size = self.config.network
+        floats = 2 * size.inputs + 8 * size.width
+        return self._in_tiles(
+            self.network, x, floats=floats, alignment=size.alignment, radius=size.radius
         )
 
 
-def features(data: torch.Tensor, layout: Layout, image: torch.Tensor) -> torch.Tensor:
+def features(
+    data: torch.Tensor, layout: Layout, image: torch.Tensor, variances: noise.Variances
+) -> torch.Tensor:
     """Make the input of the network.
 
     Args:
         data: (N, H, W, C) buffers.
         layout: Meaning of C.
         image: (N, H, W, 3) radiance of the guide.
+        variances: Those of the primal, dx and dy.
 
     Returns:
         (N, H, W, 2 :data:`DIRECTED` + :data:`SHARED`): what belongs to dx, to dy, to neither.
@@ -119,17 +133,18 @@ def features(data: torch.Tensor, layout: Layout, image: torch.Tensor) -> torch.T
     brightness = fusion.brightness(image, primal)
     directed = []
     for name, dim in DIFFERENCE_AXES.items():
-        noise = buffers[name + VARIANCE_SUFFIX] / brightness.square()
+        variance = variances[name] / brightness.square()
         gradient = buffers[name] / brightness
         expected = difference(image, dim) / brightness
         residual = gradient - expected
         squared = _mean_square(residual)
         depth = buffers["depth"]
         directed += [
-            _log(noise),
-            _log(_blur(noise, 5)),
+            _log(variance),
+            _log(window_mean(variance, 5)),
+            _log(window_mean(variance, 3)),
             _log(squared),
-            _log(_blur(squared, 3)),
+            _log(window_mean(squared, 3)),
             residual.mean(-1, keepdim=True).clamp(-_LARGEST, _LARGEST),
             _log(_mean_square(expected)),
             _log(_mean_square(gradient)),
@@ -137,11 +152,11 @@ def features(data: torch.Tensor, layout: Layout, image: torch.Tensor) -> torch.T
             _log(3 * _mean_square(difference(buffers["normal"], dim))),
             _log((difference(depth, dim) / (depth + _DEPTH_EPSILON)).square()),
         ]
-    noise = buffers[PRIMAL + VARIANCE_SUFFIX] / brightness.square()
+    variance = variances[PRIMAL] / brightness.square()
     deviation = (primal - image).mean(-1, keepdim=True) / brightness
     shared = [
-        _log(noise),
-        _log(_blur(noise, 5)),
+        _log(variance),
+        _log(window_mean(variance, 5)),
         deviation.clamp(-_LARGEST, _LARGEST),
         (brightness * exposure_scale(primal)).log() * _LOGARITHM,
     ]
@@ -154,9 +169,3 @@ def _log(x: torch.Tensor) -> torch.Tensor:
 
 def _mean_square(x: torch.Tensor) -> torch.Tensor:
     return x.square().mean(-1, keepdim=True)
-
-
-def _blur(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Return the mean over a window, of (N, H, W, C)."""
-    y = functional.avg_pool2d(x.permute(0, 3, 1, 2), size, 1, size // 2, count_include_pad=False)
-    return y.permute(0, 2, 3, 1)

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
-from mitsuba_gdpt.denoisers import fusion, tiling
-from mitsuba_gdpt.denoisers.inputs import InputConfig, Prepared, preprocess
+from mitsuba_gdpt.denoisers import fusion, noise, tiling
+from mitsuba_gdpt.denoisers.inputs import InputConfig, Prepared, preprocess, window_mean
 from mitsuba_gdpt.denoisers.networks import DenseUNet, DenseUNetConfig, fold_weight_norm
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
@@ -81,6 +80,29 @@ class Model(nn.Module):
         if guides is None:
             raise LayoutError(f"this model needs images of: {', '.join(self.guides)}")
         return guides[:, [self.guides.index(name) for name in names]]
+
+    def _in_tiles(
+        self,
+        function: Callable[[torch.Tensor], torch.Tensor],
+        x: torch.Tensor,
+        *,
+        floats: float,
+        alignment: int,
+        radius: int,
+    ) -> torch.Tensor:
+        """Apply a local function, in tiles if it has to be.
+
+        Args:
+            function: See :func:`~mitsuba_gdpt.denoisers.tiling.run_tiled`, as the other arguments.
+            x: (N, H, W, C).
+            floats: How many the function keeps alive at once, per pixel.
+            alignment: Phase of the function.
+            radius: How far an input pixel can influence the output.
+        """
+        if torch.is_grad_enabled() or self.tile_memory is None:
+            return function(x)
+        side = tiling.tile_size(4 * floats * len(x), alignment, radius, self.tile_memory)
+        return tiling.run_tiled(function, x, alignment=alignment, radius=radius, side=side)
 
     def prepare_inference(self) -> None:
         """Freeze the parameters, and fold what only training needs apart."""
@@ -211,28 +233,25 @@ class DenseModel(Model):
             self._interpret(output, data, layout, prepared, self._choose(guides, config.guides))
         )
         if fused:
-            image = fusion.fuse_gradients(image, data, layout, logits)
+            image = fusion.fuse_gradients(image, data, layout, logits, noise.measured(data, layout))
         if config.consistency:
-            image = converge(image, data, layout, config.consistency)
+            primal, variance = (
+                data[..., layout.slices[name]] for name in (PRIMAL, PRIMAL + VARIANCE_SUFFIX)
+            )
+            image = converge(image, primal, variance, config.consistency)
         return image
 
     def _run(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply the network, in tiles if it has to be."""
-        network = self.config.network
-        if torch.is_grad_enabled() or self.tile_memory is None:
-            return torch.as_tensor(self.network(x))
+        """Apply the network."""
+        size = self.config.network
         # All levels are alive at once; the finest one also holds a unit's intermediate features
         # and what a resampling layer rearranges.
         floats = sum(
-            (width + 4 * network.growth[level]) / 4**level
-            for level, width in enumerate(network.widths)
+            (width + 4 * size.growth[level]) / 4**level for level, width in enumerate(size.widths)
         )
-        floats = floats / network.patch**2 + network.inputs * 2
-        side = tiling.tile_size(
-            4 * floats * len(x), network.alignment, network.radius, self.tile_memory
-        )
-        return tiling.run_tiled(
-            self.network, x, alignment=network.alignment, radius=network.radius, side=side
+        floats = floats / size.patch**2 + size.inputs * 2
+        return self._in_tiles(
+            self.network, x, floats=floats, alignment=size.alignment, radius=size.radius
         )
 
     def _interpret(
@@ -286,16 +305,19 @@ def blend(
 
 
 def converge(
-    image: torch.Tensor, data: torch.Tensor, layout: Layout, consistency: float
+    image: torch.Tensor, primal: torch.Tensor, variance: torch.Tensor, consistency: float
 ) -> torch.Tensor:
-    """Replace an image by the primal to the extent that the primal is free of noise."""
-    slices = layout.slices
-    primal = data[..., slices[PRIMAL]]
-    stacked = torch.cat([data[..., slices[PRIMAL + VARIANCE_SUFFIX]], primal.square()], dim=-1)
-    blurred = functional.avg_pool2d(
-        stacked.permute(0, 3, 1, 2), _BLUR, 1, _BLUR // 2, count_include_pad=False
-    ).permute(0, 2, 3, 1)
-    variance, square = blurred[..., :1], blurred[..., 1:].mean(-1, keepdim=True)
+    """Replace an image by the primal to the extent that the primal is free of noise.
+
+    Args:
+        image: (N, H, W, 3) radiance.
+        primal: (N, H, W, 3) radiance.
+        variance: (N, H, W, 1), of the primal.
+        consistency: Relative standard deviation of the primal at which each counts a half.
+    """
+    variance, square = window_mean(
+        torch.cat([variance, primal.square().mean(-1, keepdim=True)], dim=-1), _BLUR
+    ).split(1, dim=-1)
     noise = variance / (square + _GATE_EPSILON)
     share = noise / (noise + consistency**2)
     return primal + share * (image - primal)

@@ -319,7 +319,8 @@ class RecurrentModel(Model):
         for level, state in enumerate(hidden):
             block = self.config.network.patch << level
             pooled = functional.avg_pool2d(padded.permute(0, 3, 1, 2), block).permute(0, 2, 3, 1)
-            result.append(warp(state, (pooled / block).to(state.dtype)))
+            # Positions in bfloat16 would be off by pixels.
+            result.append(warp(state.float(), pooled / block))
         return tuple(result)
 
 

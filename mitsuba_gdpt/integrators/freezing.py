@@ -7,8 +7,10 @@ again when the same method gets other numbers: another seed, a moved camera, cha
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import drjit as dr
@@ -64,7 +66,8 @@ class FrozenMethod:
         """
         if self.enabled and all(map(_is_native, (sampler, sensor, *_plugins(scene)))):
             try:
-                return self._frozen(scene, sensor, sampler, arrays, key)
+                with _no_garbage_collection():
+                    return self._frozen(scene, sensor, sampler, arrays, key)
             except RuntimeError as error:
                 if "frozen function" not in str(error):
                     raise
@@ -75,6 +78,22 @@ class FrozenMethod:
                     f"false to silence this warning.",
                 )
         return self._call(scene, sensor, sampler, arrays, key)
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep Python from destroying unrelated objects in the ``with`` block.
+
+    What a scene or a recording of someone else does when it is destroyed would become part of the
+    recording that is being made, and aborts the process.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _is_native(plugin: Any) -> bool:

@@ -135,13 +135,14 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
                 makes of ``base.target_buffers(index)``. None leaves the targets as they are.
 
         Raises:
-            LayoutError: The set lacks a buffer that the model or a guide needs.
+            LayoutError: The set lacks a buffer that the model, a guide or a reconstruction of
+                targets needs.
         """
         self.base, self.indices, self.guides = base, list(indices), guides
         self.reconstructed = reconstructed
         self._target_keys: dict[int, str] = {}  # spares decoding all renders of a crop
         required = set(needs)
-        for method in guides.methods:
+        for method in (*guides.methods, *(reconstructed.methods if reconstructed else ())):
             required |= set(parse_call(method)[0].needs)
         if missing := sorted(required - set(base.layout.names)):
             raise LayoutError(

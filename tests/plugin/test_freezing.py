@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mitsuba_gdpt.integrators.freezing import FrozenMethod
 from tests.statistical.cases import camera, rgb, stage
 
 DIFFUSE = {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.4, 0.6, 0.3]}}
@@ -244,3 +245,26 @@ def test_recordings_keep_neither_integrator_nor_plugins_alive() -> None:
     del integrator
     gc.collect()
     assert watched() is None
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_nothing_is_collected_during_a_recording() -> None:
+    """Dr.Jit aborts the process if a destructor gets into a recording."""
+    import mitsuba as mi
+
+    seen = []
+
+    class Method:
+        def add(self, scene: Any, sensor: Any, sampler: Any, arrays: Any, key: Any) -> Any:
+            seen.append(gc.isenabled())
+            return arrays + 1
+
+    scene = mi.load_dict(stage(DIFFUSE))
+    sensor = scene.sensors()[0]
+    method = Method()
+    frozen = FrozenMethod(method.add)
+    for start in (1.0, 2.0):
+        result = frozen(scene, sensor, sensor.sampler(), mi.Float(start, 5.0), 0)
+        assert result.numpy().tolist() == [start + 1, 6.0]
+    assert seen == [False]  # the second call replayed
+    assert gc.isenabled()

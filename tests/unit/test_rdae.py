@@ -114,7 +114,9 @@ class TestState:
         frames = [render(seed) for seed in range(5)]
         whole = model.sequence(torch.stack([f.data for f in frames])[None], LAYOUT)[0].detach()
         for image, expected in zip(
-            denoise_sequence(frames, preset, weights=path), whole, strict=True
+            denoise_sequence(frames, preset, weights=path, precision="float32"),
+            whole,
+            strict=True,
         ):
             torch.testing.assert_close(image, expected, rtol=1e-5, atol=1e-5)
 
@@ -205,7 +207,7 @@ class TestExposure:
                 buffers = render(seed)
                 for name in ("primal", "dx", "dy"):
                     buffers[name].mul_(factor)
-                image, state = rdae.step(model, buffers, state)
+                image, state = rdae.step(model, buffers, state, precision="float32")
             images.append(image / factor)
         torch.testing.assert_close(images[1], images[0], rtol=1e-3, atol=1e-4)
 
@@ -238,7 +240,7 @@ class TestMotion:
         """After a pan by one coarsest block the inner states are those of the panned frame."""
         model = tiny("rdae", warp=True)
         step = model.config.network.alignment
-        _, state = rdae.step(model, render(0, 24, 32))
+        _, state = rdae.step(model, render(0, 24, 32), precision="float32")
         motion = torch.zeros(1, 24, 32, 2)
         motion[..., 0] = step
         padding = type("", (), {"apply": staticmethod(lambda x, source: x)})()
