@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from mitsuba_gdpt import exr, metrics, report
 
-SIZE, SCALE, CROPS = 48, 4, 3
+SIZE, SCALE, CROPS = 48, 5, 3
 
 
 def main(folder: Path, method: str, spp: str, others: list[str]) -> None:
