@@ -14,7 +14,12 @@ import torch
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
 from mitsuba_gdpt.denoisers import noise, registry
-from mitsuba_gdpt.denoisers.inputs import DIFFERENCE_AXES, difference, exposure_scale
+from mitsuba_gdpt.denoisers.inputs import (
+    DIFFERENCE_AXES,
+    difference,
+    exposure_scale,
+    mean_square,
+)
 from mitsuba_gdpt.denoisers.networks import fuse
 from mitsuba_gdpt.errors import ConfigError
 
@@ -71,7 +76,7 @@ def fuse_gradients(
         distrust = variances[name]
         if limited:
             deviation = gradient - difference(image.detach(), dim)
-            distrust = distrust + (deviation / _CONTRADICTION).square().mean(-1, keepdim=True)
+            distrust = distrust + mean_square(deviation / _CONTRADICTION)
         weights.append(factor * (tolerated / (tolerated + distrust)))
         gradients.append(gradient)
     (dx, dy), (weight_x, weight_y) = gradients, weights

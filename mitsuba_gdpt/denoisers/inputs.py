@@ -337,6 +337,11 @@ def _normalise_buffer(
     )
 
 
+def mean_square(x: torch.Tensor) -> torch.Tensor:
+    """Return the mean of squares over the channels, (..., C) to (..., 1)."""
+    return x.square().mean(-1, keepdim=True)
+
+
 def window_mean(x: torch.Tensor, size: int) -> torch.Tensor:
     """Return the mean over a square window, of what lies inside the frame.
 

@@ -23,6 +23,7 @@ from mitsuba_gdpt.denoisers.inputs import (
     DIFFERENCE_AXES,
     difference,
     exposure_scale,
+    mean_square,
     require,
     window_mean,
 )
@@ -137,7 +138,7 @@ def features(
         gradient = buffers[name] / brightness
         expected = difference(image, dim) / brightness
         residual = gradient - expected
-        squared = _mean_square(residual)
+        squared = mean_square(residual)
         depth = buffers["depth"]
         directed += [
             _log(variance),
@@ -146,10 +147,10 @@ def features(
             _log(squared),
             _log(window_mean(squared, 3)),
             residual.mean(-1, keepdim=True).clamp(-_LARGEST, _LARGEST),
-            _log(_mean_square(expected)),
-            _log(_mean_square(gradient)),
-            _log(3 * _mean_square(difference(buffers["albedo"], dim))),
-            _log(3 * _mean_square(difference(buffers["normal"], dim))),
+            _log(mean_square(expected)),
+            _log(mean_square(gradient)),
+            _log(3 * mean_square(difference(buffers["albedo"], dim))),
+            _log(3 * mean_square(difference(buffers["normal"], dim))),
             _log((difference(depth, dim) / (depth + _DEPTH_EPSILON)).square()),
         ]
     variance = variances[PRIMAL] / brightness.square()
@@ -165,7 +166,3 @@ def features(
 
 def _log(x: torch.Tensor) -> torch.Tensor:
     return (x + _FLOOR).log() * _LOGARITHM
-
-
-def _mean_square(x: torch.Tensor) -> torch.Tensor:
-    return x.square().mean(-1, keepdim=True)

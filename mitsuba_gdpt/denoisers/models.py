@@ -18,7 +18,13 @@ from torch import nn
 
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
 from mitsuba_gdpt.denoisers import fusion, noise, tiling
-from mitsuba_gdpt.denoisers.inputs import InputConfig, Prepared, preprocess, window_mean
+from mitsuba_gdpt.denoisers.inputs import (
+    InputConfig,
+    Prepared,
+    mean_square,
+    preprocess,
+    window_mean,
+)
 from mitsuba_gdpt.denoisers.networks import DenseUNet, DenseUNetConfig, fold_weight_norm
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
@@ -315,9 +321,9 @@ def converge(
         variance: (N, H, W, 1), of the primal.
         consistency: Relative standard deviation of the primal at which each counts a half.
     """
-    variance, square = window_mean(
-        torch.cat([variance, primal.square().mean(-1, keepdim=True)], dim=-1), _BLUR
-    ).split(1, dim=-1)
+    variance, square = window_mean(torch.cat([variance, mean_square(primal)], dim=-1), _BLUR).split(
+        1, dim=-1
+    )
     noise = variance / (square + _GATE_EPSILON)
     share = noise / (noise + consistency**2)
     return primal + share * (image - primal)

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 import torch
 
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
-from mitsuba_gdpt.denoisers.inputs import DIFFERENCE_AXES, difference
+from mitsuba_gdpt.denoisers.inputs import DIFFERENCE_AXES, difference, mean_square
 
 #: What the functions of this module return a variance of.
 SOURCES = (PRIMAL, *DIFFERENCE_AXES)
@@ -55,9 +55,9 @@ def estimated(data: torch.Tensor, layout: Layout) -> Variances:
     primal, dx, dy = (data[..., layout.slices[name]] for name in SOURCES)
     along_x, along_y = DIFFERENCE_AXES["dx"], DIFFERENCE_AXES["dy"]
     # Zero in the last row and column, where a gradient is missing.
-    circulation = _mean_square(difference(dy, along_x) - difference(dx, along_y)) / 4
+    circulation = mean_square(difference(dy, along_x) - difference(dx, along_y)) / 4
     between = [
-        _both_sides(_mean_square(difference(primal, dim) - gradient), dim) / 2
+        _both_sides(mean_square(difference(primal, dim) - gradient), dim) / 2
         for gradient, dim in ((dx, along_x), (dy, along_y))
     ]
     directions = max(1, sum(primal.shape[dim] > 1 for dim in DIFFERENCE_AXES.values()))
@@ -78,10 +78,6 @@ def cautious(data: torch.Tensor, layout: Layout) -> Variances:
     estimates, variances = estimated(data, layout), measured(data, layout)
     larger = {name: torch.maximum(variances[name], estimates[name]) for name in DIFFERENCE_AXES}
     return {**variances, **larger}
-
-
-def _mean_square(x: torch.Tensor) -> torch.Tensor:
-    return x.square().mean(-1, keepdim=True)
 
 
 def _both_sides(x: torch.Tensor, dim: int) -> torch.Tensor:
