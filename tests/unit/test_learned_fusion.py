@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
@@ -33,9 +31,9 @@ def render(height: int = 18, width: int = 18) -> FrameBuffers:
     return FrameBuffers(data, LAYOUT)
 
 
-def model(*, consistency: float = 0.0, trained: bool = True, **options: Any) -> FusionModel:
+def model(*, consistency: float = 0.0, trained: bool = True) -> FusionModel:
     torch.manual_seed(0)
-    config = FusionModelConfig(("poisson-l2",), width=6, consistency=consistency, **options)
+    config = FusionModelConfig(("poisson-l2",), width=6, consistency=consistency)
     result = FusionModel(config).eval()
     if trained:
         result.network.head.scale.data.fill_(2.0)
@@ -48,7 +46,7 @@ def test_starts_as_fusion_by_estimated_variances() -> None:
     logits, variances = torch.zeros(1, 1, 1, 2), noise.estimated(data, LAYOUT)
     expected = fuse_gradients(guide, data, LAYOUT, logits, variances)[0]
     image = ngpt.reconstruct(model(trained=False), buffers)
-    torch.testing.assert_close(image, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(image, expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(ngpt.reconstruct(model(), buffers), expected, rtol=0.01)
 
 

@@ -138,6 +138,7 @@ def test_default_method(monkeypatch: pytest.MonkeyPatch) -> None:
     assert best.available
     assert {"dx", "dy"} <= set(best.needs)  # a plain render has them, so they must be of use
     image = denoise(render(), layout=LAYOUT)
+    assert torch.isfinite(image).all()
     assert torch.equal(image, denoise(render(), best.name, layout=LAYOUT))
     blind = Layout(tuple(b for b in LAYOUT.buffers if b.name not in ("dx", "dy")))
     assert denoisers.default_method(blind).name == "oidn"
