@@ -24,6 +24,7 @@ _SHOWN_FAILURES = 5
 _LEAST_WIDTH = 192  # of a picture on a contact sheet
 
 _CATALOGUE = typer.Argument(help="Scene catalogue: a TOML file, or the name of one of the package.")
+_SHIFTS = typer.Option(help="Offset paths of gdpt: 4, 2 or 1.")
 _SEED = typer.Option(help="Changes all that is random.", min=0)
 _SCENES = typer.Option(
     metavar="A,B", help="Only these scenes of the catalogue.", show_default=False
@@ -70,7 +71,7 @@ def crops(
             "of the scene in a crop.",
         ),
     ] = (1280, 720),
-    shifts: Annotated[int, typer.Option(help="Offset paths of gdpt: 4, 2 or 1.")] = 4,
+    shifts: Annotated[int, _SHIFTS] = 4,
     seed: Annotated[int, _SEED] = 0,
     scenes: Annotated[str | None, _SCENES] = None,
     *,
@@ -150,6 +151,7 @@ def frames(
             show_default="train for scenes that are for training, test for others",
         ),
     ] = None,
+    shifts: Annotated[int, _SHIFTS] = 4,
     seed: Annotated[int, _SEED] = 0,
     *,
     place: cluster.Place,
@@ -176,6 +178,7 @@ def frames(
             noisy=noisy,
             target_spp=target_spp,
             target=targets,
+            shifts=shifts,
             seed=seed,
         ),
     )

@@ -100,6 +100,7 @@ class FrameSettings:
         variances: Store variances.
         motion: Store screen-space motion.
         half: Store primal and albedo of the noisy renders as float16.
+        shifts: Offset paths of the noisy renders, as of ``gdpt``: 4, 2 or 1.
         seed: Changes all noise.
         max_lanes: As of ``gdpt``: paths per pass, which bounds the memory. Part of the settings
             because the random numbers of a render depend on how it is split.
@@ -120,6 +121,7 @@ class FrameSettings:
     seed: int = 0
     max_lanes: int = 1 << 20
     target: str = "rendered"
+    shifts: int = 4
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -129,6 +131,8 @@ class FrameSettings:
         for name in ("width", "height", "spp", "noisy", "target_spp", "max_lanes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.shifts not in (1, 2, 4):
+            raise ConfigError(f"shifts is {self.shifts}; expected 1, 2 or 4: frames need gradients")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; expected 0 or more")
         if self.variances and min(self.spp, self.target_spp) < 2:
@@ -164,8 +168,10 @@ class FramePlan:
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as it is stored, in types that JSON keeps."""
         plan: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        if self.settings.target == TARGETS[0]:  # sets from before there was a choice say nothing
-            del plan["settings"]["target"]
+        # Sets from before there was a choice say nothing.
+        for name, value in (("target", TARGETS[0]), ("shifts", 4)):
+            if getattr(self.settings, name) == value:
+                del plan["settings"][name]
         return plan
 
 
@@ -366,8 +372,7 @@ class FrameUnit:
         }
         if self.max_depth is not None:
             parameters["max_depth"] = self.max_depth
-        if not gradients:
-            parameters["shifts"] = 0
+        parameters["shifts"] = self.settings.shifts if gradients else 0
         return parameters
 
 

@@ -10,7 +10,8 @@ the border. Any frame size works, down to one pixel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,11 +121,15 @@ class InputConfig:
             Gradients follow by the product rule.
         exposure: Scale radiance to a common brightness first, and the output back. The factor is
             0.18 over the geometric mean of the luminance of 16x16 blocks, as in OIDN.
+        despike: Show the primal without isolated bright pixels, and no larger gradients than it
+            allows; see :func:`without_spikes`. Too dark in the mean, which networks learn, but
+            free of fireflies, which few examples do not teach them to remove.
     """
 
     features: tuple[Feature, ...]
     demodulate: bool = False
     exposure: bool = False
+    despike: bool = False
 
     @property
     def channels(self) -> int:
@@ -252,6 +257,9 @@ def preprocess(
         )
     n, height, width, _ = data.shape
     primal = data[..., slices[PRIMAL]]
+    buffers = {name: data[..., part] for name, part in slices.items()}
+    if config.despike:
+        buffers |= without_spikes(buffers)
     if exposure is not None:
         scale = exposure
     else:
@@ -262,7 +270,7 @@ def preprocess(
     padding = Padding.around(height, width, alignment, shift, margin)
     prepared = Prepared(data[:0], padding, scale, modulation)
     # Gradients of the demodulated image need an image; that of a guide is the cleaner one.
-    base = primal if guides is None or not given else guides[:, 0]
+    base = buffers[PRIMAL] if guides is None or not given else guides[:, 0]
     parts = []
     for feature in config.features:
         if feature.guide is not None:
@@ -270,9 +278,7 @@ def preprocess(
             image = guides[:, config.guides.index(feature.guide)]
             values = prepared.normalise(image)
         else:
-            values = _normalise_buffer(
-                feature.buffer, data[..., slices[feature.buffer]], base, prepared
-            )
+            values = _normalise_buffer(feature.buffer, buffers[feature.buffer], base, prepared)
             if feature.residual:
                 dim = DIFFERENCE_AXES[feature.buffer]
                 values = values - difference(prepared.normalise(base), dim)
@@ -281,6 +287,47 @@ def preprocess(
             values = values * depth_scale[:, None, None, None]
         parts.append(padding.apply(values, feature.buffer))
     return Prepared(torch.cat(parts, dim=-1), padding, scale, modulation)
+
+
+def without_spikes(buffers: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Limit isolated bright pixels of the primal, and its gradients accordingly.
+
+    A pixel's mean over RGB becomes at most that of the brightest of its eight neighbours. Radiance
+    is not negative, so no difference is larger than the larger of the two pixels: gradients are
+    limited to the brightest of the limited pixels around. Colours stay.
+
+    Args:
+        buffers: Name to (N, H, W, c); has the primal.
+
+    Returns:
+        The primal, and dx and dy as far as they were there.
+    """
+    primal = buffers[PRIMAL]
+    mean = primal.mean(-1)
+    limit = _brightest(mean, center=False)
+    limited = {PRIMAL: primal * _at_most(mean, limit)}
+    around = _brightest(torch.minimum(mean, limit), center=True)
+    for name in DIFFERENCE_AXES:
+        if name in buffers:
+            gradient = buffers[name]
+            limited[name] = gradient * _at_most(gradient.abs().mean(-1), around)
+    return limited
+
+
+def _brightest(image: torch.Tensor, *, center: bool) -> torch.Tensor:
+    """Return the maximum over 3x3 pixels, (N, H, W), with or without the one in the middle."""
+    padded = functional.pad(image, (1, 1, 1, 1), value=-math.inf)
+    sides = torch.maximum(padded[..., :-2], padded[..., 2:])
+    rows = torch.maximum(sides, padded[..., 1:-1])
+    others = torch.maximum(rows[:, :-2], rows[:, 2:])
+    result = torch.maximum(others, (rows if center else sides)[:, 1:-1])
+    return torch.where(result.isinf(), image, result)  # a frame of one pixel has no neighbours
+
+
+def _at_most(value: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
+    """Return the factors (N, H, W, 1) that bring values of 0 or more down to their limits."""
+    factor = limit.clamp_min(0) / value.clamp_min(_BLACK)
+    return torch.where(value > limit, factor, torch.ones_like(factor))[..., None]
 
 
 def require(names: Sequence[str], layout: Layout) -> None:

@@ -66,7 +66,8 @@ def _presets() -> dict[str, Preset]:
         ("rdae-plain", (), False, "the same without albedo"),
         ("rdae-grad", _GRADIENTS, True, "the same with gradients"),
     ):
-        inputs = InputConfig((_PRIMAL, *seen, *_GEOMETRY), demodulate=demodulate, exposure=True)
+        features = (_PRIMAL, *seen, *_GEOMETRY)
+        inputs = InputConfig(features, demodulate=demodulate, exposure=True, despike=True)
         table[name] = Preset(RecurrentModelConfig.make(inputs), "rdae", text)
     for name, seen, text in (
         ("rdae-oidn", _GRADIENTS, "oidn, made steady over time by a recurrent autoencoder"),

@@ -19,6 +19,7 @@ BUILTIN = "builtin:"
 
 #: Integrator parameters that mean the same in Mitsuba's path tracers and in ``gdpt``.
 _SHARED_PARAMETERS = ("max_depth", "rr_depth", "hide_emitters")
+_LOADING_THREADS = 2
 _DEFAULT_FILM_SIZE = {"width": 768, "height": 576}  # Mitsuba's
 
 
@@ -126,7 +127,7 @@ def _open_file(
         integrators = nodes.get(mi.ObjectType.Integrator, ())
         settings = _integrator_settings(integrators[0].props) if integrators else {}
         mi.parser.transform_all(config, state)
-        with _files_beside(path):
+        with _files_beside(path), _loading_threads():
             scene = mi.parser.instantiate(config, state)
     except RuntimeError as error:
         raise FormatError(f"cannot load the scene {path}: {plain(error)}") from error
@@ -134,6 +135,22 @@ def _open_file(
     if not isinstance(scene, mi.Scene):
         raise FormatError(f"{path} describes a {type(scene).__name__}, not a scene")
     return Source(path.parent.name if path.stem == "scene" else path.stem, scene, settings)
+
+
+@contextmanager
+def _loading_threads() -> Iterator[None]:
+    """Have two threads at least: with one, Mitsuba 3.9 waits forever for some bitmaps to load."""
+    import drjit as dr
+
+    threads = dr.thread_count()
+    if threads >= _LOADING_THREADS:
+        yield
+        return
+    dr.set_thread_count(_LOADING_THREADS)
+    try:
+        yield
+    finally:
+        dr.set_thread_count(threads)
 
 
 @contextmanager

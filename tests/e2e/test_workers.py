@@ -56,6 +56,31 @@ def wait_until(condition, seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+def test_one_thread_loads_images(tmp_path: Path) -> None:
+    """Mitsuba reads EXR files with a thread of its pool; with one thread there is none to wait for."""
+    code = """
+import sys
+import drjit as dr
+import mitsuba as mi
+import numpy as np
+from mitsuba_gdpt import rendering
+
+mi.set_variant("llvm_ad_rgb")
+mi.Bitmap(np.full((64, 64, 3), 0.5, np.float32)).write("sky.exr")
+dr.set_thread_count(1)
+source = rendering.open_source("scene.xml")
+assert dr.thread_count() == 1
+"""
+    scene = (
+        '<scene version="3.0.0"><emitter type="envmap"><string name="filename" value="sky.exr"/>'
+    )
+    (tmp_path / "scene.xml").write_text(scene + "</emitter></scene>")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=120
+    )
+
+
 def test_two_workers_share_the_work(tmp_path: Path) -> None:
     units = write_files(tmp_path, 12, 0.1)
     units[3].run()

@@ -14,6 +14,7 @@ from mitsuba_gdpt.denoisers.inputs import (
     Prepared,
     exposure_scale,
     preprocess,
+    without_spikes,
 )
 from mitsuba_gdpt.denoisers.networks import DenseUNet, DenseUNetConfig
 from mitsuba_gdpt.denoisers.ngpt import PRESETS
@@ -228,3 +229,41 @@ def test_residual_is_what_the_guide_has_wrong(demodulate: bool) -> None:
 def test_only_gradients_have_residuals(source: str) -> None:
     with pytest.raises((ConfigError, LayoutError)):
         Feature(source)
+
+
+class TestSpikes:
+    def test_single_pixels_are_limited_and_pairs_stay(self) -> None:
+        primal = torch.ones(1, 6, 8, 3)
+        primal[0, 2, 2] = torch.tensor([30.0, 60.0, 90.0])
+        primal[0, 4, 5] = primal[0, 4, 6] = 50.0
+        dx, dy = differences(primal)
+        limited = without_spikes({"primal": primal, "dx": dx, "dy": dy})
+        expected = primal.clone()
+        expected[0, 2, 2] = torch.tensor([0.5, 1.0, 1.5])  # of the colour that it had
+        torch.testing.assert_close(limited["primal"], expected)
+        pair = (slice(None), slice(3, 6), slice(4, 8))
+        assert torch.equal(limited["dx"][pair], dx[pair])
+        assert (
+            limited["dx"][:, :3].abs().mean(-1).max()
+            == limited["dy"][:, :3, :4].abs().mean(-1).max()
+            == 1
+        )
+
+    @pytest.mark.parametrize(("height", "width"), SIZES)
+    def test_smooth_images_stay(self, height: int, width: int) -> None:
+        primal = (
+            torch.linspace(0, 1, height * width).view(1, height, width, 1).expand(-1, -1, -1, 3)
+        )
+        limited = without_spikes({"primal": primal, "dx": torch.zeros_like(primal)})
+        inner = limited["primal"].flatten()[:-3]  # the last pixel is the brightest
+        torch.testing.assert_close(inner, primal.flatten()[:-3])
+
+    def test_models_that_want_it_do_not_see_them(self) -> None:
+        data = buffers(8, 8)
+        spiked = data.clone()
+        spiked[:, 3, 3, LAYOUT.slices["primal"]] = 1e6
+        names = tuple(Feature(name, "none") for name in ("primal", "dx", "dy"))
+        for despike, largest in ((False, 1e5), (True, 10)):
+            config = InputConfig(names, despike=despike)
+            x = preprocess(spiked, LAYOUT, config, alignment=1).input
+            assert (x.max() > largest) == (not despike)
