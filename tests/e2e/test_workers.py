@@ -57,7 +57,7 @@ def wait_until(condition, seconds: float = 20.0) -> None:
 
 
 def test_one_thread_loads_images(tmp_path: Path) -> None:
-    """Mitsuba reads EXR files with a thread of its pool; with one thread there is none to wait for."""
+    """Mitsuba waits for a thread of its pool to read EXR files; of one thread there is none."""
     code = """
 import sys
 import drjit as dr
