@@ -16,6 +16,7 @@ from mitsuba_gdpt.denoisers import oidn as oidn
 from mitsuba_gdpt.denoisers import optix as optix
 from mitsuba_gdpt.denoisers import poisson as poisson
 from mitsuba_gdpt.denoisers import rdae as rdae
+from mitsuba_gdpt.denoisers import temporal as temporal
 from mitsuba_gdpt.denoisers.choice import PREFERRED_METHODS, default_method
 from mitsuba_gdpt.denoisers.registry import (
     Method,

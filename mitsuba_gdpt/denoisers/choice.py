@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers.registry import Method, find
 
@@ -20,3 +22,15 @@ def default_method(layout: Layout | None = None) -> Method:
         if method.available and (layout is None or all(name in layout for name in method.needs)):
             return method
     return last
+
+
+def default_sequence_method(layout: Layout) -> tuple[Method, dict[str, Any]]:
+    """Return the method, and options, that streams use where none is named.
+
+    Args:
+        layout: What the buffers of the first frame are.
+    """
+    single, temporal = default_method(layout), find("temporal")
+    if all(name in layout for name in (*temporal.needs, *temporal.uses)):
+        return temporal, {"using": single.name}
+    return single, {}

@@ -99,6 +99,7 @@ def brightness(image: torch.Tensor, primal: torch.Tensor) -> torch.Tensor:
     doc="OIDN's image fused with the gradients by their variance, without a network",
     check=lambda: registry.find("oidn").ensure_available(),
     check_unless="guide",
+    delegate="guide",
 )
 def oidn_fusion(
     buffers: FrameBuffers, *, guide: str = "oidn,ensemble=4", weight: float = 1.0

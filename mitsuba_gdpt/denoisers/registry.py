@@ -47,6 +47,7 @@ class Method:
         target: The registered function or class.
         check: Raises if the method cannot run here (a package or weights are missing).
         check_unless: Name of an option that makes the check needless when it is given.
+        delegate: Name of an option that names another method, which runs on the same buffers.
         recurrent: Whether it remembers earlier frames of a sequence.
     """
 
@@ -57,6 +58,7 @@ class Method:
     target: Callable[..., Any]
     check: Callable[[], None] | None = None
     check_unless: str | None = None
+    delegate: str | None = None
     recurrent: bool = False
 
     @property
@@ -68,10 +70,13 @@ class Method:
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
 
-    @property
-    def needs_variances(self) -> bool:
-        """Whether the method needs a render with ``variances=True``."""
-        return any(name.endswith(VARIANCE_SUFFIX) for name in self.needs)
+    def reads(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of all buffers that are read if they are there, given some options."""
+        own = (*self.needs, *self.uses)
+        if self.delegate is None:
+            return own
+        other, others = parse_call(options.get(self.delegate, self.options[self.delegate]))
+        return tuple(dict.fromkeys((*own, *other.reads(others))))
 
     @property
     def obstacle(self) -> GDPTError | None:
@@ -170,6 +175,7 @@ def register(
     doc: str,
     check: Callable[[], None] | None = None,
     check_unless: str | None = None,
+    delegate: str | None = None,
     recurrent: bool = False,
 ) -> Callable[[Target], Target]:
     """Enter a function or class under a method name; see the module's docstring.
@@ -182,6 +188,8 @@ def register(
         check: Called before every run; raises a :class:`GDPTError` if the method cannot run here.
             Packages that only this method needs are imported when it runs, not before.
         check_unless: Name of an option (``"weights"``) that makes the check needless when given.
+        delegate: Name of an option whose value is a call of another method, as
+            :func:`parse_call` reads it.
         recurrent: It takes (buffers, state) and returns (image, state); see the module.
 
     Raises:
@@ -197,7 +205,9 @@ def register(
         parameters = inspect.signature(target).parameters.values()
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             raise ConfigError(f"method {name!r} takes **options; expected named keyword options")
-        _METHODS[name] = Method(name, needs, uses, doc, target, check, check_unless, recurrent)
+        _METHODS[name] = Method(
+            name, needs, uses, doc, target, check, check_unless, delegate, recurrent
+        )
         return target
 
     return enter
@@ -223,20 +233,25 @@ def parse_call(text: str) -> tuple[Method, dict[str, Any]]:
 
     Args:
         text: Name, then ``,KEY=VALUE`` any number of times. Values are numbers, booleans or None as
-            in Python, or else text.
+            in Python, or else text. An option that names another method comes last, and what
+            follows are options of that one: ``"temporal,frames=4,using=oidn,ensemble=4"``.
 
     Raises:
         ConfigError: The method or an option is unknown, or the text is malformed.
     """
     name, *words = text.split(",")
     method, options = find(name), {}
-    for word in words:
+    for index, word in enumerate(words):
         key, equals, value = word.partition("=")
         if not equals or key not in method.options:
             raise ConfigError(
                 f"{text!r}: {word!r} sets no option of {name!r}; "
                 f"it has: {', '.join(method.options) or 'none'}"
             )
+        if key == method.delegate:
+            options[key] = ",".join([value, *words[index + 1 :]])
+            parse_call(options[key])
+            break
         try:
             options[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

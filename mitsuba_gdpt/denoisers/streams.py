@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mitsuba_gdpt.buffers import as_frame_buffers, same_kind
-from mitsuba_gdpt.denoisers.choice import default_method
+from mitsuba_gdpt.denoisers.choice import default_sequence_method
 from mitsuba_gdpt.denoisers.registry import Method, find
 
 
@@ -51,7 +51,9 @@ class Stream:
             GDPTError: As for :func:`~mitsuba_gdpt.denoise`.
         """
         frame = as_frame_buffers(buffers, self._layout)
-        self._method = self._method or default_method(frame.layout)
+        if self._method is None:
+            self._method, chosen = default_sequence_method(frame.layout)
+            self._options = {**chosen, **self._options}
         with torch.no_grad():
             image, self._state = self._method.advance(frame, self._state, self._options)
         self.frames += 1
@@ -72,8 +74,9 @@ def stream(method: str | None = None, *, layout: Any = None, **options: Any) -> 
     reconstructed as :func:`~mitsuba_gdpt.denoise` would do it.
 
     Args:
-        method: One of :func:`~mitsuba_gdpt.methods`; by default the best one that can run on the
-            first frame, see :func:`~mitsuba_gdpt.denoisers.default_method`.
+        method: One of :func:`~mitsuba_gdpt.methods`. By default the one that
+            :func:`~mitsuba_gdpt.denoise` would choose for the first frame; if that frame has
+            motion (zeros will do), on the samples of several frames: ``"temporal"``.
         layout: As for :func:`~mitsuba_gdpt.denoise`; the same for all frames.
         **options: Options of the method.
 

@@ -60,8 +60,7 @@ class MethodSpec:
     @property
     def buffers(self) -> tuple[str, ...]:
         """Names of all buffers that the method reads where they are there."""
-        method = denoisers.find(self.name)
-        return (*method.needs, *method.uses)
+        return denoisers.find(self.name).reads(self.options)
 
     @property
     def file_name(self) -> str:

@@ -312,7 +312,7 @@ _SEQUENCE_ENTRIES = (
         "flicker",
         "flicker",
         "relMSE of frame differences: mean ((p_t - p_(t-1)) - (r_t - r_(t-1)))^2 "
-        "/ (grey(r_t)^2 + 0.01)",
+        "/ ((grey(r_t)^2 + grey(r_(t-1))^2) / 2 + 0.01)",
         "linear",
         _plain(temporal.flicker),
         lambda _: temporal.MeanFlicker(),

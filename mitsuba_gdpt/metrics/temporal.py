@@ -31,10 +31,13 @@ def flicker(
 
     .. math::
         \frac{1}{T-1} \sum_{t=1}^{T-1} \mathrm{mean}
-        \frac{((p_t - p_{t-1}) - (r_t - r_{t-1}))^2}{\bar r_t^2 + \epsilon}
+        \frac{((p_t - p_{t-1}) - (r_t - r_{t-1}))^2}
+        {(\bar r_t^2 + \bar r_{t-1}^2) / 2 + \epsilon}
 
     Means are over pixels and channels, :math:`\bar r` is the mean of the reference's channels. What
-    moves in the reference costs nothing if it moves alike in the images.
+    moves in the reference costs nothing if it moves alike in the images. An error belongs to one of
+    the two frames, so it counts relative to both: relative to the latter alone, all would be ruled
+    by what was bright a frame ago.
 
     With halves the numerator is :math:`(\Delta p - \Delta a)(\Delta p - \Delta b)`, unbiased by
     itself if :math:`a` and :math:`b` are independent of each other; the frames of one half may
@@ -215,16 +218,16 @@ class MeanFlicker(SequenceAccumulator):
             raise ConfigError(
                 "got a reference of another number of halves; expected that of the frame before"
             )
-        current = reference.mean
         if self._last:
             frames = [torch.cat([last, new]) for last, new in zip(self._last, frames, strict=True)]
-        else:
-            current = current[1:]
         self._last = tuple(frame[-1:] for frame in frames)
+        if len(frames[0]) < 2:
+            return
         step, *halves = (frame.diff(dim=0) for frame in frames)
-        if len(step):
-            error = relative_to_grey(Reference(*halves).squared_error(step), current, self.epsilon)
-            self._sum = self._sum + error.mean((1, 2, 3)).sum()
+        error = Reference(*halves).squared_error(step)
+        brightness = Reference(*frames[1:]).mean.mean(-1, keepdim=True).square()
+        mean = (brightness[1:] + brightness[:-1]) / 2 + self.epsilon
+        self._sum = self._sum + (error / mean).mean((1, 2, 3)).sum()
 
     def _value(self) -> Tensor:
         return torch.as_tensor(self._sum) / (self._frames - 1)

@@ -40,12 +40,13 @@ def slow_flicker(p: Any, a: Any, b: Any) -> float:
     for t in range(1, frames):
         for y in range(height):
             for x in range(width):
-                grey = float((a[t, y, x] + b[t, y, x]).sum()) / 6
+                greys = [float((a[u, y, x] + b[u, y, x]).sum()) / 6 for u in (t - 1, t)]
+                square = (greys[0] ** 2 + greys[1] ** 2) / 2
                 for c in range(3):
                     step = p[t, y, x, c] - p[t - 1, y, x, c]
                     first = step - (a[t, y, x, c] - a[t - 1, y, x, c])
                     second = step - (b[t, y, x, c] - b[t - 1, y, x, c])
-                    total += first * second / (grey**2 + EPSILON)
+                    total += first * second / (square + EPSILON)
                     count += 1
     return total / count
 

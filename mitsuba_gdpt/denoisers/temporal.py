@@ -1,0 +1,251 @@
+r"""``temporal``: another method, on samples gathered over frames along the motion.
+
+Most of what a frame shows was there in the frames before, with noise of its own. So the buffers of
+up to eight frames are averaged before a method reconstructs the image: where a pixel has been in
+sight for :math:`n` frames, the method sees :math:`n` times the samples, and the samples that two
+frames have in common do not flicker. (To average the method's *images* instead, as ``rdae-oidn``
+begins, lowers their noise but not the blur that it caused.)
+
+- Samples are fetched from the nearest pixel, without interpolation: what the methods take for noise
+  must be independent from pixel to pixel. The position in each past frame is carried along with its
+  fraction, so that rounding does not add up.
+- A sample counts the less, the more albedo, normal and depth say that it shows something else.
+  Radiance is not compared: with few samples it says more about fireflies than about change.
+  Depth changes as the camera moves, and so is compared from frame to frame, all the way back.
+- What is gathered is the primal and its gradients, features, and variances, all with the same
+  weights.
+
+The scene is taken to be static. Reflections are as good as their motion, see
+:mod:`mitsuba_gdpt.data.motion`; shadows and lights that move leave a trail of ``frames`` frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.denoisers import registry
+from mitsuba_gdpt.errors import ConfigError, LayoutError
+
+MOTION = "motion"
+#: What is compared between frames.
+FEATURES = ("albedo", "normal", "depth")
+
+# Differences that lower the weight of a sample to 1/e, on renders with 2 spp. Found on two of the
+# development scenes and four built-in ones; half and twice of each differ by a few per cent.
+_ALBEDO = 0.2  # root of the mean square over RGB
+_NORMAL = 0.5  # length
+_DEPTH_STEP = 0.1  # relative, from one frame to the next
+_DEPTH = 0.3  # relative, over all frames
+_DARK = 1e-6  # depth in scene units that counts as none
+
+
+@dataclass(frozen=True)
+class PastFrame:
+    """An earlier frame, and where in it the pixels of the latest frame are.
+
+    Attributes:
+        data: (H, W, C) buffers as rendered.
+        position: (H, W, 2) x and y, pixel centres at whole numbers.
+        trust: (H, W) from 0 to 1; 0 where the way back leads out of sight.
+    """
+
+    data: torch.Tensor
+    position: torch.Tensor
+    trust: torch.Tensor
+
+
+@dataclass(frozen=True)
+class History:
+    """The frames before; not changed by :func:`accumulate`.
+
+    Attributes:
+        layout: Of their buffers.
+        frames: The latest one first.
+    """
+
+    layout: Layout
+    frames: tuple[PastFrame, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        tensors = (t for past in self.frames for t in (past.data, past.position, past.trust))
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def accumulate(
+    buffers: FrameBuffers, history: History | None = None, *, frames: int = 8
+) -> tuple[FrameBuffers, History]:
+    """Average the buffers of a frame with those of the frames before.
+
+    Args:
+        buffers: The frame: with albedo, normal and depth, and, unless it is the first, with motion.
+        history: What the frame before left; None for the first, and after a scene cut.
+        frames: Largest number of frames to average, this one included.
+
+    Returns:
+        The same buffers without motion, and the history for the next frame.
+
+    Raises:
+        LayoutError: Motion is missing, or size or layout are not those of the frame before.
+    """
+    frame = _without_motion(buffers)
+    data, slices = frame.data, frame.layout.slices
+    past = () if history is None else _follow(buffers, frame, history)
+    variance = torch.tensor(
+        [b.name.endswith(VARIANCE_SUFFIX) for b in frame.layout.buffers for _ in b.suffixes],
+        device=data.device,
+    )
+    weighted, total = data.clone(), torch.ones_like(data[..., :1])
+    for earlier in past:
+        pixel, inside = _nearest(earlier.position)
+        samples = _fetch(earlier.data, pixel)
+        weight = (earlier.trust * inside)[..., None] * _agreement(data, samples, slices)
+        weighted += torch.where(variance, weight.square(), weight) * samples
+        total += weight
+    mean = FrameBuffers(
+        weighted / torch.where(variance, total.square(), total), frame.layout, frame.metadata
+    )
+    # There is no difference across the last border; that of an earlier frame lay further in.
+    for name, end in (("dx", mean.data[:, -1]), ("dy", mean.data[-1])):
+        if name in slices:
+            end[:, slices[name]] = 0
+    latest = PastFrame(data, _pixels(data), torch.ones_like(data[..., 0]))
+    return mean, History(frame.layout, (latest, *past)[: frames - 1])
+
+
+def _without_motion(buffers: FrameBuffers) -> FrameBuffers:
+    if MOTION not in buffers.layout:
+        return buffers
+    kept = [buffer for buffer in buffers.layout.buffers if buffer.name != MOTION]
+    data = torch.cat([buffers[buffer.name] for buffer in kept], -1)
+    return FrameBuffers(data, Layout(tuple(kept)), buffers.metadata)
+
+
+def _follow(buffers: FrameBuffers, frame: FrameBuffers, history: History) -> tuple[PastFrame, ...]:
+    """Find the pixels of a new frame (with and without motion) in the past ones."""
+    if not history.frames:
+        return ()
+    last = history.frames[0].data
+    if frame.data.shape[:2] != last.shape[:2]:
+        raise LayoutError(
+            f"got a frame of {frame.width} x {frame.height} pixels after one of "
+            f"{last.shape[1]} x {last.shape[0]}; reset the stream before a frame of another size"
+        )
+    if MOTION not in buffers.layout:
+        raise LayoutError(
+            f"method 'temporal' needs the buffer motion from the second frame on; there are: "
+            f"{', '.join(frame.names)}. Frame sets have it; for other renders call "
+            f"mitsuba_gdpt.data.motion.add_motion"
+        )
+    if frame.layout != history.layout:
+        raise LayoutError(
+            f"got the buffers {', '.join(frame.names)} after {', '.join(history.layout.names)}; "
+            f"expected the same in all frames of a sequence"
+        )
+    position = _pixels(last) + buffers[MOTION]
+    pixel, inside = _nearest(position)
+    offset = position - position.round()
+    depth = frame.layout.slices["depth"]
+    step = _depth_difference(frame["depth"], _fetch(last[..., depth], pixel)) / _DEPTH_STEP
+    trust = inside * (-step.square()).exp()[..., 0]
+    return tuple(
+        PastFrame(
+            earlier.data,
+            _fetch(earlier.position, pixel) + offset,
+            _fetch(earlier.trust[..., None], pixel)[..., 0] * trust,
+        )
+        for earlier in history.frames
+    )
+
+
+def _agreement(data: torch.Tensor, samples: torch.Tensor, slices: dict[str, slice]) -> torch.Tensor:
+    """Return how much two frames show the same thing, (H, W, 1) from 0 to 1."""
+    albedo, normal, depth = (
+        (data[..., slices[name]], samples[..., slices[name]]) for name in FEATURES
+    )
+    distance = (
+        (albedo[0] - albedo[1]).square().mean(-1, keepdim=True) / _ALBEDO**2
+        + (normal[0] - normal[1]).square().sum(-1, keepdim=True) / _NORMAL**2
+        + (_depth_difference(*depth) / _DEPTH).square()
+    )
+    return (-distance).exp()
+
+
+def _depth_difference(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return (a - b) / torch.maximum(a, b).clamp_min(_DARK)
+
+
+def _pixels(image: torch.Tensor) -> torch.Tensor:
+    """Return the positions of the pixels of an image, (H, W, 2)."""
+    height, width = image.shape[:2]
+    rows, columns = (torch.arange(size, device=image.device) for size in (height, width))
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([x, y], -1).to(image.dtype)
+
+
+def _nearest(position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the number of the pixel at each position, and whether it is of use; (H, W) each.
+
+    Beyond the last column and row there are no differences, so they serve their like only.
+    """
+    height, width = position.shape[:2]
+    x, y = position.round().unbind(-1)
+    rows, columns = (torch.arange(size, device=position.device) for size in (height, width))
+    inside = (x >= 0) & (y >= 0)
+    inside &= (x < width - 1) | ((x == width - 1) & (columns == width - 1))
+    inside &= (y < height - 1) | ((y == height - 1) & (rows == height - 1)[:, None])
+    return (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long(), inside
+
+
+def _fetch(image: torch.Tensor, pixel: torch.Tensor) -> torch.Tensor:
+    """Return (H, W, c) values at (H, W) pixels."""
+    return image.flatten(0, 1)[pixel]
+
+
+@registry.register(
+    "temporal",
+    needs=(PRIMAL, *FEATURES),
+    uses=(MOTION,),
+    doc="another method on the samples of several frames, gathered along the motion",
+    check=lambda: registry.find("ngpt-fusion").ensure_available(),
+    check_unless="using",
+    delegate="using",
+    recurrent=True,
+)
+def temporal(
+    buffers: FrameBuffers,
+    history: History | None,
+    *,
+    frames: int = 8,
+    using: str = "ngpt-fusion",
+) -> tuple[torch.Tensor, History]:
+    """Reconstruct the next frame of a sequence.
+
+    Args:
+        buffers: Needs what the other method needs, albedo, normal and depth, and, after the first
+            frame, motion.
+        history: What the frame before left. Per frame and pixel, 4 bytes for each channel and 12
+            more are kept: half a gigabyte for seven frames of 1280x720 pixels and 18 channels.
+        frames: Largest number of frames to average, 1 or more.
+        using: The other method, which sees one frame at a time, with options, as
+            ``"oidn,aux=raw"``.
+
+    Returns:
+        (H, W, 3) float32 scene-linear radiance on the buffers' device, and the new history.
+
+    Raises:
+        ConfigError: ``frames`` is out of range, or the other method has a memory of its own.
+        LayoutError: See :func:`accumulate`.
+    """
+    if frames < 1:
+        raise ConfigError(f"frames is {frames}; expected 1 or more")
+    other, options = registry.parse_call(using)
+    if other.recurrent:
+        raise ConfigError(f"got using={using!r}, which is recurrent; expected one that is not")
+    gathered, history = accumulate(buffers, history, frames=frames)
+    return other(gathered, options), history

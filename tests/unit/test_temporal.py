@@ -1,0 +1,173 @@
+"""``temporal``: samples of several frames, gathered along the motion."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import Layout, buffer
+from mitsuba_gdpt.denoisers import denoise, find, stream
+from mitsuba_gdpt.denoisers.temporal import History, accumulate
+from mitsuba_gdpt.errors import ConfigError, LayoutError
+
+PLAIN = Layout.make(variances=True)
+MOVING = Layout((*PLAIN.buffers, buffer("motion")))
+HEIGHT, WIDTH = 12, 16
+
+
+def plane(
+    seed: int,
+    offset: tuple[int, int] = (0, 0),
+    motion: tuple[float, float] = (0, 0),
+    size: int = 40,
+) -> FrameBuffers:
+    """A noisy view of a fixed picture: pixel (x, y) shows its pixel (x, y) + offset."""
+    generator = torch.Generator().manual_seed(99)
+    picture = torch.rand(size, size, 3, generator=generator)
+    x, y = offset[0] + 10, offset[1] + 10
+    truth = picture[y : y + HEIGHT + 1, x : x + WIDTH + 1]
+    noise = torch.Generator().manual_seed(seed)
+    frame = FrameBuffers(torch.zeros(HEIGHT, WIDTH, MOVING.count), MOVING)
+    shown = truth[:HEIGHT, :WIDTH]
+    frame["primal"][:] = shown + torch.randn(HEIGHT, WIDTH, 3, generator=noise)
+    frame["dx"][:, :-1] = (truth[:HEIGHT, 1:] - shown)[:, :-1]
+    frame["dy"][:-1] = (truth[1:, :WIDTH] - shown)[:-1]
+    frame["albedo"][:] = 0.1 * shown
+    frame["normal"][..., 2] = 1
+    frame["depth"][:] = 5.0
+    frame["primal.var"][:] = 1.0
+    frame["motion"][:] = torch.tensor(motion)
+    return frame
+
+
+def gather(
+    shots: list[FrameBuffers], **options: int
+) -> tuple[FrameBuffers, History]:
+    history = None
+    for frame in shots:
+        mean, history = accumulate(frame, history, **options)
+    assert history is not None
+    return mean, history
+
+
+def test_at_rest_it_is_the_mean_of_the_last_frames() -> None:
+    frames = [plane(seed) for seed in range(6)]
+    before = [frame.data.clone() for frame in frames]
+    for count in (1, 4, 8):
+        mean, history = gather(frames, frames=count)
+        expected = torch.stack([frame["primal"] for frame in frames[-count:]]).mean(0)
+        torch.testing.assert_close(mean["primal"], expected)
+        used = min(count, 6)
+        torch.testing.assert_close(mean["primal.var"], torch.full((HEIGHT, WIDTH, 1), 1 / used))
+        torch.testing.assert_close(mean["dx"], frames[0]["dx"])
+        assert len(history.frames) == min(count - 1, 6)
+        assert "motion" not in mean.layout
+    assert all(torch.equal(frame.data, old) for frame, old in zip(frames, before, strict=True))
+
+
+def test_what_moves_is_followed() -> None:
+    """The view goes right by two pixels and down by one per frame."""
+    frames = [plane(t, (2 * t, t), (2, 1)) for t in range(4)]
+    mean, _ = gather(frames)
+    for y, x in ((0, 0), (5, 7), (HEIGHT - 6, WIDTH - 9)):
+        places = [frames[t]["primal"][y + (3 - t), x + 2 * (3 - t)] for t in range(4)]
+        torch.testing.assert_close(mean["primal"][y, x], torch.stack(places).mean(0))
+    # What has just come into sight has one sample, and no difference is taken beyond the border.
+    torch.testing.assert_close(mean["primal"][-1, -1], frames[-1]["primal"][-1, -1])
+    assert not mean["dx"][:, -1].any()
+    assert not mean["dy"][-1].any()
+    torch.testing.assert_close(mean["dx"], frames[-1]["dx"])
+    torch.testing.assert_close(mean["dy"], frames[-1]["dy"])
+
+
+def test_fractions_of_pixels_add_up() -> None:
+    """At 0.4 pixels per frame, five frames are two pixels: each is rounded once."""
+    offsets = [round(0.4 * t) for t in range(6)]
+    frames = [plane(t, (offsets[t], 0), (0.4, 0)) for t in range(6)]
+    _, history = gather(frames)
+    x = torch.arange(WIDTH, dtype=torch.float32)
+    for t, past in enumerate(history.frames[1:], 1):
+        inner = past.trust[3] > 0
+        torch.testing.assert_close(past.position[3, inner, 0], (x + 0.4 * t)[inner])
+
+
+@pytest.mark.parametrize(("name", "value"), [("albedo", 1.0), ("normal", -1.0), ("depth", 20.0)])
+def test_what_differs_is_left_out(name: str, value: float) -> None:
+    frames = [plane(0), plane(1)]
+    frames[0][name][3:6, 3:6] = value
+    mean, _ = gather(frames)
+    torch.testing.assert_close(
+        mean["primal"][3:6, 3:6], frames[1]["primal"][3:6, 3:6], atol=1e-3, rtol=0
+    )
+    both = (frames[0]["primal"] + frames[1]["primal"]) / 2
+    torch.testing.assert_close(mean["primal"][8:], both[8:])
+
+
+def test_depth_may_change_slowly() -> None:
+    """Four per cent per frame, as of a camera that goes ahead: all frames still count."""
+    frames = [plane(t) for t in range(5)]
+    for t, frame in enumerate(frames):
+        frame["depth"][:] = 5 * 0.96**t
+    mean, _ = gather(frames)
+    share = (mean["primal.var"].mean() - 1 / 5).item()  # 1/5 if all had the same weight
+    assert 0 <= share < 0.05
+
+
+def test_method_sees_the_mean() -> None:
+    frames = [plane(seed) for seed in range(3)]
+    video = stream("temporal", using="poisson-l2,alpha=0.3", frames=2)
+    images = [video(frame) for frame in frames]
+    assert torch.equal(images[0], denoise(frames[0], "poisson-l2", alpha=0.3))
+    mean, _ = gather(frames, frames=2)
+    assert torch.equal(images[2], denoise(mean, "poisson-l2", alpha=0.3))
+    video.reset()
+    assert torch.equal(video(frames[0]), images[0])
+    assert torch.equal(denoise(frames[0], "temporal", using="poisson-l2,alpha=0.3"), images[0])
+
+
+def test_streams_choose_it_where_there_is_motion() -> None:
+    video = stream(frames=3)
+    video(plane(0))
+    assert video.method == "temporal"
+    still = plane(0)
+    without = FrameBuffers(still.data[..., : PLAIN.count].contiguous(), PLAIN)
+    other = stream()
+    assert torch.equal(other(without), denoise(without))
+    assert other.method != "temporal"
+
+
+def test_domain_follows_the_other_method() -> None:
+    method = find("temporal")
+    assert "dx" in method.reads({})
+    assert "dx" not in method.reads({"using": "oidn"})
+    assert "dx.var" in method.reads({"using": "oidn-fusion,guide=oidn"})
+
+
+def test_memory_stays_constant() -> None:
+    _, history = gather([plane(t) for t in range(12)], frames=4)
+    assert history.bytes == 3 * HEIGHT * WIDTH * 4 * (PLAIN.count + 3)
+
+
+def test_bad_input() -> None:
+    frame = plane(0)
+    with pytest.raises(ConfigError, match="frames is 0"):
+        denoise(frame, "temporal", frames=0)
+    with pytest.raises(ConfigError, match="recurrent"):
+        denoise(frame, "temporal", using="temporal")
+    with pytest.raises(ConfigError, match="unknown reconstruction method"):
+        denoise(frame, "temporal", using="nothing")
+    video = stream("temporal", using="poisson-l2")
+    video(frame)
+    without = FrameBuffers(frame.data[..., : PLAIN.count].contiguous(), PLAIN)
+    with pytest.raises(LayoutError, match="add_motion"):
+        video(without)
+    small = FrameBuffers(frame.data[:-1].contiguous(), MOVING)
+    with pytest.raises(LayoutError, match="reset"):
+        video(small)
+    fewer = Layout((*Layout.make().buffers, buffer("motion")))
+    other = torch.cat([frame[b.name] for b in fewer.buffers], -1)
+    with pytest.raises(LayoutError, match="expected the same"):
+        video(FrameBuffers(other, fewer))
+    assert video.frames == 1
+    video(plane(1))
