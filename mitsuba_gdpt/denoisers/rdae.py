@@ -18,6 +18,8 @@ of the cost; they begin as a running mean of OIDN's images along the motion and 
 Differences from the paper: the normal has its three components (the paper's two leave its
 sign out), roughness is not used; depth is log(1 + depth in scene units), radiance log(1 + x) at a
 slowly changing exposure instead of a power of 0.2, which has no slope at 0 and no negative side.
+Networks without OIDN's image see the primal without isolated bright pixels: no data set here is
+large enough to teach them what fireflies are.
 """
 
 from __future__ import annotations
