@@ -201,6 +201,20 @@ class TestRendering:
         with pytest.raises(ConfigError, match="expected one of rendered, denoised"):
             FrameSettings(target="painted")
 
+    def test_number_of_shifts(self, tmp_path: Path, variant_llvm_rgb: str) -> None:
+        """The targets are the same; noisy gradients are those of one shift instead of four."""
+        made, descriptions = {}, {}
+        for shifts in (1, 4):
+            root = tmp_path / str(shifts)
+            settings = replace(SETTINGS, spp=4, noisy=1, shifts=shifts)
+            assert not render_frames(FramePlan(plan().sequences[1:], settings), root).failed
+            made[shifts] = FrameSet.open(root).sequence("test", "Still")[0]
+            descriptions[shifts] = json.loads((root / "frames.json").read_text())["plan"]
+        assert torch.equal(made[1].target().data, made[4].target().data)
+        assert not torch.equal(made[1].noisy(0)["dx"], made[4].noisy(0)["dx"])
+        assert descriptions[1]["settings"]["shifts"] == 1
+        assert "shifts" not in descriptions[4]["settings"]  # as in sets from before the choice
+
     def test_another_plan_is_refused(self, rendered: Path) -> None:
         with pytest.raises(ConfigError, match=r"differs in spp \(1, now 2\)\. Choose"):
             render_frames(plan(spp=2), rendered)
@@ -309,6 +323,7 @@ class TestPlan:
             ({"noisy": 0}, "noisy is 0"),
             ({"seed": -1}, "seed is -1"),
             ({"variances": True}, "variances need 2 or more"),
+            ({"shifts": 0}, "shifts is 0; expected 1, 2 or 4"),
             ({"features": ("motion",)}, "motion cannot be rendered"),
             ({"features": ("colour",)}, "unknown feature"),
         ],

@@ -249,6 +249,22 @@ class TestRegistry:
         with pytest.raises(NonFiniteError, match=r"roughness\.I: 1"):
             denoise(tensor, "rough", layout=LAYOUT)
 
+    def test_calls_of_methods_that_use_others(self) -> None:
+        method, options = denoisers.parse_call(
+            "temporal,frames=4,using=oidn-fusion,guide=oidn,aux=raw"
+        )
+        assert (method.name, options) == (
+            "temporal",
+            {"frames": 4, "using": "oidn-fusion,guide=oidn,aux=raw"},
+        )
+        assert denoisers.parse_call("oidn,aux=raw")[1] == {"aux": "raw"}
+        for text, message in (
+            ("temporal,using=oidn,frames=4", "'frames=4' sets no option of 'oidn'"),
+            ("temporal,using=nothing", "unknown reconstruction method 'nothing'"),
+        ):
+            with pytest.raises(ConfigError, match=message):
+                denoisers.parse_call(text)
+
     def test_missing_package(self, own_registry: None) -> None:
         check = registry.requires_package("no_such_package", "oidn")
 

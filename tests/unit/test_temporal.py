@@ -41,9 +41,7 @@ def plane(
     return frame
 
 
-def gather(
-    shots: list[FrameBuffers], **options: int
-) -> tuple[FrameBuffers, History]:
+def gather(shots: list[FrameBuffers], **options: int) -> tuple[FrameBuffers, History]:
     history = None
     for frame in shots:
         mean, history = accumulate(frame, history, **options)
