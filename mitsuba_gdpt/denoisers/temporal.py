@@ -10,8 +10,10 @@ begins, lowers their noise but not the blur that it caused.)
   must be independent from pixel to pixel. The position in each past frame is carried along with its
   fraction, so that rounding does not add up.
 - A sample counts the less, the more albedo, normal and depth say that it shows something else.
-  Radiance is not compared: with few samples it says more about fireflies than about change.
   Depth changes as the camera moves, and so is compared from frame to frame, all the way back.
+- Where the radiance around has changed by more than its noise explains, samples count less too:
+  highlights move over surfaces that stay. Single pixels say more about fireflies than about
+  change, so means over windows are compared, of pixels no brighter than their neighbours.
 - What is gathered is the primal and its gradients, features, and variances, all with the same
   weights.
 
@@ -21,26 +23,30 @@ The scene is taken to be static. Reflections are as good as their motion, see
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
 from mitsuba_gdpt.denoisers import registry
+from mitsuba_gdpt.denoisers.inputs import window_mean, without_spikes
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 MOTION = "motion"
 #: What is compared between frames.
 FEATURES = ("albedo", "normal", "depth")
 
-# Differences that lower the weight of a sample to 1/e, on renders with 2 spp. Found on two of the
-# development scenes and four built-in ones; half and twice of each differ by a few per cent.
+# Differences that lower the weight of a sample to 1/e. Found on 2 spp renders of three development
+# scenes and four built-in ones; half and twice of each differ by a few per cent.
 _ALBEDO = 0.2  # root of the mean square over RGB
 _NORMAL = 0.5  # length
 _DEPTH_STEP = 0.1  # relative, from one frame to the next
 _DEPTH = 0.3  # relative, over all frames
-_DARK = 1e-6  # depth in scene units that counts as none
+_LIGHT = 0.15  # of the mean radiance around, relative, beyond what noise explains
+_LIGHT_WINDOW = 9  # side of what is around, in pixels
+_LIGHT_NOISE = 3.0  # standard deviations that noise explains; with 2, noise counts as change
+_DARK = 1e-6  # depth in scene units, and radiance, that count as none
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,13 @@ class PastFrame:
 
     Attributes:
         data: (H, W, C) buffers as rendered.
+        light: (H, W, 2) mean radiance around each pixel, and the variance of this mean.
         position: (H, W, 2) x and y, pixel centres at whole numbers.
         trust: (H, W) from 0 to 1; 0 where the way back leads out of sight.
     """
 
     data: torch.Tensor
+    light: torch.Tensor
     position: torch.Tensor
     trust: torch.Tensor
 
@@ -73,7 +81,7 @@ class History:
     @property
     def bytes(self) -> int:
         """Memory that it takes."""
-        tensors = (t for past in self.frames for t in (past.data, past.position, past.trust))
+        tensors = (getattr(frame, field.name) for frame in self.frames for field in fields(frame))
         return sum(t.numel() * t.element_size() for t in tensors)
 
 
@@ -96,6 +104,7 @@ def accumulate(
     frame = _without_motion(buffers)
     data, slices = frame.data, frame.layout.slices
     past = () if history is None else _follow(buffers, frame, history)
+    light = _light(frame["primal"])
     variance = torch.tensor(
         [b.name.endswith(VARIANCE_SUFFIX) for b in frame.layout.buffers for _ in b.suffixes],
         device=data.device,
@@ -105,6 +114,7 @@ def accumulate(
         pixel, inside = _nearest(earlier.position)
         samples = _fetch(earlier.data, pixel)
         weight = (earlier.trust * inside)[..., None] * _agreement(data, samples, slices)
+        weight *= _same_light(light, _fetch(earlier.light, pixel))
         weighted += torch.where(variance, weight.square(), weight) * samples
         total += weight
     mean = FrameBuffers(
@@ -114,7 +124,7 @@ def accumulate(
     for name, end in (("dx", mean.data[:, -1]), ("dy", mean.data[-1])):
         if name in slices:
             end[:, slices[name]] = 0
-    latest = PastFrame(data, _pixels(data), torch.ones_like(data[..., 0]))
+    latest = PastFrame(data, light, _pixels(data), torch.ones_like(data[..., 0]))
     return mean, History(frame.layout, (latest, *past)[: frames - 1])
 
 
@@ -156,6 +166,7 @@ def _follow(buffers: FrameBuffers, frame: FrameBuffers, history: History) -> tup
     return tuple(
         PastFrame(
             earlier.data,
+            earlier.light,
             _fetch(earlier.position, pixel) + offset,
             _fetch(earlier.trust[..., None], pixel)[..., 0] * trust,
         )
@@ -174,6 +185,38 @@ def _agreement(data: torch.Tensor, samples: torch.Tensor, slices: dict[str, slic
         + (_depth_difference(*depth) / _DEPTH).square()
     )
     return (-distance).exp()
+
+
+def _light(primal: torch.Tensor) -> torch.Tensor:
+    """Return the mean of radiance around each pixel and the variance of this mean, (H, W, 2)."""
+    limited = without_spikes({PRIMAL: primal[None]})[PRIMAL].mean(-1, keepdim=True)
+    # Of differences from a common value, which do not cancel, the variance is the same.
+    common = limited.mean()
+    centred = limited - common
+    moments = torch.cat([centred, centred.square()], -1)
+    mean, square = window_mean(moments, _LIGHT_WINDOW).split(1, -1)
+    variance = (square - mean.square()).clamp_min(0) / _pixels_around(limited)
+    return torch.cat([mean + common, variance], -1)[0]
+
+
+def _pixels_around(image: torch.Tensor) -> torch.Tensor:
+    """Return how many pixels of an image (N, H, W, c) lie in the window, (H, W, 1)."""
+    reach = _LIGHT_WINDOW // 2
+    sides = []
+    for size in image.shape[1:3]:
+        at = torch.arange(size, device=image.device)
+        sides.append((at + reach + 1).clamp_max(size) - (at - reach).clamp_min(0))
+    rows, columns = sides
+    return (rows[:, None] * columns)[..., None]
+
+
+def _same_light(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return how far two results of :func:`_light` agree, (H, W, 1) from 0 to 1."""
+    (mean_a, variance_a), (mean_b, variance_b) = a.split(1, -1), b.split(1, -1)
+    noise = _LIGHT_NOISE**2 * (variance_a + variance_b)
+    change = ((mean_a - mean_b).square() - noise).clamp_min(0)
+    tolerated = _LIGHT * torch.maximum(mean_a, mean_b).clamp_min(_DARK)
+    return (-change / tolerated.square()).exp()
 
 
 def _depth_difference(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -229,8 +272,8 @@ def temporal(
     Args:
         buffers: Needs what the other method needs, albedo, normal and depth, and, after the first
             frame, motion.
-        history: What the frame before left. Per frame and pixel, 4 bytes for each channel and 12
-            more are kept: half a gigabyte for seven frames of 1280x720 pixels and 18 channels.
+        history: What the frame before left. Per frame and pixel, 4 bytes for each channel and 20
+            more are kept: 0.54 GB for seven frames of 1280x720 pixels and 16 channels.
         frames: Largest number of frames to average, 1 or more.
         using: The other method, which sees one frame at a time, with options, as
             ``"oidn,aux=raw"``.
