@@ -48,6 +48,7 @@ class Buffer:
 
 
 PRIMAL = "primal"
+MOTION = "motion"
 VARIANCE_SUFFIX = ".var"
 _RGB, _XYZ = ("R", "G", "B"), ("X", "Y", "Z")
 
@@ -85,7 +86,7 @@ VARIANCES: tuple[Buffer, ...] = tuple(
 #: Not rendered but computed from a frame and its neighbours, and stored beside it.
 DERIVED: tuple[Buffer, ...] = (
     Buffer(
-        "motion",
+        MOTION,
         ("X", "Y"),
         "where the pixel's content was in the previous frame minus where it is, pixels, +Y down",
         signed=True,

@@ -24,13 +24,12 @@ from numpy.typing import NDArray
 
 from mitsuba_gdpt import channels
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.channels import MOTION, Layout
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
 
 if TYPE_CHECKING:
     import mitsuba as mi
 
-MOTION = "motion"
 _TO_WORLD, _TO_PIXEL, _NEAR = "camera_to_world", "camera_to_pixel", "camera_near"
 _PROBES = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))  # film positions, 0..1
 _TOLERANCE = 1e-3  # of the image size; rays are float32

@@ -23,14 +23,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from mitsuba_gdpt.channels import PRIMAL, Layout
+from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
 from mitsuba_gdpt.denoisers import models
 from mitsuba_gdpt.denoisers.inputs import InputConfig, Padding, Prepared, exposure_scale, preprocess
 from mitsuba_gdpt.denoisers.models import Model, compressed
 from mitsuba_gdpt.denoisers.networks import RecurrentUNet, RecurrentUNetConfig
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
-MOTION = "motion"
 HEADS = ("direct", "residual", "blend")
 
 _GEOMETRY = ("depth", "normal")

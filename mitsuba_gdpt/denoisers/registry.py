@@ -28,7 +28,7 @@ import torch
 
 from mitsuba_gdpt import packages
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import VARIANCE_SUFFIX
+from mitsuba_gdpt.channels import MOTION, VARIANCE_SUFFIX
 from mitsuba_gdpt.channels import buffer as table_row
 from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError
 
@@ -159,7 +159,7 @@ def _remedy(missing: Sequence[str]) -> str:
     """Say how to get buffers that a render has only on request."""
     if any(name.endswith(VARIANCE_SUFFIX) for name in missing):
         return ". For variances, render with variances=True and 2 or more samples per pixel"
-    if "motion" in missing:
+    if MOTION in missing:
         return ". For motion, call mitsuba_gdpt.data.motion.add_motion, or use a frame set"
     return ""
 

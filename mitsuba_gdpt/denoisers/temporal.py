@@ -28,12 +28,11 @@ from dataclasses import dataclass, fields
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.channels import MOTION, PRIMAL, VARIANCE_SUFFIX, Layout
 from mitsuba_gdpt.denoisers import registry
 from mitsuba_gdpt.denoisers.inputs import window_mean, without_spikes
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
-MOTION = "motion"
 #: What is compared between frames.
 FEATURES = ("albedo", "normal", "depth")
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mitsuba_gdpt import denoisers, metrics
-from mitsuba_gdpt.channels import OPTIONAL, VARIANCE_SUFFIX
-from mitsuba_gdpt.data.motion import MOTION
+from mitsuba_gdpt.channels import MOTION, OPTIONAL, VARIANCE_SUFFIX
 from mitsuba_gdpt.errors import ConfigError
 
 GRADIENT, PRIMAL = "gradient", "primal"

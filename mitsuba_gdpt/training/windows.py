@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 
 from mitsuba_gdpt import channels
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import PRIMAL, Layout
+from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
 from mitsuba_gdpt.data.frame_set import Frame, FrameSequence, FrameSet
-from mitsuba_gdpt.data.motion import MOTION, screen_motion
+from mitsuba_gdpt.data.motion import screen_motion
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
 from mitsuba_gdpt.denoisers.registry import parse_call
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
