@@ -23,6 +23,8 @@ from mitsuba_gdpt.denoisers.inputs import (
 from mitsuba_gdpt.denoisers.networks import fuse
 from mitsuba_gdpt.errors import ConfigError
 
+#: The image that gradients are fused with: as good as can be had without them.
+GUIDE = "oidn,ensemble=4,prefilter=balanced"
 #: Buffers that fusion reads by default.
 NEEDS = ("dx", "dy", "dx" + VARIANCE_SUFFIX, "dy" + VARIANCE_SUFFIX)
 #: Channels of the logits of :func:`fuse_gradients`: one for dx, one for dy.
@@ -101,9 +103,7 @@ def brightness(image: torch.Tensor, primal: torch.Tensor) -> torch.Tensor:
     check_unless="guide",
     delegate="guide",
 )
-def oidn_fusion(
-    buffers: FrameBuffers, *, guide: str = "oidn,ensemble=4", weight: float = 1.0
-) -> torch.Tensor:
+def oidn_fusion(buffers: FrameBuffers, *, guide: str = GUIDE, weight: float = 1.0) -> torch.Tensor:
     """Fuse the image of another method with the gradients.
 
     Args:

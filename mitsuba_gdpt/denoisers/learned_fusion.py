@@ -53,7 +53,7 @@ class FusionModelConfig:
         consistency: See :class:`~mitsuba_gdpt.denoisers.models.DenseModelConfig`.
     """
 
-    guides: tuple[str, ...] = ("oidn,ensemble=4",)
+    guides: tuple[str, ...] = (fusion.GUIDE,)
     width: int = 24
     consistency: float = 0.005
 

@@ -42,9 +42,12 @@ def noisy(height: int = 40, width: int = 56, seed: int = 0) -> FrameBuffers:
     return buffers
 
 
-def directly(frame: FrameBuffers, aux: str, quality: str, **options: Any) -> torch.Tensor:
+def directly(
+    frame: FrameBuffers, aux: str, quality: str, prefilter_quality: str = "", **options: Any
+) -> torch.Tensor:
     """What a user of the library alone would write, on contiguous copies."""
-    level = {q.name.lower(): q for q in library.Quality}[quality]
+    levels = {q.name.lower(): q for q in library.Quality}
+    level = levels[quality]
     color, albedo, normal = (frame[name].contiguous() for name in ("primal", "albedo", "normal"))
     if aux == "none":
         return library.denoise(color, hdr=True, quality=level, **options)
@@ -54,7 +57,7 @@ def directly(frame: FrameBuffers, aux: str, quality: str, **options: Any) -> tor
     for name, image in (("albedo", albedo), ("normal", normal)):
         prefilter = library.Device(library.DeviceType.CPU).new_filter("RT")
         clean[name] = torch.empty_like(image)
-        prefilter.quality = level
+        prefilter.quality = levels[prefilter_quality or quality]
         prefilter.set_image(name, image)
         prefilter.set_image("output", clean[name])
         prefilter.execute()
@@ -69,6 +72,15 @@ def test_equals_the_library_bit_for_bit(aux: str, quality: str) -> None:
     image = denoise(frame, "oidn", aux=aux, quality=quality)
     assert torch.equal(image, directly(frame, aux, quality))
     assert torch.equal(image, denoise(frame, "oidn", aux=aux, quality=quality))  # from the cache
+
+
+def test_prefilters_of_another_quality() -> None:
+    frame = noisy()
+    image = denoise(frame, "oidn", prefilter="balanced")
+    assert torch.equal(image, directly(frame, "prefiltered", "high", "balanced"))
+    assert not torch.equal(image, denoise(frame, "oidn"))
+    with pytest.raises(ConfigError, match="prefilter is 'best'; expected one of"):
+        denoise(frame, "oidn", prefilter="best")
 
 
 def test_modes_differ() -> None:
