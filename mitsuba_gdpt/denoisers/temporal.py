@@ -18,7 +18,8 @@ begins, lowers their noise but not the blur that it caused.)
   weights.
 
 The scene is taken to be static. Reflections are as good as their motion, see
-:mod:`mitsuba_gdpt.data.motion`; shadows and lights that move leave a trail of ``frames`` frames.
+:mod:`mitsuba_gdpt.data.motion`. Of what moves by itself, that leaves a trail which changes the
+radiance around by less than its noise.
 """
 
 from __future__ import annotations
@@ -128,8 +129,7 @@ def accumulate(
 
 
 def _without_motion(buffers: FrameBuffers) -> FrameBuffers:
-    if MOTION not in buffers.layout:
-        return buffers
+    """Copy a frame: the caller may render the next one to the same memory."""
     kept = [buffer for buffer in buffers.layout.buffers if buffer.name != MOTION]
     data = torch.cat([buffers[buffer.name] for buffer in kept], -1)
     return FrameBuffers(data, Layout(tuple(kept)), buffers.metadata)

@@ -66,6 +66,15 @@ def test_at_rest_it_is_the_mean_of_the_last_frames() -> None:
     assert all(torch.equal(frame.data, old) for frame, old in zip(frames, before, strict=True))
 
 
+def test_memory_of_a_frame_may_be_used_again() -> None:
+    first = plane(0)
+    without = FrameBuffers(first.data[..., : PLAIN.count].contiguous(), PLAIN)
+    _, history = accumulate(without)
+    without.data.zero_()
+    mean, _ = accumulate(plane(1), history)
+    torch.testing.assert_close(mean["primal"], (first["primal"] + plane(1)["primal"]) / 2)
+
+
 def test_what_moves_is_followed() -> None:
     """The view goes right by two pixels and down by one per frame."""
     frames = [plane(t, (2 * t, t), (2, 1)) for t in range(4)]
