@@ -30,6 +30,7 @@ MARGIN = 8
 
 _DEPTH_EPSILON = 1e-10
 _ALBEDO_EPSILON = 0.01  # of the demodulation; black surfaces must not blow noise up
+_NO_ALBEDO = 0.02  # mean over RGB; a pixel below it shows next to no surface
 _EXPOSURE_KEY = 0.18
 _EXPOSURE_BLOCK = 16
 _BLACK = 1e-8
@@ -124,12 +125,16 @@ class InputConfig:
         despike: Show the primal without isolated bright pixels, and no larger gradients than it
             allows; see :func:`without_spikes`. Too dark in the mean, which networks learn, but
             free of fireflies, which few examples do not teach them to remove.
+        least_albedo: With ``demodulate``, albedo counts as this at least, so that what a network
+            gets wrong on dark surfaces is not blown up; and as 1 where there is none, as of lamps
+            and of what lies behind the scene.
     """
 
     features: tuple[Feature, ...]
     demodulate: bool = False
     exposure: bool = False
     despike: bool = False
+    least_albedo: float = 0.0
 
     @property
     def channels(self) -> int:
@@ -266,7 +271,7 @@ def preprocess(
         scale = exposure_scale(primal) if config.exposure else data.new_ones(n, 1, 1, 1)
     modulation = None
     if config.demodulate:
-        modulation = data[..., slices["albedo"]].clamp_min(0) + _ALBEDO_EPSILON
+        modulation = _modulation(data[..., slices["albedo"]], config.least_albedo)
     padding = Padding.around(height, width, alignment, shift, margin)
     prepared = Prepared(data[:0], padding, scale, modulation)
     # Gradients of the demodulated image need an image; that of a guide is the cleaner one.
@@ -359,6 +364,15 @@ def exposure_scale(primal: torch.Tensor) -> torch.Tensor:
     mean = (logarithms.sum(1) / lit.sum(1).clamp_min(1)).exp()
     scale = torch.where(lit.any(1), _EXPOSURE_KEY / mean, torch.ones_like(mean))
     return scale[:, None, None, None]
+
+
+def _modulation(albedo: torch.Tensor, least: float) -> torch.Tensor:
+    """Return what radiance is divided by, (N, H, W, 3)."""
+    factor = albedo.clamp_min(least) + _ALBEDO_EPSILON
+    if not least:
+        return factor
+    nothing = albedo.mean(-1, keepdim=True) < _NO_ALBEDO
+    return torch.where(nothing, torch.ones_like(factor), factor)
 
 
 def _normalise_buffer(

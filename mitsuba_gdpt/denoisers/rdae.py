@@ -49,6 +49,10 @@ _GRADIENTS = (Feature("dx", "signed-log1p"), Feature("dy", "signed-log1p"))
 #: A fixed function of depth: nothing in it changes with what is in view.
 _GEOMETRY = (Feature("normal"), Feature("depth", "log1p"))
 
+#: Of networks whose image is theirs alone. On four of five scenes that the first weights had not
+#: seen, 0.1 took relMSE down by a third or more against 0, though they were trained with 0.
+_LEAST_ALBEDO = 0.1
+
 #: Albedo and normal prefiltered; with ``"oidn,aux=raw"`` models are faster and worse.
 _OIDN = "oidn"
 
@@ -69,7 +73,13 @@ def _presets() -> dict[str, Preset]:
         ("rdae-grad", _GRADIENTS, True, "the same with gradients"),
     ):
         features = (_PRIMAL, *seen, *_GEOMETRY)
-        inputs = InputConfig(features, demodulate=demodulate, exposure=True, despike=True)
+        inputs = InputConfig(
+            features,
+            demodulate=demodulate,
+            exposure=True,
+            despike=True,
+            least_albedo=_LEAST_ALBEDO * demodulate,
+        )
         table[name] = Preset(RecurrentModelConfig.make(inputs), "rdae", text)
     for name, seen, text in (
         ("rdae-oidn", _GRADIENTS, "oidn, made steady over time by a recurrent autoencoder"),

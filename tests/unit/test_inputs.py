@@ -231,6 +231,20 @@ def test_only_gradients_have_residuals(source: str) -> None:
         Feature(source)
 
 
+def test_least_albedo() -> None:
+    data = torch.zeros(1, 1, 3, LAYOUT.count)
+    slices = LAYOUT.slices
+    data[..., slices["primal"]] = 2.0
+    data[0, 0, :, slices["albedo"]] = torch.tensor([0.0, 0.05, 0.5])[:, None]
+    config = InputConfig((Feature("primal"),), demodulate=True, least_albedo=0.1)
+    prepared = preprocess(data, LAYOUT, config, alignment=1, margin=0)
+    factors = torch.tensor([1.0, 0.11, 0.51])
+    torch.testing.assert_close(prepared.input[0, 0, :, 0], 2 / factors)
+    torch.testing.assert_close(
+        prepared.restore(prepared.input), data[..., slices["primal"]], rtol=1e-6, atol=0
+    )
+
+
 class TestSpikes:
     def test_single_pixels_are_limited_and_pairs_stay(self) -> None:
         primal = torch.ones(1, 6, 8, 3)
