@@ -87,7 +87,8 @@ def oidn(
             Timofte et al., "Seven ways to improve example-based single image super resolution",
             CVPR 2016, section 3.3).
         prefilter: Quality of the networks that filter albedo and normal, instead of ``quality``.
-            "balanced" halves their time, which is most of that of "high", and images are as good.
+            "balanced" halves their time, which is most of that of "high", at nearly the same
+            errors; see docs/oidn.md.
 
     Returns:
         (H, W, 3) float32, never negative.
