@@ -11,6 +11,8 @@ begins, lowers their noise but not the blur that it caused.)
   fraction, so that rounding does not add up.
 - A sample counts the less, the more albedo, normal and depth say that it shows something else.
   Depth changes as the camera moves, and so is compared from frame to frame, all the way back.
+- Few samples hit an edge differently in each frame. Where nothing has moved, a sample agrees if it
+  lies in the range of the pixel and its eight neighbours. In motion that would drag edges along.
 - Where the radiance around has changed by more than its noise explains, samples count less too:
   highlights move over surfaces that stay. Single pixels say more about fireflies than about
   change, so means over windows are compared, of pixels no brighter than their neighbours.
@@ -27,6 +29,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
+from torch.nn import functional
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, PRIMAL, VARIANCE_SUFFIX, Layout
@@ -46,6 +49,7 @@ _DEPTH = 0.3  # relative, over all frames
 _LIGHT = 0.15  # of the mean radiance around, relative, beyond what noise explains
 _LIGHT_WINDOW = 9  # side of what is around, in pixels
 _LIGHT_NOISE = 3.0  # standard deviations that noise explains; with 2, noise counts as change
+_STILL = 0.2  # motion in pixels that narrows the range of the neighbours to 1/e
 _DARK = 1e-6  # depth in scene units, and radiance, that count as none
 
 
@@ -113,7 +117,8 @@ def accumulate(
     for earlier in past:
         pixel, inside = _nearest(earlier.position)
         samples = _fetch(earlier.data, pixel)
-        weight = (earlier.trust * inside)[..., None] * _agreement(data, samples, slices)
+        still = _stillness(earlier.position - _pixels(data))
+        weight = (earlier.trust * inside)[..., None] * _agreement(data, samples, slices, still)
         weight *= _same_light(light, _fetch(earlier.light, pixel))
         weighted += torch.where(variance, weight.square(), weight) * samples
         total += weight
@@ -160,7 +165,8 @@ def _follow(buffers: FrameBuffers, frame: FrameBuffers, history: History) -> tup
     pixel, inside = _nearest(position)
     offset = position - position.round()
     depth = frame.layout.slices["depth"]
-    step = _depth_difference(frame["depth"], _fetch(last[..., depth], pixel)) / _DEPTH_STEP
+    still = _stillness(buffers[MOTION])
+    step = _depth_difference(frame["depth"], _fetch(last[..., depth], pixel), still) / _DEPTH_STEP
     trust = inside * (-step.square()).exp()[..., 0]
     return tuple(
         PastFrame(
@@ -173,17 +179,41 @@ def _follow(buffers: FrameBuffers, frame: FrameBuffers, history: History) -> tup
     )
 
 
-def _agreement(data: torch.Tensor, samples: torch.Tensor, slices: dict[str, slice]) -> torch.Tensor:
-    """Return how much two frames show the same thing, (H, W, 1) from 0 to 1."""
+def _agreement(
+    data: torch.Tensor, samples: torch.Tensor, slices: dict[str, slice], still: torch.Tensor
+) -> torch.Tensor:
+    """Return how much an earlier frame shows the same thing, (H, W, 1) from 0 to 1."""
     albedo, normal, depth = (
         (data[..., slices[name]], samples[..., slices[name]]) for name in FEATURES
     )
     distance = (
-        (albedo[0] - albedo[1]).square().mean(-1, keepdim=True) / _ALBEDO**2
-        + (normal[0] - normal[1]).square().sum(-1, keepdim=True) / _NORMAL**2
-        + (_depth_difference(*depth) / _DEPTH).square()
+        _outside(*albedo, still).square().mean(-1, keepdim=True) / _ALBEDO**2
+        + _outside(*normal, still).square().sum(-1, keepdim=True) / _NORMAL**2
+        + (_depth_difference(*depth, still) / _DEPTH).square()
     )
     return (-distance).exp()
+
+
+def _stillness(motion: torch.Tensor) -> torch.Tensor:
+    """Return 1 where nothing has moved, falling to 0; (H, W, 2) to (H, W, 1)."""
+    return (-motion.square().sum(-1, keepdim=True) / _STILL**2).exp()
+
+
+def _outside(values: torch.Tensor, earlier: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
+    """Return how far earlier values lie outside of the range of the present ones around.
+
+    Args:
+        values: (H, W, c).
+        earlier: (H, W, c).
+        still: (H, W, 1) part of the way from the value itself to the ends of the range around it.
+    """
+    above, below = (
+        functional.max_pool2d((sign * values).movedim(-1, 0), 3, 1, 1).movedim(0, -1)
+        for sign in (1, -1)
+    )
+    high = values + still * (above - values)
+    low = values - still * (below + values)
+    return (earlier - high).clamp_min(0) + (low - earlier).clamp_min(0)
 
 
 def _light(primal: torch.Tensor) -> torch.Tensor:
@@ -218,8 +248,10 @@ def _same_light(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (-change / tolerated.square()).exp()
 
 
-def _depth_difference(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return (a - b) / torch.maximum(a, b).clamp_min(_DARK)
+def _depth_difference(
+    depth: torch.Tensor, earlier: torch.Tensor, still: torch.Tensor
+) -> torch.Tensor:
+    return _outside(depth, earlier, still) / torch.maximum(depth, earlier).clamp_min(_DARK)
 
 
 def _pixels(image: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mitsuba_gdpt import metrics, progress, rendering
+from mitsuba_gdpt import denoisers, metrics, progress, rendering
 from mitsuba_gdpt.errors import FormatError
 from mitsuba_gdpt.files import replace_file
 
@@ -25,6 +25,7 @@ STORED_DEPTH = 12
 #: Width of pictures where neither the user nor a stored reference says.
 DEFAULT_WIDTH = 320
 
+_RGB = ("R", "G", "B")
 _SAMPLES_PER_PASS = 64
 _FIRST_SEED = 0x5EED_0000  # far from the seeds of the renders that are judged
 _SEEDS_PER_FRAME = 1 << 12
@@ -56,9 +57,23 @@ class Halves:
         """The better estimate, (H, W, 3)."""
         return (0.5 * (self.a + self.b)).astype(np.float32)
 
-    def reference(self) -> metrics.Reference:
-        """Return both halves as metrics take them."""
-        return metrics.Reference(torch.from_numpy(self.a), torch.from_numpy(self.b))
+    def reference(self, *, denoised: bool = False) -> metrics.Reference:
+        """Return both halves as metrics take them.
+
+        Args:
+            denoised: Errors are relative to the brightness of OIDN's image of the mean, not of the
+                mean itself, whose noise would count errors too much where it is dark.
+
+        Raises:
+            ConfigError: OIDN is asked for and not installed.
+        """
+        a, b = torch.from_numpy(self.a), torch.from_numpy(self.b)
+        brightness = None
+        if denoised:
+            mean = torch.from_numpy(self.mean)
+            image = denoisers.denoise(mean, "oidn", layout=_RGB, aux="none")
+            brightness = image.mean(-1, keepdim=True)
+        return metrics.Reference(a, b, brightness)
 
     def save(self, path: Path) -> None:
         """Write an npz file, atomically."""

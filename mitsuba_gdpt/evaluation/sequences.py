@@ -63,7 +63,7 @@ class _View:
     timed_sensor: Any
 
     def reference(self, frame: int) -> metrics.Reference:
-        return references.read(self.references[frame]).reference()
+        return references.read(self.references[frame]).reference(denoised=True)
 
     @cached_property
     def cameras(self) -> list[PinholeCamera]:
@@ -82,7 +82,7 @@ class _Sequence(Cells[_View]):
         scene = sequence.source, dict(sequence.parameters)
         self.timing_identity = (*scene, dataclasses.asdict(shot.middle))
         path = [dataclasses.asdict(camera) for camera in sequence.cameras]
-        self.identity = (*scene, path, settings.reference_spp)
+        self.identity = (*scene, path, settings.reference_spp, "denoised brightness")
         self._warm: set[str] = set()
 
     @property

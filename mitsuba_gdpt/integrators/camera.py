@@ -96,8 +96,12 @@ def shared_subpixel(
 ) -> tuple[Any, Any] | None:
     """Return sub-pixel positions by sample index for :class:`Camera`; None: not to be shared.
 
-    They are a Sobol set with random digits flipped: each point alone is uniform over the pixel,
-    and all of them together, or those whose index has one remainder modulo 2 or 4, are stratified.
+    Samples come in pairs that mirror each other about the centre of the pixel. Since all pixels
+    share the positions, samples that are off the centre on average would shift the whole image,
+    which no denoiser can see. The first samples of the pairs are a Sobol set with random digits
+    flipped, in the left or the right half of the pixel. So each point alone is uniform over the
+    pixel, and all of them together, or those whose index has one remainder modulo 2 or 4, are
+    stratified.
     """
     if (
         not integrator.shared_subpixel
@@ -108,10 +112,11 @@ def shared_subpixel(
     index = sequence_index(dr.arange(mi.UInt32, spp), spp)
     # Opaque, so that one kernel serves all seeds.
     flips = [
-        dr.opaque(mi.UInt32, int(f)) for f in np.random.default_rng(seed).integers(2**32, size=2)
+        dr.opaque(mi.UInt32, int(f)) for f in np.random.default_rng(seed).integers(2**32, size=3)
     ]
-    x = mi.radical_inverse_2(index, flips[0])
-    y = mi.sobol_2(index, flips[1])
+    pair, right = index >> 1, ((index ^ flips[2]) & 1) == 1
+    x, y = 0.5 * mi.radical_inverse_2(pair, flips[0]), mi.sobol_2(pair, flips[1])
+    x, y = (dr.select(right, dr.minimum(1 - v, dr.one_minus_epsilon(v)), v) for v in (x, y))
     dr.eval(x, y)
     return x, y
 

@@ -37,26 +37,39 @@ class Reference:
     Attributes:
         a: The reference, or its first half; (H, W, 3) or (N, H, W, 3), scene-linear.
         b: The second half, rendered with another seed, or None.
+        brightness: What errors are relative to, (H, W, 1) or (N, H, W, 1): an estimate of the mean
+            of the reference's channels with less noise than the halves have, such as that of a
+            denoised image. Where a noisy reference happens to be dark, errors would count too much.
+            By default the mean of the channels of :attr:`mean`.
 
     Raises:
         LayoutError: A shape is wrong, or the halves differ in shape.
-        ConfigError: A dtype is not float32 or float64, or dtype or device of the halves differ.
+        ConfigError: A dtype is not float32 or float64, or dtype or device differ.
         NonFiniteError: A value is NaN or infinite.
     """
 
     a: Tensor
     b: Tensor | None = None
+    brightness: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_image(self.a, "reference")
         if self.b is not None:
             check_image(self.b, "second half of the reference")
             _check_alike(self.b, self.a, "second half of the reference", "first")
+        if self.brightness is not None:
+            _check_values(self.brightness, "brightness of the reference")
+            _check_alike(self.brightness, self.a[..., :1], "brightness", "reference, one channel")
 
     @cached_property
     def mean(self) -> Tensor:
         """Mean of the halves, or the only reference; shape of ``a``."""
         return self.a if self.b is None else 0.5 * (self.a + self.b)
+
+    @cached_property
+    def grey(self) -> Tensor:
+        """:attr:`brightness`, or the mean of the channels; shape of ``a`` with one channel."""
+        return self.mean.mean(-1, keepdim=True) if self.brightness is None else self.brightness
 
     def squared_error(self, image: Tensor) -> Tensor:
         """Return (p - a)(p - b), an unbiased estimate of (p - r)^2 per value; shape of ``a``."""
@@ -80,6 +93,10 @@ def check_image(image: Tensor, what: str = "image") -> None:
     if image.ndim not in (3, 4) or shape[-1] != 3 or 0 in shape:
         hint = "; channels come last" if image.ndim in (3, 4) and shape[-3] == 3 else ""
         raise LayoutError(f"{what}: got shape {shape}; expected (H, W, 3) or (N, H, W, 3){hint}")
+    _check_values(image, what)
+
+
+def _check_values(image: Tensor, what: str) -> None:
     if image.dtype not in _DTYPES:
         raise ConfigError(f"{what}: got {image.dtype}; expected float32 or float64 (image.float())")
     if not bool(torch.isfinite(image).all()):
@@ -120,8 +137,10 @@ def pair(
         _check_nonnegative(image, "image")
         _check_nonnegative(reference.mean, "reference")
     if image.ndim == 3:
-        b = None if reference.b is None else reference.b[None]
-        return image[None], Reference(reference.a[None], b)
+        b, brightness = (
+            None if part is None else part[None] for part in (reference.b, reference.brightness)
+        )
+        return image[None], Reference(reference.a[None], b, brightness)
     return image, reference
 
 

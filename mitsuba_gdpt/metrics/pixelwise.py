@@ -57,14 +57,16 @@ def relmse(
 ) -> Tensor:
     r"""Relative squared error, mean of :math:`(p - r)^2 / (\bar r^2 + \epsilon)`.
 
-    :math:`\bar r` is the mean of the reference's channels (grey). No outlier is removed.
+    :math:`\bar r` is the mean of the reference's channels (grey), or its ``brightness``. No outlier
+    is removed.
 
     Bias: with halves the numerator is :math:`(p - a)(p - b)`, unbiased by itself, and
     :math:`\bar r` comes from their mean. As the two share noise, a bias remains that is of second
     order: with the relative variance :math:`v` of a pixel in one half, it is a fraction of order
     :math:`v` of the error, plus a term of order :math:`v^2` (against the mean alone,
     :math:`v / 2` is added). It matters where a half deviates by more than about a tenth; with
-    three tenths, relMSE can be off by its own size. docs/metrics.md has figures.
+    three tenths, relMSE can be off by its own size. A ``brightness`` with less noise takes most of
+    that away. docs/metrics.md has figures.
 
     Args:
         image: (H, W, 3) or (N, H, W, 3), scene-linear.
@@ -230,7 +232,7 @@ def _trimmed_update(
 
 def _relative_squared_error(image: Tensor, reference: Tensor | Reference, epsilon: float) -> Tensor:
     image, reference = pair(image, reference)
-    return relative_to_grey(reference.squared_error(image), reference.mean, positive(epsilon))
+    return reference.squared_error(image) / (reference.grey**2 + positive(epsilon))
 
 
 def _smape_update(image: Tensor, reference: Tensor | Reference, epsilon: float) -> Tensor:
@@ -238,12 +240,6 @@ def _smape_update(image: Tensor, reference: Tensor | Reference, epsilon: float) 
     mean = reference.mean
     error = (image - mean).abs() / (image.abs() + mean.abs() + positive(epsilon))
     return error.mean((1, 2, 3))
-
-
-def relative_to_grey(error: Tensor, reference: Tensor, epsilon: float) -> Tensor:
-    """Divide a squared error (..., 3) by the squared brightness of the reference plus epsilon."""
-    grey = reference.mean(-1, keepdim=True)
-    return error / (grey**2 + epsilon)
 
 
 def positive(epsilon: float) -> float:

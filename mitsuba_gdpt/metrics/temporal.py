@@ -21,7 +21,7 @@ from torch import Tensor
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 from mitsuba_gdpt.metrics.accumulator import Accumulator, Self
 from mitsuba_gdpt.metrics.images import Reference, pair
-from mitsuba_gdpt.metrics.pixelwise import RELMSE_EPSILON, positive, relative_to_grey
+from mitsuba_gdpt.metrics.pixelwise import RELMSE_EPSILON, positive
 
 
 def flicker(
@@ -34,10 +34,10 @@ def flicker(
         \frac{((p_t - p_{t-1}) - (r_t - r_{t-1}))^2}
         {(\bar r_t^2 + \bar r_{t-1}^2) / 2 + \epsilon}
 
-    Means are over pixels and channels, :math:`\bar r` is the mean of the reference's channels. What
-    moves in the reference costs nothing if it moves alike in the images. An error belongs to one of
-    the two frames, so it counts relative to both: relative to the latter alone, all would be ruled
-    by what was bright a frame ago.
+    Means are over pixels and channels, :math:`\bar r` is the mean of the reference's channels, or
+    its ``brightness``. What moves in the reference costs nothing if it moves alike in the images.
+    An error belongs to one of the two frames, so it counts relative to both: relative to the latter
+    alone, all would be ruled by what was bright a frame ago.
 
     With halves the numerator is :math:`(\Delta p - \Delta a)(\Delta p - \Delta b)`, unbiased by
     itself if :math:`a` and :math:`b` are independent of each other; the frames of one half may
@@ -213,7 +213,8 @@ class MeanFlicker(SequenceAccumulator):
         self._sum: Tensor | float = 0.0
 
     def _add(self, images: Tensor, reference: Reference) -> None:
-        frames = [images, reference.a, *([] if reference.b is None else [reference.b])]
+        halves = [reference.a] if reference.b is None else [reference.a, reference.b]
+        frames = [images, reference.grey, *halves]
         if self._last and len(self._last) != len(frames):
             raise ConfigError(
                 "got a reference of another number of halves; expected that of the frame before"
@@ -223,9 +224,9 @@ class MeanFlicker(SequenceAccumulator):
         self._last = tuple(frame[-1:] for frame in frames)
         if len(frames[0]) < 2:
             return
-        step, *halves = (frame.diff(dim=0) for frame in frames)
+        step, *halves = (frame.diff(dim=0) for frame in (frames[0], *frames[2:]))
         error = Reference(*halves).squared_error(step)
-        brightness = Reference(*frames[1:]).mean.mean(-1, keepdim=True).square()
+        brightness = frames[1].square()
         mean = (brightness[1:] + brightness[:-1]) / 2 + self.epsilon
         self._sum = self._sum + (error / mean).mean((1, 2, 3)).sum()
 
@@ -238,7 +239,7 @@ class MeanStaticVariance(SequenceAccumulator):
 
     def _begin(self) -> None:
         self._origin: tuple[Tensor, Tensor] | None = None
-        # Sums over time of p - a, p - b, their product, and the reference; (H, W, 3) float64.
+        # Sums over time of p - a, p - b, their product, and grey; (H, W, 3 or 1) float64.
         self._sums: list[Tensor] = []
 
     def _add(self, images: Tensor, reference: Reference) -> None:
@@ -247,13 +248,13 @@ class MeanStaticVariance(SequenceAccumulator):
         # Deviations from the first frame: sums of squares of what does not vary are exactly 0.
         self._origin = self._origin or (first[0], second[0])
         x, y = (e.double() - e0 for e, e0 in zip((first, second), self._origin, strict=True))
-        new = [x.sum(0), y.sum(0), (x * y).sum(0), reference.mean.double().sum(0)]
+        new = [x.sum(0), y.sum(0), (x * y).sum(0), reference.grey.double().sum(0)]
         old = self._sums or [torch.zeros_like(total) for total in new]
         self._sums = [total + part for total, part in zip(old, new, strict=True)]
         self._dtype = images.dtype
 
     def _value(self) -> Tensor:
-        x, y, product, reference = self._sums
+        x, y, product, grey = self._sums
         variance = (product - x * y / self._frames) / (self._frames - 1)
-        error = relative_to_grey(variance, reference / self._frames, self.epsilon)
+        error = variance / ((grey / self._frames) ** 2 + self.epsilon)
         return error.mean().to(self._dtype)

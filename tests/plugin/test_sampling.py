@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.statistical.cases import camera, stage
 
@@ -123,3 +124,39 @@ def test_other_samplers_are_used_as_they_are() -> None:
         loaded = mi.load_dict(scene)
         same = np.array_equal(_renders(loaded, 1), _renders(loaded, 1, stratified=False))
         assert same != replaced
+
+
+class Pinhole:
+    """What a sensor says that has neither lens nor shutter."""
+
+    def needs_aperture_sample(self) -> bool:
+        return False
+
+    def shutter_open_time(self) -> float:
+        return 0.0
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize("spp", [1, 2, 3, 4, 8, 32])
+def test_shared_positions_are_uniform_and_centred(spp: int) -> None:
+    from mitsuba_gdpt.integrators.camera import shared_subpixel
+    from mitsuba_gdpt.rendering import make_integrator
+
+    integrator = make_integrator({})
+    sets = [shared_subpixel(integrator, Pinhole(), spp, seed) for seed in range(600)]
+    points = np.array([np.array(pair) for pair in sets])  # (600, 2, spp)
+    assert points.min() >= 0
+    assert points.max() < 1
+    for sample in range(spp):
+        for axis in range(2):
+            assert stats.kstest(points[:, axis, sample], "uniform").pvalue > 1e-4
+        assert abs(np.corrcoef(points[:, 0, sample], points[:, 1, sample])[0, 1]) < 0.16
+    displacement = points.mean(2) - 0.5
+    if spp % 2 == 0:  # one that is off by a tenth of a pixel shifts the whole image by that
+        assert np.abs(displacement).max() < 1e-6
+    if spp == 8:  # shifts=1 uses the samples of one remainder by themselves
+        for remainder in range(4):
+            assert np.abs(points[:, :, remainder::4].mean(2) - 0.5).max() < 1e-6
+    cells = np.sort((points[:, 0] * spp).astype(int), axis=1)
+    if spp & (spp - 1) == 0:  # powers of two
+        assert (cells == np.arange(spp)).all()

@@ -187,6 +187,30 @@ def test_halves_remove_the_bias_of_l2() -> None:
     assert np.mean(naive) - expected == pytest.approx(bias, rel=0.05)
 
 
+def test_brightness_without_noise_removes_the_bias_of_relmse() -> None:
+    """References that deviate by three tenths, where relMSE without it is off by its own size."""
+    truth = rendered(64, 64).double()
+    image = noisy(truth, 0.1, seed=77)
+    expected = float(metrics.relmse(image, truth))
+    grey = truth.mean(-1, keepdim=True)
+    references = [halves(truth, 0.3, 2 * i) for i in range(100)]
+    values = [float(metrics.relmse(image, Reference(r.a, r.b, grey))) for r in references]
+    error = np.std(values, ddof=1) / math.sqrt(len(values))
+    assert abs(np.mean(values) - expected) < 4 * error
+    assert error < 0.1 * expected
+    assert np.mean([float(metrics.relmse(image, r)) for r in references]) > 1.5 * expected
+
+
+def test_brightness_is_checked() -> None:
+    Reference(IMAGE, brightness=IMAGE[..., :1])
+    with pytest.raises(LayoutError, match="brightness"):
+        Reference(IMAGE, brightness=IMAGE)
+    with pytest.raises(NonFiniteError, match="brightness"):
+        Reference(IMAGE, brightness=IMAGE[..., :1] * math.inf)
+    with pytest.raises(ConfigError, match="brightness"):
+        Reference(IMAGE, brightness=IMAGE[..., :1].double())
+
+
 def test_halves_leave_a_small_bias_in_relmse() -> None:
     """As documented, with references that deviate by a tenth."""
     truth = rendered(64, 64).double()

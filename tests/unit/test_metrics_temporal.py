@@ -194,3 +194,13 @@ def test_bad_input_is_refused(name: str) -> None:
     running.update(images[0], images[0])
     with pytest.raises(LayoutError, match=r"of the frame before.*cut\(\)"):
         running.update(images[0, 1:], images[0, 1:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_errors_are_relative_to_the_brightness_that_is_given(name: str) -> None:
+    images, a, b = (sequence(seed=seed) for seed in (1, 2, 3))
+    grey = a.mean(-1, keepdim=True) * 3
+    expected = float(FUNCTIONS[name](images, Reference(a, b, ((a + b) / 2).mean(-1, keepdim=True))))
+    assert expected == pytest.approx(float(FUNCTIONS[name](images, Reference(a, b))))
+    brighter = float(FUNCTIONS[name](images, Reference(a, b, grey)))
+    assert 0 < abs(brighter) < abs(expected) / 2

@@ -101,6 +101,23 @@ def test_fractions_of_pixels_add_up() -> None:
         torch.testing.assert_close(past.position[3, inner, 0], (x + 0.4 * t)[inner])
 
 
+@pytest.mark.parametrize("motion", [0.0, 1.0])
+def test_an_edge_at_rest_may_be_hit_differently_in_each_frame(motion: float) -> None:
+    """Column 5 shows the near plane in even frames and the far one in odd frames."""
+    frames = [plane(t, motion=(motion, 0)) for t in range(4)]
+    for t, frame in enumerate(frames):
+        near = 6 if t % 2 == 0 else 5
+        frame["depth"][:, near:] = 20.0
+        frame["normal"][:, near:] = torch.tensor([0.0, 1, 0])
+    mean, _ = gather(frames)
+    samples = 1 / mean["primal.var"][2:-2, :, 0]
+    assert (samples[:, 8:11] > 3.9).all(), "away from the edge there are four"
+    if motion:  # what is fetched from across the edge would be dragged along
+        assert samples[:, 3:7].min() < 2.1
+    else:
+        assert (samples > 3.9).all()
+
+
 @pytest.mark.parametrize(("name", "value"), [("albedo", 1.0), ("normal", -1.0), ("depth", 20.0)])
 def test_what_differs_is_left_out(name: str, value: float) -> None:
     frames = [plane(0), plane(1)]
