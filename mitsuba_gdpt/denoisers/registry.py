@@ -75,8 +75,20 @@ class Method:
         own = (*self.needs, *self.uses)
         if self.delegate is None:
             return own
-        other, others = parse_call(options.get(self.delegate, self.options[self.delegate]))
+        other, others = self._delegated(options)
         return tuple(dict.fromkeys((*own, *other.reads(others))))
+
+    def requires(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the buffers without which the method fails, given some options."""
+        if self.delegate is None:
+            return self.needs
+        other, others = self._delegated(options)
+        return tuple(dict.fromkeys((*self.needs, *other.requires(others))))
+
+    def _delegated(self, options: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
+        """Return the method that this one calls, and its options."""
+        assert self.delegate is not None
+        return parse_call(options.get(self.delegate, self.options[self.delegate]))
 
     @property
     def obstacle(self) -> GDPTError | None:

@@ -37,6 +37,12 @@ class GuideCache:
     def __init__(self, folder: Path | None, methods: Sequence[str]) -> None:
         self.folder, self.methods = folder, tuple(methods)
 
+    @property
+    def needs(self) -> set[str]:
+        """Names of the buffers that the methods need."""
+        calls = map(parse_call, self.methods)
+        return {name for method, options in calls for name in method.requires(options)}
+
     def images(self, buffers: FrameBuffers) -> torch.Tensor:
         """Return the images, read or computed, (G, H, W, 3) float32 rounded to float16.
 
@@ -141,9 +147,9 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
         self.base, self.indices, self.guides = base, list(indices), guides
         self.reconstructed = reconstructed
         self._target_keys: dict[int, str] = {}  # spares decoding all renders of a crop
-        required = set(needs)
-        for method in (*guides.methods, *(reconstructed.methods if reconstructed else ())):
-            required |= set(parse_call(method)[0].needs)
+        required = set(needs) | guides.needs
+        if reconstructed is not None:
+            required |= reconstructed.needs
         if missing := sorted(required - set(base.layout.names)):
             raise LayoutError(
                 f"the data lack the buffer(s) {', '.join(missing)}; they have: "

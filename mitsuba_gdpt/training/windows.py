@@ -20,7 +20,6 @@ from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
 from mitsuba_gdpt.data.frame_set import Frame, FrameSequence, FrameSet
 from mitsuba_gdpt.data.motion import screen_motion
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
-from mitsuba_gdpt.denoisers.registry import parse_call
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.training.config import SequenceSettings, TrainingConfig
 from mitsuba_gdpt.training.examples import GuideCache, seeded
@@ -65,9 +64,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         self.sequences, self.settings, self.guides = tuple(sequences), settings, guides
         self.seed = seed
         self.layout = Layout(tuple(b for b in channels.TABLE if b.name in set(needs)))
-        required = set(needs)
-        for method in guides.methods:
-            required |= set(parse_call(method)[0].needs)
+        required = set(needs) | guides.needs
         self._windows = []
         for number, sequence in enumerate(self.sequences):
             self._check(sequence, required)

@@ -373,6 +373,9 @@ class TestExamples:
     def test_missing_buffer_is_an_error(self) -> None:
         with pytest.raises(LayoutError, match=r"lack the buffer\(s\) diffuse"):
             Examples(Toy(), range(1), ("primal", "diffuse"), GuideCache(None, ()))
+        with pytest.raises(LayoutError, match=r"lack the buffer\(s\) diffuse"):  # kpcn's
+            guides = GuideCache(None, ("oidn-fusion,guide=kpcn",))
+            Examples(Toy(), range(1), ("primal",), guides)
 
     def test_batches_are_permutations_and_can_start_anywhere(self) -> None:
         batches = list(StepBatches(count=7, batch=3, steps=14, seed=5))
