@@ -26,6 +26,7 @@ radiance around by less than its noise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -107,7 +108,8 @@ def accumulate(
     """
     frame = _without_motion(buffers)
     data, slices = frame.data, frame.layout.slices
-    past = () if history is None else _follow(buffers, frame, history)
+    shown = {name: _Feature.of(frame[name]) for name in FEATURES}
+    past = () if history is None else _follow(buffers, frame, shown["depth"], history)
     light = _light(frame["primal"])
     variance = torch.tensor(
         [b.name.endswith(VARIANCE_SUFFIX) for b in frame.layout.buffers for _ in b.suffixes],
@@ -118,7 +120,9 @@ def accumulate(
         pixel, inside = _nearest(earlier.position)
         samples = _fetch(earlier.data, pixel)
         still = _stillness(earlier.position - _pixels(data))
-        weight = (earlier.trust * inside)[..., None] * _agreement(data, samples, slices, still)
+        weight = (earlier.trust * inside)[..., None] * _agreement(
+            shown, {name: samples[..., slices[name]] for name in FEATURES}, still
+        )
         weight *= _same_light(light, _fetch(earlier.light, pixel))
         weighted += torch.where(variance, weight.square(), weight) * samples
         total += weight
@@ -140,7 +144,9 @@ def _without_motion(buffers: FrameBuffers) -> FrameBuffers:
     return FrameBuffers(data, Layout(tuple(kept)), buffers.metadata)
 
 
-def _follow(buffers: FrameBuffers, frame: FrameBuffers, history: History) -> tuple[PastFrame, ...]:
+def _follow(
+    buffers: FrameBuffers, frame: FrameBuffers, depth: _Feature, history: History
+) -> tuple[PastFrame, ...]:
     """Find the pixels of a new frame (with and without motion) in the past ones."""
     if not history.frames:
         return ()
@@ -164,9 +170,8 @@ def _follow(buffers: FrameBuffers, frame: FrameBuffers, history: History) -> tup
     position = _pixels(last) + buffers[MOTION]
     pixel, inside = _nearest(position)
     offset = position - position.round()
-    depth = frame.layout.slices["depth"]
-    still = _stillness(buffers[MOTION])
-    step = _depth_difference(frame["depth"], _fetch(last[..., depth], pixel), still) / _DEPTH_STEP
+    before = _fetch(last[..., frame.layout.slices["depth"]], pixel)
+    step = depth.relative(before, _stillness(buffers[MOTION])) / _DEPTH_STEP
     trust = inside * (-step.square()).exp()[..., 0]
     return tuple(
         PastFrame(
@@ -179,17 +184,46 @@ def _follow(buffers: FrameBuffers, frame: FrameBuffers, history: History) -> tup
     )
 
 
+@dataclass(frozen=True)
+class _Feature:
+    """What a frame shows, and how far the eight pixels around go below and above; (H, W, c)."""
+
+    values: torch.Tensor
+    below: torch.Tensor
+    above: torch.Tensor
+
+    @classmethod
+    def of(cls, values: torch.Tensor) -> _Feature:
+        both = torch.cat([-values, values], -1).movedim(-1, 0)
+        below, above = (functional.max_pool2d(both, 3, 1, 1) - both).movedim(0, -1).chunk(2, -1)
+        return cls(values, below, above)
+
+    def outside(self, earlier: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
+        """Return how far earlier values (H, W, c) lie outside of what is shown.
+
+        Args:
+            earlier: (H, W, c).
+            still: (H, W, 1) how much of the range around counts as shown, from 0 to 1.
+        """
+        change = earlier - self.values
+        return functional.relu(change - still * self.above) + functional.relu(
+            -change - still * self.below
+        )
+
+    def relative(self, earlier: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
+        """Return the same relative to the larger of both values."""
+        return self.outside(earlier, still) / torch.maximum(self.values, earlier).clamp_min(_DARK)
+
+
 def _agreement(
-    data: torch.Tensor, samples: torch.Tensor, slices: dict[str, slice], still: torch.Tensor
+    shown: Mapping[str, _Feature], earlier: Mapping[str, torch.Tensor], still: torch.Tensor
 ) -> torch.Tensor:
     """Return how much an earlier frame shows the same thing, (H, W, 1) from 0 to 1."""
-    albedo, normal, depth = (
-        (data[..., slices[name]], samples[..., slices[name]]) for name in FEATURES
-    )
+    albedo, normal = (shown[name].outside(earlier[name], still) for name in ("albedo", "normal"))
     distance = (
-        _outside(*albedo, still).square().mean(-1, keepdim=True) / _ALBEDO**2
-        + _outside(*normal, still).square().sum(-1, keepdim=True) / _NORMAL**2
-        + (_depth_difference(*depth, still) / _DEPTH).square()
+        albedo.square().mean(-1, keepdim=True) / _ALBEDO**2
+        + normal.square().sum(-1, keepdim=True) / _NORMAL**2
+        + (shown["depth"].relative(earlier["depth"], still) / _DEPTH).square()
     )
     return (-distance).exp()
 
@@ -197,23 +231,6 @@ def _agreement(
 def _stillness(motion: torch.Tensor) -> torch.Tensor:
     """Return 1 where nothing has moved, falling to 0; (H, W, 2) to (H, W, 1)."""
     return (-motion.square().sum(-1, keepdim=True) / _STILL**2).exp()
-
-
-def _outside(values: torch.Tensor, earlier: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
-    """Return how far earlier values lie outside of the range of the present ones around.
-
-    Args:
-        values: (H, W, c).
-        earlier: (H, W, c).
-        still: (H, W, 1) part of the way from the value itself to the ends of the range around it.
-    """
-    above, below = (
-        functional.max_pool2d((sign * values).movedim(-1, 0), 3, 1, 1).movedim(0, -1)
-        for sign in (1, -1)
-    )
-    high = values + still * (above - values)
-    low = values - still * (below + values)
-    return (earlier - high).clamp_min(0) + (low - earlier).clamp_min(0)
 
 
 def _light(primal: torch.Tensor) -> torch.Tensor:
@@ -246,12 +263,6 @@ def _same_light(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     change = ((mean_a - mean_b).square() - noise).clamp_min(0)
     tolerated = _LIGHT * torch.maximum(mean_a, mean_b).clamp_min(_DARK)
     return (-change / tolerated.square()).exp()
-
-
-def _depth_difference(
-    depth: torch.Tensor, earlier: torch.Tensor, still: torch.Tensor
-) -> torch.Tensor:
-    return _outside(depth, earlier, still) / torch.maximum(depth, earlier).clamp_min(_DARK)
 
 
 def _pixels(image: torch.Tensor) -> torch.Tensor:
