@@ -22,6 +22,8 @@ from mitsuba_gdpt.evaluation.summary import Results
 #: A report that is larger than this takes long to open. Sequences that do not fit are left out of
 #: the viewer; their animated pictures and EXR files are there all the same.
 PAGE_BYTES = 256 << 20
+#: What the definitions of the metrics leave open.
+BRIGHTNESS = "grey(r): of OIDN's image of the reference, so that its noise does not count"
 _BYTES_PER_PIXEL = 6  # of noisy images in the report, with base64; docs/report.md
 _STRIP_FRAMES = 8
 
@@ -62,7 +64,7 @@ def write_sequence_results(
             _write_pictures(strip, store, rate)
             task.advance()
     shown, left_out = _fit(strips, page_bytes)
-    notes = page.definitions(settings.metrics)
+    notes = [BRIGHTNESS, *page.definitions(settings.metrics)]
     if left_out:
         names = "; ".join(f"{strip.shot.name}, {strip.spp} spp" for strip in left_out)
         notes.insert(0, f"Not in the viewer, to keep the page small: {names}. See animations/.")
