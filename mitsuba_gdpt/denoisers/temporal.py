@@ -115,11 +115,12 @@ def accumulate(
         [b.name.endswith(VARIANCE_SUFFIX) for b in frame.layout.buffers for _ in b.suffixes],
         device=data.device,
     )
+    here = _pixels(data)
     weighted, total = data.clone(), torch.ones_like(data[..., :1])
     for earlier in past:
         pixel, inside = _nearest(earlier.position)
         samples = _fetch(earlier.data, pixel)
-        still = _stillness(earlier.position - _pixels(data))
+        still = _stillness(earlier.position - here)
         weight = (earlier.trust * inside)[..., None] * _agreement(
             shown, {name: samples[..., slices[name]] for name in FEATURES}, still
         )
@@ -133,7 +134,7 @@ def accumulate(
     for name, end in (("dx", mean.data[:, -1]), ("dy", mean.data[-1])):
         if name in slices:
             end[:, slices[name]] = 0
-    latest = PastFrame(data, light, _pixels(data), torch.ones_like(data[..., 0]))
+    latest = PastFrame(data, light, here, torch.ones_like(data[..., 0]))
     return mean, History(frame.layout, (latest, *past)[: frames - 1])
 
 

@@ -61,9 +61,13 @@ class _View:
     sensors: list[Any]
     references: list[Path]
     timed_sensor: Any
+    _last: tuple[Path, metrics.Reference] | None = None
 
     def reference(self, frame: int) -> metrics.Reference:
-        return references.read(self.references[frame]).reference(denoised=True)
+        path = self.references[frame]
+        if self._last is None or self._last[0] != path:  # a camera at rest has one for all frames
+            self._last = path, references.read(path).reference(denoised=True)
+        return self._last[1]
 
     @cached_property
     def cameras(self) -> list[PinholeCamera]:
