@@ -70,9 +70,10 @@ def static_variance(
         \qquad e_t = p_t - r_t, \quad \bar e = \frac{1}{T} \sum_t e_t
 
     Means are over pixels and channels, :math:`\bar r` is the mean over time and channels of the
-    reference, or over time of its ``brightness``. Where nothing moves, all frames have one reference, whose own variance over time is
-    0, and this is the variance of the images alone: its noise cannot add to it. Where lights or
-    objects move, what the reference itself varies by is taken out. With halves the square becomes
+    reference, or over time of its ``brightness``. Where nothing moves, all frames have one
+    reference, whose own variance over time is 0, and this is the variance of the images alone: its
+    noise cannot add to it. Where lights or objects move, what the reference itself varies by is
+    taken out. With halves the square becomes
     the product of the terms for :math:`p - a` and :math:`p - b`, so that the noise of references
     that differ from frame to frame does not count either.
 
