@@ -218,7 +218,8 @@ def run_tests(step: Step, seconds: float, output: Path, jobs: int) -> Result:
         return Result(step.name, "out of time", seconds, "collecting tests took too long")
     ids = [line for line in done.stdout.splitlines() if "::" in line]
     if done.returncode or not ids:
-        return Result(step.name, "failed", time.monotonic() - start, done.stdout[-3000:])
+        said = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}".strip()  # usage errors: the latter
+        return Result(step.name, "failed", time.monotonic() - start, said)
     outcomes: dict[str, Outcome] = {}
     threads = [
         threading.Thread(

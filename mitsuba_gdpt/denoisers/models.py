@@ -133,7 +133,8 @@ class DenseModelConfig:
         guides: Methods whose images the head uses; they are inputs too if ``inputs`` says so.
         consistency: If not 0, the relative standard deviation of the primal at which the result
             consists half of the primal. It makes the method consistent: as the number of samples
-            grows, the result converges to the primal, whatever the network says.
+            grows, the result converges to the primal, whatever the network says. The variance is
+            estimated (:mod:`mitsuba_gdpt.denoisers.noise`) unless a rendered one is an input.
     """
 
     inputs: InputConfig
@@ -169,9 +170,16 @@ class DenseModelConfig:
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the buffers that the model reads."""
-        more = [PRIMAL + VARIANCE_SUFFIX] if self.consistency else []
-        more += fusion.NEEDS if self.head == "fusion" else ()
-        return tuple(dict.fromkeys((*self.inputs.needs, *more)))
+        needs = [*self.inputs.needs]
+        if self.consistency:
+            needs += [PRIMAL + VARIANCE_SUFFIX] if self.measured else noise.SOURCES
+        needs += fusion.NEEDS if self.head == "fusion" else ()
+        return tuple(dict.fromkeys(needs))
+
+    @property
+    def measured(self) -> bool:
+        """Whether the variance of the primal is one that was rendered, as one of the inputs is."""
+        return PRIMAL + VARIANCE_SUFFIX in self.inputs.needs
 
     @classmethod
     def make(
@@ -241,10 +249,9 @@ class DenseModel(Model):
         if fused:
             image = fusion.fuse_gradients(image, data, layout, logits, noise.measured(data, layout))
         if config.consistency:
-            primal, variance = (
-                data[..., layout.slices[name]] for name in (PRIMAL, PRIMAL + VARIANCE_SUFFIX)
-            )
-            image = converge(image, primal, variance, config.consistency)
+            source = noise.measured if config.measured else noise.estimated
+            primal, variances = data[..., layout.slices[PRIMAL]], source(data, layout)
+            image = converge(image, primal, variances[PRIMAL], config.consistency)
         return image
 
     def _run(self, x: torch.Tensor) -> torch.Tensor:

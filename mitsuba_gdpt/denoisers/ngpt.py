@@ -63,7 +63,11 @@ class Preset:
 
 
 def _correction(
-    features: tuple[Feature, ...], guides: tuple[str, ...], head: str, remark: str = ""
+    features: tuple[Feature, ...],
+    guides: tuple[str, ...],
+    head: str,
+    remark: str = "",
+    loss: str = "robust",
 ) -> Preset:
     """Return the preset of a small dense U-Net that corrects images of other methods."""
     images = tuple(Feature(GUIDE + guide, "log1p") for guide in guides)
@@ -75,7 +79,7 @@ def _correction(
         **_SMALL,
     )
     doc = f"correction of {' and '.join(guides)} by a small dense U-Net{remark}"
-    return Preset(config, "robust", doc)
+    return Preset(config, loss, doc)
 
 
 def _presets() -> dict[str, Preset]:
@@ -99,6 +103,12 @@ def _presets() -> dict[str, Preset]:
     table["ngpt-poisson"] = _correction((*seen, *gradients), ("poisson-l1",), "blend")
     table["ngpt-fusion"] = Preset(
         FusionModelConfig(), "fusion", "oidn-fusion with weights predicted by a small U-Net"
+    )
+    table["ngpt-refined"] = _correction(
+        (_PRIMAL, *_AUXILIARY, *_GRADIENTS, *_RESIDUALS),
+        ("ngpt-fusion",),
+        "residual",
+        loss="fusion",
     )
     table["kpcn"] = Preset(KPCNConfig(), "ngpt-l1", "predicted filters, Bako et al. 2017")
     table["kpcn-small"] = Preset(

@@ -7,6 +7,9 @@ The network is part of the graphics driver. The same pretrained kind as
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,13 +21,16 @@ from mitsuba_gdpt.denoisers.registry import register
 from mitsuba_gdpt.errors import LayoutError, VariantError
 
 _GUIDES = ("albedo", "normal")
+#: Where recent drivers for Linux keep the weights. Containers often get the driver's libraries only.
+_WEIGHTS = Path("/usr/share/nvidia/nvoptix.bin")
 
 
 def _check() -> None:
     """Raise if OptiX cannot run in this process.
 
     Raises:
-        VariantError: There is no NVIDIA GPU, or Mitsuba is not set to use it.
+        VariantError: There is no NVIDIA GPU, Mitsuba is not set to use it, or the driver's denoiser
+            does not start.
     """
     import drjit as dr
     import mitsuba as mi
@@ -38,6 +44,19 @@ def _check() -> None:
             f"mi.OptixDenoiser needs a CUDA variant, the active one is {variant}; "
             f"call mi.set_variant('cuda_ad_rgb') first"
         )
+    if not (_WEIGHTS.exists() or _survives(variant)):
+        raise VariantError(
+            f"the OptiX denoiser does not start here: {_WEIGHTS}, its weights, are missing. "
+            f"Install the driver's package that holds them, or try 'oidn'"
+        )
+
+
+@functools.cache
+def _survives(variant: str) -> bool:
+    """Tell whether a denoiser can be made: where it cannot, Dr.Jit aborts the whole process."""
+    code = f"import mitsuba as mi; mi.set_variant({variant!r}); mi.OptixDenoiser([16, 16])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    return done.returncode == 0
 
 
 @register(

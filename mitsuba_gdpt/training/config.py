@@ -87,6 +87,8 @@ class TrainingConfig:
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``; see ``denoisers.models.precision``.
         threads: Of torch; its own choice if 0.
         workers: Processes that load data; 0: load between steps.
+        resident: Read all examples in the beginning and keep them in the memory of the device that
+            trains; ``workers`` has no effect then. Not for sequences.
         checkpoint_every: Steps.
         validate_every: Steps.
         report_every: Steps.
@@ -125,6 +127,7 @@ class TrainingConfig:
     precision: str = "auto"
     threads: int = 0
     workers: int = 0
+    resident: bool = False
     checkpoint_every: int = 200
     validate_every: int = 1000
     report_every: int = 50
@@ -169,6 +172,8 @@ class TrainingConfig:
             raise ConfigError("got no data; expected at least one crop set or frame set")
         if self.sequence is not None and not self.recurrent:
             raise ConfigError(f"method {self.method!r} sees single frames; leave 'sequence' out")
+        if self.resident and self.recurrent:
+            raise ConfigError("resident is true, but windows of sequences are cut out as they come")
         if self.targets and self.recurrent:
             raise ConfigError(
                 f"targets is {self.targets!r}, but frame sets are rendered with their targets; "

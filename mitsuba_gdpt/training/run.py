@@ -33,6 +33,7 @@ from mitsuba_gdpt.training.config import TrainingConfig
 from mitsuba_gdpt.training.examples import (
     Examples,
     GuideCache,
+    Resident,
     StepBatches,
     crop_names,
     split,
@@ -47,7 +48,15 @@ CHECKPOINT = "last.ckpt"
 RUN_FILE = "run.json"
 
 #: Fields that may differ when a run is resumed: they do not change the result.
-_FREE = ("output", "threads", "workers", "checkpoint_every", "validate_every", "report_every")
+_FREE = (
+    "output",
+    "threads",
+    "workers",
+    "resident",
+    "checkpoint_every",
+    "validate_every",
+    "report_every",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,13 +120,19 @@ def train(
         start=start,
         numbered=config.recurrent,
     )
-    loader = DataLoader(
-        sets.training,
-        batch_sampler=batches,
-        num_workers=config.workers,
-        persistent_workers=config.workers > 0,
-    )
     if checkpoint is None or start < config.steps:
+        examples: Examples | Windows | Resident = sets.training
+        workers = config.workers
+        if config.resident:
+            assert isinstance(examples, Examples)  # the configuration refuses windows
+            _compute_on(examples, accelerator())
+            examples, workers = Resident(examples, accelerator()), 0
+        loader = DataLoader(
+            examples,
+            batch_sampler=batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\..*")
             trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
@@ -132,9 +147,22 @@ def train(
 def prepare_guides(sets: Sets) -> None:
     """Compute and store the images of other methods for all examples; can be interrupted."""
     for examples, name in ((sets.training, "training"), (sets.validation, "validation")):
+        _compute_on(examples, accelerator())
         with progress.task(f"guides for {name}", total=examples.preparations) as task:
             for _ in examples.prepare():
                 task.advance()
+
+
+def accelerator() -> torch.device:
+    """Return the device that Lightning trains on."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _compute_on(examples: Examples | Windows, device: torch.device) -> None:
+    """Let images of other methods be computed on a device."""
+    for cache in (examples.guides, getattr(examples, "reconstructed", None)):
+        if cache is not None:
+            cache.device = device
 
 
 def open_sets(config: TrainingConfig) -> Sets:

@@ -32,9 +32,13 @@ def render(height: int = 12, width: int = 15, seed: int = 0) -> FrameBuffers:
     return FrameBuffers(data, LAYOUT)
 
 
-def tiny(head: str = "direct", guides: tuple[str, ...] = (), **more: Any) -> DenseModel:
+def tiny(
+    head: str = "direct", guides: tuple[str, ...] = (), *, measured: bool = False, **more: Any
+) -> DenseModel:
     torch.manual_seed(0)
     features = (Feature("primal", "log1p"), Feature("dx", "signed-log1p"), Feature("albedo"))
+    if measured:
+        features += (Feature("primal.var", "sqrt-log1p"),)
     images = tuple(Feature("guide:" + guide, "log1p") for guide in guides)
     inputs = InputConfig((*features, *images), demodulate=True, exposure=True)
     return DenseModel(DenseModelConfig.make(inputs, head=head, guides=guides, **SIZES, **more))
@@ -137,8 +141,8 @@ class TestHeads:
     def test_consistency_gate(self) -> None:
         """As the variance falls the result goes to the primal; with noise it is the network's."""
         buffers, guide = render(), ("poisson-l2",)
-        free = ngpt.reconstruct(tiny("residual", guide), buffers)
-        gated = tiny("residual", guide, consistency=0.005)
+        free = ngpt.reconstruct(tiny("residual", guide, measured=True), buffers)
+        gated = tiny("residual", guide, measured=True, consistency=0.005)
         assert "primal.var" in gated.needs
         errors = []
         for variance in (1e2, 1e-5, 1e-12):
@@ -149,6 +153,18 @@ class TestHeads:
                 torch.testing.assert_close(image, free, rtol=1e-3, atol=1e-3)
         assert errors[0] > errors[1] > errors[2]
         assert errors[2] < 1e-4
+
+    def test_consistency_gate_without_a_variance(self) -> None:
+        """Where no variance is rendered, what the gradients say against the primal is the noise."""
+        gated = tiny("residual", ("poisson-l2",), consistency=0.005)
+        assert "primal.var" not in gated.needs
+        assert {"primal", "dx", "dy"} <= set(gated.needs)
+        buffers = render()
+        free = ngpt.reconstruct(tiny("residual", ("poisson-l2",)), buffers)
+        torch.testing.assert_close(ngpt.reconstruct(gated, buffers), free, rtol=1e-3, atol=1e-3)
+        primal = buffers["primal"]
+        buffers["dx"][:, :-1], buffers["dy"][:-1] = primal.diff(dim=1), primal.diff(dim=0)
+        torch.testing.assert_close(ngpt.reconstruct(gated, buffers), primal)
 
     @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (8, 8), (17, 30)])
     def test_any_size(self, height: int, width: int) -> None:
@@ -370,7 +386,7 @@ class TestMethods:
             denoise(render(), "ngpt")
 
     def test_needs_of_other_weights_are_checked(self, tmp_path: Path) -> None:
-        model = tiny("residual", ("none",), consistency=0.01)
+        model = tiny("residual", ("none",), measured=True, consistency=0.01)
         path = save(model, tmp_path)
         plain = FrameBuffers(torch.rand(8, 8, 16), Layout.make())
         with pytest.raises(LayoutError, match=r"primal\.var"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -44,6 +46,25 @@ def test_without_gpu(no_gpu: None) -> None:
 def test_with_another_variant(a_gpu: None, variant_llvm_rgb: str) -> None:
     with pytest.raises(VariantError, match=r"the active one is llvm_ad_rgb; call mi\.set_variant"):
         denoise(frame(), "optix")
+
+
+def test_denoiser_that_would_abort(
+    a_gpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mitsuba as mi
+
+    weights = tmp_path / "nvoptix.bin"
+    monkeypatch.setattr(mi, "variant", lambda: "cuda_ad_rgb")
+    monkeypatch.setattr(optix, "_WEIGHTS", weights)
+    monkeypatch.setattr(optix, "_survives", lambda variant: False)
+    with pytest.raises(VariantError, match=r"nvoptix\.bin, its weights, are missing"):
+        denoise(frame(), "optix")
+    weights.touch()
+    assert find("optix").obstacle is None
+
+
+def test_process_that_dies_does_not_survive() -> None:
+    assert not optix._survives("no_such_variant")
 
 
 def test_guides_are_missing() -> None:

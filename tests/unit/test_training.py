@@ -427,6 +427,7 @@ class TestConfig:
             ({"average": 1.0}, "average is 1.0"),
             ({"loss": "l9"}, "loss is 'l9'"),
             ({"data": []}, "no data"),
+            ({"method": "rdae", "resident": True}, "resident is true"),
         ],
     )
     def test_bad_values(self, change: dict[str, Any], message: str) -> None:
@@ -523,6 +524,15 @@ class TestRun:
         moments = [s["optimizer_states"][0]["state"] for s in states]
         for key, values in moments[0].items():
             assert torch.equal(values["exp_avg_sq"], moments[1][key]["exp_avg_sq"])
+
+    def test_resident_examples_change_nothing(self, tmp_path: Path) -> None:
+        paths = []
+        for resident in (False, True):
+            config = self.config(tmp_path / str(resident), resident=resident)
+            paths.append(run.train(config, sets=self.sets(config)))
+        expected, found = (read_weights(path)[0].state_dict() for path in paths)
+        for name, value in expected.items():
+            assert torch.equal(value, found[name]), name
 
     def test_seed_decides(self, tmp_path: Path) -> None:
         names = set()
