@@ -46,7 +46,7 @@ def _check() -> None:
         )
     if not (_WEIGHTS.exists() or _survives(variant)):
         raise VariantError(
-            f"the OptiX denoiser does not start here: {_WEIGHTS}, its weights, are missing. "
+            f"the OptiX denoiser does not start here: {_WEIGHTS} with its weights is missing. "
             f"Install the driver's package that holds them, or try 'oidn'"
         )
 

@@ -57,7 +57,7 @@ def test_denoiser_that_would_abort(
     monkeypatch.setattr(mi, "variant", lambda: "cuda_ad_rgb")
     monkeypatch.setattr(optix, "_WEIGHTS", weights)
     monkeypatch.setattr(optix, "_survives", lambda variant: False)
-    with pytest.raises(VariantError, match=r"nvoptix\.bin, its weights, are missing"):
+    with pytest.raises(VariantError, match=r"nvoptix\.bin with its weights is missing"):
         denoise(frame(), "optix")
     weights.touch()
     assert find("optix").obstacle is None
