@@ -21,7 +21,7 @@ from mitsuba_gdpt.denoisers.registry import register
 from mitsuba_gdpt.errors import LayoutError, VariantError
 
 _GUIDES = ("albedo", "normal")
-#: Where recent drivers for Linux keep the weights. Containers often get the driver's libraries only.
+#: Where recent drivers for Linux keep the weights. Containers often get the libraries only.
 _WEIGHTS = Path("/usr/share/nvidia/nvoptix.bin")
 
 
