@@ -20,7 +20,9 @@ from mitsuba_gdpt import progress
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers.ngpt import guide_images
+from mitsuba_gdpt.denoisers.presets import PRESETS
 from mitsuba_gdpt.denoisers.registry import parse_call
+from mitsuba_gdpt.denoisers.weights import find_weights
 from mitsuba_gdpt.errors import FormatError, LayoutError
 from mitsuba_gdpt.files import replace_file
 
@@ -85,7 +87,7 @@ class GuideCache:
         return torch.stack([self._read(path, (*size, 3)) for path in found])
 
     def _path(self, method: str, key: str) -> Path | None:
-        return self.folder and self.folder / method / key[:2] / f"{key}.npy"
+        return self.folder and self.folder / _identity(method) / key[:2] / f"{key}.npy"
 
     def _one(self, method: str, buffers: FrameBuffers, key: str) -> torch.Tensor:
         path = self._path(method, key)
@@ -113,6 +115,14 @@ class GuideCache:
         if array.shape != shape:
             raise FormatError(f"{path}: got shape {array.shape}, expected {shape}; delete it")
         return torch.from_numpy(array.astype(np.float32))
+
+
+def _identity(method: str) -> str:
+    """Return the method, with the weights that ship for it if it has some: they may be replaced."""
+    name, _, options = method.partition(",")
+    if name not in PRESETS or "weights=" in options:
+        return method
+    return ",".join(filter(None, [find_weights(name).stem, options]))
 
 
 class Examples(Dataset[dict[str, torch.Tensor]]):

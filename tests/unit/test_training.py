@@ -12,9 +12,9 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DERIVED, Layout
-from mitsuba_gdpt.denoisers import denoise, load_weights
+from mitsuba_gdpt.denoisers import denoise, load_weights, weights
 from mitsuba_gdpt.denoisers.recurrent import warp
-from mitsuba_gdpt.denoisers.weights import make_model, read_weights
+from mitsuba_gdpt.denoisers.weights import find_weights, make_model, read_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.training import augment, losses, run
 from mitsuba_gdpt.training.augment import Augmentation, Example
@@ -336,6 +336,28 @@ class TestExamples:
         (tmp_path / "guides").rename(tmp_path / "away")
         with pytest.raises(TypeError):  # nothing but the files could have answered
             _ = examples[0]
+
+    def test_guides_of_a_network_go_with_its_weights(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Other weights make other images; those of the old ones must not be taken for them."""
+        buffers = FrameBuffers(Toy()[1]["buffers"], Toy.layout)
+        cache = GuideCache(tmp_path / "guides", ("ngpt-small",))
+        first = cache.images(buffers)
+        shipped = find_weights("ngpt-small")
+        monkeypatch.setattr(weights, "FOLDER", tmp_path / "weights")
+        (tmp_path / "weights").mkdir()
+        model = make_model(
+            load_config(None, {"method": "ngpt-small", "data": ["a"], "output": "o"}).model
+        )
+        weights.save_weights(
+            model, tmp_path / "weights", name="ngpt-small", tag="new", recipe="none", commit="0",
+            licence="BSD-3-Clause",
+        )  # fmt: skip
+        assert not torch.equal(cache.images(buffers), first)
+        names = {path.name for path in (tmp_path / "guides").iterdir()}
+        assert shipped.stem in names
+        assert len(names) == 2
 
     def test_targets_can_be_reconstructed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
