@@ -73,6 +73,11 @@ OPTIONAL: tuple[Buffer, ...] = (
     Buffer("diffuse", _RGB, "part of the primal scattered by diffuse lobes at the first rough hit"),
     Buffer("specular", _RGB, "primal - diffuse"),
     Buffer("roughness", ("I",), "0 (mirror) .. 1 (diffuse) at the feature vertex"),
+    Buffer(
+        "emission",
+        _RGB,
+        "part of the primal that is seen emitted, directly or in mirrors and glass",
+    ),
 )
 
 #: Present with ``variances=True``: variance of the pixel mean, averaged over the components. Those

@@ -83,7 +83,7 @@ def render(
         str | None,
         typer.Option(
             metavar="A,B",
-            help="Further buffers: position, visibility, diffuse, specular, roughness.",
+            help="Further buffers: position, visibility, diffuse, specular, roughness, emission.",
             show_default=False,
         ),
     ] = None,

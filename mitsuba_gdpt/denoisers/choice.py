@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.channels import MOTION, Layout
 from mitsuba_gdpt.denoisers.registry import Method, find
 
 #: What ``denoise(buffers)`` uses: the first of these that can run here on these buffers.
@@ -31,6 +31,6 @@ def default_sequence_method(layout: Layout) -> tuple[Method, dict[str, Any]]:
         layout: What the buffers of the first frame are.
     """
     single, temporal = default_method(layout), find("temporal")
-    if all(name in layout for name in (*temporal.needs, *temporal.uses)):
+    if all(name in layout for name in (*temporal.needs, MOTION)):
         return temporal, {"using": single.name}
     return single, {}

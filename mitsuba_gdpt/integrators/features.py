@@ -71,8 +71,15 @@ class Event:
     next_si: Any
 
 
-def start(si: Any, ray: Any, config: FeatureConfig) -> Features:
-    """Return the features before the first bounce: those of a camera ray that escapes."""
+def start(si: Any, ray: Any, emission: Any, config: FeatureConfig) -> Features:
+    """Return the features before the first bounce: those of a camera ray that escapes.
+
+    Args:
+        si: Where the camera ray ends.
+        ray: The camera ray.
+        emission: Directly visible radiance.
+        config: What to record.
+    """
     extra: dict[str, Any] = {}
     if "position" in config.names:
         extra["position"] = mi.Vector3f(0)
@@ -82,6 +89,8 @@ def start(si: Any, ray: Any, config: FeatureConfig) -> Features:
         extra["shadow_rays"], extra["lit"] = mi.Float(0), mi.Float(0)
     if config.split:
         extra["diffuse"], extra["share"] = mi.Spectrum(0), mi.Spectrum(0)
+    if "emission" in config.names:
+        extra["emission"] = mi.Spectrum(emission)
     return Features(
         albedo=mi.Spectrum(0),
         normal=mi.Vector3f(dr.normalize(config.to_camera @ -ray.d)),
@@ -108,6 +117,9 @@ def follow(f: Features, config: FeatureConfig, e: Event) -> Features:
         lambda f: f,
         label="features",
     )
+    if "emission" in config.names:
+        # Until there is a feature vertex, the next one is seen as if directly.
+        f.extra["emission"] = f.extra["emission"] + dr.select(f.done, mi.Spectrum(0), e.found)
     f.walked = f.walked + dr.select(e.next_si.is_valid(), dr.norm(e.next_si.p - e.si.p), 0)
     return f
 

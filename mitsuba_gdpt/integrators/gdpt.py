@@ -53,7 +53,7 @@ def make_plugin() -> type:
          * - features
            - |string|
            - Comma-separated optional buffers: position, visibility, diffuse, specular,
-             roughness. (Default: none)
+             roughness, emission. (Default: none)
          * - variances
            - |bool|
            - Append the variance of the pixel mean of each core buffer, and of diffuse and specular
@@ -388,14 +388,17 @@ def make_plugin() -> type:
                 lanes["visibility"] = [dr.select(rays > 0, f.extra["lit"] / rays, 1)]
             if "roughness" in names:
                 lanes["roughness"] = [f.extra["roughness"]]
+            counts = result.valid & dr.all(dr.isfinite(result.L))
+            parts = {}
             if "diffuse" in names or "specular" in names:
-                finite = dr.all(dr.isfinite(result.L))
-                diffuse = dr.select(result.valid & finite, f.extra["diffuse"], 0)
-                specular = dr.select(result.valid & finite, result.L, 0) - diffuse
-                for name, part in (("diffuse", diffuse), ("specular", specular)):
-                    if name in names:
-                        part = part if weight is None else part * weight
-                        lanes[name] = radiance_rgb(part, wavelengths)
+                parts["diffuse"] = dr.select(counts, f.extra["diffuse"], 0)
+                parts["specular"] = dr.select(counts, result.L, 0) - parts["diffuse"]
+            if "emission" in names:
+                parts["emission"] = dr.select(counts, f.extra["emission"], 0)
+            for name, part in parts.items():
+                if name in names:
+                    part = part if weight is None else part * weight
+                    lanes[name] = radiance_rgb(part, wavelengths)
             return lanes
 
         def _planes(self, frame: Frame) -> list[Any]:

@@ -125,7 +125,7 @@ def trace(
         met_surface=base.enabled & si.is_valid() & (config.max_depth == 1),
         offsets=offsets,
         D=D,
-        features=feat.start(si, base.ray, config.features),
+        features=feat.start(si, base.ray, Le, config.features),
     )
 
     state, _ = dr.while_loop(

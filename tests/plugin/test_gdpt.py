@@ -331,6 +331,20 @@ def test_geometry_features() -> None:
 
 
 @pytest.mark.usefixtures("device_variant")
+def test_emission_is_what_is_seen_emitted() -> None:
+    """Directly or in mirrors: of one bounce it is all there is, of a diffuse ball nothing."""
+    for bsdf, depth in ((DIFFUSE, 1), ({"type": "conductor"}, 2), ({"type": "conductor"}, 12)):
+        buffers, _ = render(only(bsdf), 16, features="emission", max_depth=depth)
+        np.testing.assert_allclose(buffers["emission"], buffers["primal"], rtol=1e-5, atol=1e-6)
+    buffers, _ = render(only(DIFFUSE), 16, features="emission,diffuse,specular")
+    assert np.all(buffers["emission"][8:12, 8:12] == 0)
+    assert buffers["primal"][8:12, 8:12].min() > 0
+    np.testing.assert_allclose(buffers["emission"][0, 0], buffers["primal"][0, 0], rtol=1e-5)
+    hidden, _ = render(only(DIFFUSE), 4, features="emission", hide_emitters=True)
+    assert np.all(hidden["emission"] == 0)
+
+
+@pytest.mark.usefixtures("device_variant")
 def test_roughness_through_wrappers() -> None:
     nested = {"type": "roughconductor", "alpha": 0.3}
     for bsdf, expected in (
