@@ -135,6 +135,7 @@ class DenseModelConfig:
             consists half of the primal. It makes the method consistent: as the number of samples
             grows, the result converges to the primal, whatever the network says. The variance is
             estimated (:mod:`mitsuba_gdpt.denoisers.noise`) unless a rendered one is an input.
+        limit: If not 0, the largest residual: how far log(1 + x) can be from that of the guide.
     """
 
     inputs: InputConfig
@@ -142,6 +143,7 @@ class DenseModelConfig:
     head: str = "direct"
     guides: tuple[str, ...] = ()
     consistency: float = 0.0
+    limit: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse combinations that make no sense.
@@ -149,6 +151,11 @@ class DenseModelConfig:
         Raises:
             ConfigError: The head is unknown or lacks a guide, or a channel count does not fit.
         """
+        if self.limit < 0 or (self.limit and self.head != "residual"):
+            raise ConfigError(
+                f"limit is {self.limit} with head {self.head!r}; expected 0, or a positive number "
+                f"with head 'residual'"
+            )
         if self.head not in HEADS:
             raise ConfigError(f"head is {self.head!r}; expected one of {', '.join(HEADS)}")
         if self.head != "direct" and not self.guides:
@@ -189,6 +196,7 @@ class DenseModelConfig:
         head: str = "direct",
         guides: tuple[str, ...] = (),
         consistency: float = 0.0,
+        limit: float = 0.0,
         **network: Any,
     ) -> DenseModelConfig:
         """Fill in the channel counts; ``network`` are fields of :class:`DenseUNetConfig`."""
@@ -201,6 +209,7 @@ class DenseModelConfig:
             head,
             guides,
             consistency,
+            limit,
         )
 
 
@@ -289,6 +298,8 @@ class DenseModel(Model):
             start = output.new_zeros(len(candidates))
             start[0] = FAVOUR
             return blend(output, candidates, start).expm1()
+        if limit := self.config.limit:
+            output = limit * (output / limit).tanh()
         return (candidates[0] + output).expm1()
 
 

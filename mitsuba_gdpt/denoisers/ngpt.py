@@ -104,11 +104,15 @@ def _presets() -> dict[str, Preset]:
     table["ngpt-fusion"] = Preset(
         FusionModelConfig(), "fusion", "oidn-fusion with weights predicted by a small U-Net"
     )
-    table["ngpt-refined"] = _correction(
+    # The guide is good: what is far from it is wrong more often than it is right.
+    refined = _correction(
         (_PRIMAL, *_AUXILIARY, *_GRADIENTS, *_RESIDUALS),
         ("ngpt-fusion",),
         "residual",
         loss="fusion",
+    )
+    table["ngpt-refined"] = dataclasses.replace(
+        refined, config=dataclasses.replace(refined.config, limit=0.25)
     )
     table["kpcn"] = Preset(KPCNConfig(), "ngpt-l1", "predicted filters, Bako et al. 2017")
     table["kpcn-small"] = Preset(
@@ -180,6 +184,7 @@ def with_guides(config: DenseModelConfig, guides: tuple[str, ...]) -> DenseModel
         head=config.head,
         guides=guides,
         consistency=config.consistency,
+        limit=config.limit,
         **network,
     )
 

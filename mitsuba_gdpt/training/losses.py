@@ -14,6 +14,7 @@ A loss is a weighted sum of terms. *p* is the prediction, *y* the target, linear
 | ``gradient-relative-l2`` | the same numerator of forward differences | yes |
 | ``log-relative-l2`` | mean log(0.0001 + mean (p - y)^2 / h), h = mean_RGB(y)^2 + 0.01 | no |
 | ``log-relative-l1`` | mean log(0.001 + mean abs(p - y) / sqrt(h)) | no |
+| ``log-l1-tonemapped`` | mean log(0.001 + mean abs(R(p) - R(y))) | no |
 | ``relative-huber`` | mean H((p - y) / sqrt(g)), H of Huber, bend at 0.5 | nearly |
 
 The inner means of the logarithms are those of an image, the outer one is over images.
@@ -123,6 +124,12 @@ def log_relative_l1(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return relative.mean((1, 2, 3)).add(_LEAST_DEVIATION).log().mean()
 
 
+def log_l1_tonemapped(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Logarithm of each image's absolute error behind the tone curve: of what is seen of it."""
+    seen = (reinhard(p) - reinhard(y)).abs()
+    return seen.mean((1, 2, 3)).add(_LEAST_DEVIATION).log().mean()
+
+
 def _brightness(p: torch.Tensor) -> torch.Tensor:
     return p.detach().mean(-1, keepdim=True).square() + RELATIVE_EPSILON
 
@@ -135,6 +142,7 @@ TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "relative-l2": relative_l2,
     "log-relative-l2": log_relative_l2,
     "log-relative-l1": log_relative_l1,
+    "log-l1-tonemapped": log_l1_tonemapped,
     "gradient-relative-l2": gradient_relative_l2,
     "relative-huber": relative_huber,
 }

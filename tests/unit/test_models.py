@@ -62,6 +62,21 @@ class TestHeads:
         image = ngpt.reconstruct(tiny("residual", ("none",)), buffers)
         torch.testing.assert_close(image, buffers["primal"])
 
+    def test_residual_can_be_limited(self) -> None:
+        buffers = render()
+        model = tiny("residual", ("none",), limit=0.25)
+        with torch.no_grad():
+            model.network.head.bias.fill_(50.0)
+        image = ngpt.reconstruct(model, buffers)
+        # Radiance is seen divided by albedo, at another exposure: there the factor on 1 + x counts.
+        assert (image > buffers["primal"]).all()
+        unlimited = tiny("residual", ("none",))
+        with torch.no_grad():
+            unlimited.network.head.bias.fill_(0.25)
+        torch.testing.assert_close(image, ngpt.reconstruct(unlimited, buffers))
+        with pytest.raises(ConfigError, match="limit is 0.25 with head 'blend'"):
+            tiny("blend", ("none",), limit=0.25)
+
     def test_blend_starts_near_its_first_guide(self) -> None:
         buffers = render()
         image = ngpt.reconstruct(tiny("blend", ("poisson-l2", "poisson-l1")), buffers)

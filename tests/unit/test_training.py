@@ -62,6 +62,9 @@ class TestLosses:
             "log-relative-l1": np.log(
                 1e-3 + (np.abs(error) / np.sqrt(bright)).mean((1, 2, 3))
             ).mean(),
+            "log-l1-tonemapped": np.log(
+                1e-3 + np.abs(reinhard(p) - reinhard(y)).mean((1, 2, 3))
+            ).mean(),
             "relative-huber": huber(error / np.sqrt(grey)).mean(),
         }
         assert set(expected) == set(losses.TERMS)
