@@ -57,8 +57,15 @@ class Cells(ABC, Generic[Loaded]):
     def records(self) -> Iterator[Record]:
         """Yield the cells, old ones and new ones."""
         for spp in self.settings.spp:
-            for seed in range(self.settings.seeds):
-                yield from self._cells(spp, seed)
+            kept = [self._kept(spp, seed) for seed in range(self.settings.seeds)]
+            timing: EqualTime | Exception | None = None
+            if any(len(found) < len(self.settings.methods) for found in kept):
+                try:
+                    timing = self._timing(spp)
+                except FAILURES as error:
+                    timing = error
+            for seed, found in enumerate(kept):
+                yield from self._cells(spp, seed, found, timing)
 
     # ------------------------------------------------------------------ what differs
 
@@ -84,8 +91,9 @@ class Cells(ABC, Generic[Loaded]):
 
     # ------------------------------------------------------------------ what does not
 
-    def _cells(self, spp: int, seed: int) -> Iterator[Record]:
-        missing = []
+    def _kept(self, spp: int, seed: int) -> dict[str, Record]:
+        """Return the cells that were made before, with these settings, by the methods' labels."""
+        found = {}
         for method in self.settings.methods:
             record = self.store.record(self.name, method, spp, seed)
             if (
@@ -93,18 +101,32 @@ class Cells(ABC, Generic[Loaded]):
                 and record.error is None
                 and record.fingerprint == self._hash(method, record.rendered_spp)
             ):
-                yield record
-            else:
-                missing.append(method)
-        if not missing:
-            return
-        try:
-            timing = self._timing(spp)
-        except FAILURES as error:
+                found[method.label] = record
+        return found
+
+    def _cells(
+        self,
+        spp: int,
+        seed: int,
+        kept: dict[str, Record],
+        timing: EqualTime | Exception | None,
+    ) -> Iterator[Record]:
+        """Return the cells of a seed; ``timing`` is None where nothing is missing."""
+        if isinstance(timing, EqualTime):
+            # Measured anew, equal time may be another number of samples: then all are made anew.
+            kept = {
+                label: record
+                for label, record in kept.items()
+                if record.rendered_spp == samples(record.domain, timing)
+            }
+        yield from kept.values()
+        missing = [method for method in self.settings.methods if method.label not in kept]
+        if isinstance(timing, Exception):
             for method in missing:
-                yield self._keep(method, self._failure(method, spp, seed, error))
-            return
-        yield from self._measure(missing, timing, seed)
+                yield self._keep(method, self._failure(method, spp, seed, timing))
+        elif missing:
+            assert timing is not None
+            yield from self._measure(missing, timing, seed)
 
     def _prepare(self) -> Loaded:
         """Load once; a failure is not tried again either."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.evaluation import MethodSpec, Record, Results, Settings, references, tables
+from mitsuba_gdpt.evaluation.cells import Cells, Values
+from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import merge
 from mitsuba_gdpt.evaluation.store import Store
 from mitsuba_gdpt.evaluation.summary import to_csv
@@ -263,3 +266,44 @@ def test_records_survive_the_store(tmp_path: Path) -> None:
     store.write_record(record, method)
     assert store.record("hall", method, 2, 1) == record
     assert store.record("hall", method, 2, 0) is None
+
+
+class _Counted(Cells[Any]):
+    """Cells that cost nothing, with a measured equal time that can be set."""
+
+    identity = ("scene",)
+    path_traced = 3
+
+    def _load(self) -> Any:
+        raise AssertionError("nothing is to be loaded")
+
+    def _timing(self, spp: int) -> EqualTime:
+        return EqualTime(spp, 1.0, self.path_traced, 1.0, 1)
+
+    def _measure(
+        self, methods: Sequence[MethodSpec], timing: EqualTime, seed: int
+    ) -> Iterator[Record]:
+        for method in methods:
+            record = self._success(method, timing, seed, 0.0, Values({"relmse": 1.0}, {}))
+            yield self._keep(method, record)
+
+
+def test_cells_of_another_equal_time_are_made_anew(tmp_path: Path) -> None:
+    """Else a method that is added later would be compared at another number of samples."""
+    path_traced, gradients, later = (
+        MethodSpec.parse(name) for name in ("oidn", "poisson-l1", "none")
+    )
+
+    def spp(methods: tuple[MethodSpec, ...], measured: int) -> dict[tuple[str, int], int | None]:
+        cells = _Counted("a", settings(methods=methods, spp=(2,), seeds=2), Store(tmp_path))
+        cells.path_traced = measured
+        return {(r.method, r.seed): r.rendered_spp for r in cells.records()}
+
+    first = spp((path_traced, gradients), 3)
+    assert first == {("oidn", s): 3 for s in (0, 1)} | {("poisson-l1", s): 2 for s in (0, 1)}
+    assert spp((path_traced, gradients), 4) == first  # nothing is missing, nothing is measured
+    for path in (tmp_path / "cells").rglob("oidn-2spp-1*"):
+        path.unlink()
+    second = spp((path_traced, gradients, later), 4)
+    assert {second["oidn", s] for s in (0, 1)} == {second["none", s] for s in (0, 1)} == {4}
+    assert second["poisson-l1", 0] == 2

@@ -74,7 +74,7 @@ class TestHeads:
         with torch.no_grad():
             unlimited.network.head.bias.fill_(0.25)
         torch.testing.assert_close(image, ngpt.reconstruct(unlimited, buffers))
-        with pytest.raises(ConfigError, match="limit is 0.25 with head 'blend'"):
+        with pytest.raises(ConfigError, match=r"limit is 0\.25 with head 'blend'"):
             tiny("blend", ("none",), limit=0.25)
 
     def test_blend_starts_near_its_first_guide(self) -> None:
