@@ -68,6 +68,7 @@ def _correction(
     head: str,
     remark: str = "",
     loss: str = "robust",
+    limit: float = 0.0,
 ) -> Preset:
     """Return the preset of a small dense U-Net that corrects images of other methods."""
     images = tuple(Feature(GUIDE + guide, "log1p") for guide in guides)
@@ -76,6 +77,7 @@ def _correction(
         head=head,
         guides=guides,
         consistency=0.005,
+        limit=limit,
         **_SMALL,
     )
     doc = f"correction of {' and '.join(guides)} by a small dense U-Net{remark}"
@@ -104,15 +106,12 @@ def _presets() -> dict[str, Preset]:
     table["ngpt-fusion"] = Preset(
         FusionModelConfig(), "fusion", "oidn-fusion with weights predicted by a small U-Net"
     )
-    # The guide is good: what is far from it is wrong more often than it is right.
-    refined = _correction(
+    table["ngpt-refined"] = _correction(
         (_PRIMAL, *_AUXILIARY, *_GRADIENTS, *_RESIDUALS),
         ("ngpt-fusion",),
         "residual",
         loss="fusion",
-    )
-    table["ngpt-refined"] = dataclasses.replace(
-        refined, config=dataclasses.replace(refined.config, limit=0.25)
+        limit=0.25,  # the guide is good: what is far from it is more often wrong than right
     )
     table["kpcn"] = Preset(KPCNConfig(), "ngpt-l1", "predicted filters, Bako et al. 2017")
     table["kpcn-small"] = Preset(

@@ -115,19 +115,22 @@ def log_relative_l2(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     Every image counts by the share of its error that is gained or lost, however hard it is; the
     mean is that of the geometric means that methods are compared by.
     """
-    return ((p - y).square() / _brightness(y)).mean((1, 2, 3)).add(_LEAST_ERROR).log().mean()
+    return _mean_log((p - y).square() / _brightness(y), _LEAST_ERROR)
 
 
 def log_relative_l1(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Logarithm of each image's absolute error relative to the target."""
-    relative = (p - y).abs() / _brightness(y).sqrt()
-    return relative.mean((1, 2, 3)).add(_LEAST_DEVIATION).log().mean()
+    return _mean_log((p - y).abs() / _brightness(y).sqrt(), _LEAST_DEVIATION)
 
 
 def log_l1_tonemapped(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Logarithm of each image's absolute error behind the tone curve: of what is seen of it."""
-    seen = (reinhard(p) - reinhard(y)).abs()
-    return seen.mean((1, 2, 3)).add(_LEAST_DEVIATION).log().mean()
+    return _mean_log((reinhard(p) - reinhard(y)).abs(), _LEAST_DEVIATION)
+
+
+def _mean_log(errors: torch.Tensor, least: float) -> torch.Tensor:
+    """Return the mean over images of the logarithm of an image's mean error (N, H, W, 3)."""
+    return errors.mean((1, 2, 3)).add(least).log().mean()
 
 
 def _brightness(p: torch.Tensor) -> torch.Tensor:
