@@ -86,9 +86,10 @@ class TrainingConfig:
         seed: Decides initial weights, order of examples, augmentation.
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``; see ``denoisers.models.precision``.
         threads: Of torch; its own choice if 0.
-        workers: Processes that load data; 0: load between steps.
+        workers: Processes that load data; 0: load between steps. They compute images of other
+            methods on the CPU; :func:`~mitsuba_gdpt.training.run.prepare_guides` does it on a GPU.
         resident: Read all examples in the beginning and keep them in the memory of the device that
-            trains; ``workers`` has no effect then. Not for sequences.
+            trains. Not for sequences.
         checkpoint_every: Steps.
         validate_every: Steps.
         report_every: Steps.

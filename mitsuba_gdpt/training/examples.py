@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mitsuba_gdpt import progress
 from mitsuba_gdpt.buffers import FrameBuffers
@@ -227,18 +227,21 @@ class Resident(Dataset[dict[str, torch.Tensor]]):
         targets: As of :class:`Examples`.
     """
 
-    def __init__(self, examples: Examples, device: torch.device) -> None:
+    def __init__(self, examples: Examples, device: torch.device, workers: int = 0) -> None:
         """Read all examples.
 
         Args:
             examples: What to keep.
             device: Where.
+            workers: Processes that read; 0: this one. They compute missing images of other methods
+                where ``examples`` says, and cannot use CUDA.
         """
         self.layout, self.targets = examples.layout, examples.targets
         self._items: dict[str, torch.Tensor] = {}
         with progress.task("reading examples", total=len(examples)) as task:
-            for position in range(len(examples)):
-                for key, value in examples[position].items():
+            reader = DataLoader(examples, batch_size=None, num_workers=workers)
+            for position, example in enumerate(reader):
+                for key, value in example.items():
                     if key not in self._items:
                         shape = (len(examples), *value.shape)
                         self._items[key] = torch.empty(shape, dtype=value.dtype, device=device)

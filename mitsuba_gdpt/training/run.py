@@ -125,8 +125,8 @@ def train(
         workers = config.workers
         if config.resident:
             assert isinstance(examples, Examples)  # the configuration refuses windows
-            _compute_on(examples, accelerator())
-            examples, workers = Resident(examples, accelerator()), 0
+            _compute_on(examples, torch.device("cpu") if workers else accelerator())
+            examples, workers = Resident(examples, accelerator(), workers), 0
         loader = DataLoader(
             examples,
             batch_sampler=batches,
