@@ -84,6 +84,8 @@ class TrainingConfig:
         average: Decay of the moving average of the weights, which is what is validated and
             exported.
         seed: Decides initial weights, order of examples, augmentation.
+        initial_weights: File of weights, or name of a method whose weights ship, to start from
+            instead of random ones; it has to be of the same model.
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``; see ``denoisers.models.precision``.
         threads: Of torch; its own choice if 0.
         workers: Processes that load data; 0: load between steps. They compute images of other
@@ -125,6 +127,7 @@ class TrainingConfig:
     clip: float = 1.0
     average: float = 0.999
     seed: int = 0
+    initial_weights: str = ""
     precision: str = "auto"
     threads: int = 0
     workers: int = 0

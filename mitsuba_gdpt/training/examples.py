@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mitsuba_gdpt import progress
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.channels import PRIMAL, Layout
 from mitsuba_gdpt.denoisers.ngpt import guide_images
 from mitsuba_gdpt.denoisers.presets import PRESETS
 from mitsuba_gdpt.denoisers.registry import parse_call
@@ -150,7 +150,8 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
             base: A :class:`~mitsuba_gdpt.data.CropDataset`, or anything with its items and its
                 ``layout``.
             indices: Which of its items.
-            needs: Names of the buffers that the model reads.
+            needs: Names of the buffers that the model reads. The primal is kept in any case:
+                validation compares with it.
             guides: Cache of the guides; its methods are the ones that the model wants.
             reconstructed: Cache of targets: its one method replaces the noisy targets by what it
                 makes of ``base.target_buffers(index)``. None leaves the targets as they are.
@@ -162,7 +163,8 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
         self.base, self.indices, self.guides = base, list(indices), guides
         self.reconstructed = reconstructed
         self._target_keys: dict[int, str] = {}  # spares decoding all renders of a crop
-        required = set(needs) | guides.needs
+        kept = {PRIMAL, *needs}
+        required = kept | guides.needs
         if reconstructed is not None:
             required |= reconstructed.needs
         if missing := sorted(required - set(base.layout.names)):
@@ -170,7 +172,7 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
                 f"the data lack the buffer(s) {', '.join(missing)}; they have: "
                 f"{', '.join(base.layout.names)}. Train another method or render other data"
             )
-        self.layout = Layout(tuple(b for b in base.layout.buffers if b.name in set(needs)))
+        self.layout = Layout(tuple(b for b in base.layout.buffers if b.name in kept))
         numbers, slices = range(base.layout.count), base.layout.slices
         self._channels = [i for name in self.layout.names for i in numbers[slices[name]]]
         self.targets = len(self._targets(self.indices[0])) if self.indices else 0

@@ -24,8 +24,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from mitsuba_gdpt import progress, provenance
+from mitsuba_gdpt.denoisers.models import Model
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
-from mitsuba_gdpt.denoisers.weights import make_model, save_weights
+from mitsuba_gdpt.denoisers.weights import (
+    find_weights,
+    make_model,
+    read_weights,
+    save_weights,
+)
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.files import replace_file, replace_text
 from mitsuba_gdpt.training import card, validation
@@ -107,7 +113,7 @@ def train(
         )
     torch.manual_seed(config.seed)  # initial weights
     kind = SequenceTraining if config.recurrent else Training
-    module = kind(make_model(config.model), config, sets.training.layout, sets.training.targets)
+    module = kind(_initial_model(config), config, sets.training.layout, sets.training.targets)
     if checkpoint is None:
         _write_run_file(folder, config, sets)
     trainer = _make_trainer(config, folder, [_Monitor(config, sets, folder, report)])
@@ -142,6 +148,24 @@ def train(
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         module.load_state_dict(state["state_dict"])
     return export(module, config, sets, folder, config.steps, report)
+
+
+def _initial_model(config: TrainingConfig) -> Model:
+    """Return the model that training starts from.
+
+    Raises:
+        ConfigError: The initial weights are of another model.
+        WeightsError: They cannot be read.
+    """
+    if not config.initial_weights:
+        return make_model(config.model)
+    model, info = read_weights(find_weights(config.initial_weights))
+    if info.config != config.model:
+        raise ConfigError(
+            f"initial_weights: {info.path.name} holds another model ({info.config}); expected "
+            f"{config.model}. Choose the method, guides and network that it was trained with"
+        )
+    return model
 
 
 def prepare_guides(sets: Sets) -> None:

@@ -559,6 +559,32 @@ class TestRun:
         for name, value in expected.items():
             assert torch.equal(value, found[name]), name
 
+    def test_starts_from_given_weights(self, tmp_path: Path) -> None:
+        config = self.config(tmp_path / "first", steps=2)
+        first = run.train(config, sets=self.sets(config))
+        # A rate of (nearly) zero leaves the weights where they are.
+        more = {"initial_weights": str(first), "steps": 1, "learning_rate": 1e-30}
+        config = self.config(tmp_path / "second", **more)
+        second = run.train(config, sets=self.sets(config))
+        model, info = read_weights(second)
+        for name, value in read_weights(first)[0].state_dict().items():
+            assert torch.equal(value, model.state_dict()[name]), name
+        assert json.loads(info.metadata["recipe"])["initial_weights"] == str(first)
+        other = {**TINY, "growth": [4, 8]}
+        config = self.config(tmp_path / "third", **more, network=other)
+        with pytest.raises(ConfigError, match="holds another model"):
+            run.train(config, sets=self.sets(config))
+
+    def test_network_that_does_not_see_the_primal(self, tmp_path: Path) -> None:
+        class Parts(Toy):
+            layout = LAYOUT
+
+        small = {"layers": 2, "width": 4, "filter": 3, "kernel": 3}
+        config = self.config(tmp_path, method="kpcn-small", network=small, steps=1, border=0)
+        run.train(config, sets=self.sets(config, Parts()))
+        results = json.loads((tmp_path / "validation" / "step-0000001.json").read_text())
+        assert set(results) == {"primal", "output"}
+
     def test_seed_decides(self, tmp_path: Path) -> None:
         names = set()
         for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
