@@ -33,7 +33,7 @@ SHARED = ROOT.parent / "shared"
 _NO_SHARED = "missing shared data"
 _NO_CUDA = "no CUDA device"
 #: Skips for one of these reasons are listed at the end.
-_LOUD = (_NO_SHARED, "no Chromium")
+_LOUD = (_NO_SHARED, "no Chromium", "the OptiX denoiser does not start")
 #: Skips for one of these reasons are counted at the end.
 _COUNTED = (_NO_CUDA, "this torch has no CUDA support")
 _ON_DEVICE = {"device", "device_variant"}

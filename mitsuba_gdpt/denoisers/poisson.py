@@ -361,7 +361,7 @@ class _ConjugateGradients:
     """Conjugate gradients for a symmetric five-point system with unit diagonal.
 
     Buffers are allocated once: a reconstruction solves dozens of systems of the same shape.
-    Every channel has its own step sizes.
+    Every channel has its own step sizes and its own end.
     """
 
     def __init__(self, like: torch.Tensor, preset: Preset) -> None:
@@ -395,8 +395,14 @@ class _ConjugateGradients:
             solution.addcmul_(length, direction)
             residual.addcmul_(length, product, value=-1)
             previous, squared = squared, _dot(residual, residual)
-            if step % _TOLERANCE_CHECK_INTERVAL == 0 and bool((squared <= goal).all()):
-                break
+            if step % _TOLERANCE_CHECK_INTERVAL == 0:
+                going = squared > goal
+                if not bool(going.any()):
+                    break
+                # What has arrived stays where it is, as if it were solved alone: the result must
+                # not depend on how many channels a device takes at a time.
+                residual *= going
+                squared *= going
             ratio = squared / previous.clamp_min_(self._tiny)
             torch.addcmul(residual, ratio, direction, out=direction)
         return solution

@@ -90,8 +90,9 @@ def test_copies_are_seen(scene: Any, tmp_path: Path, device_variant: str) -> Non
     frame = FrameBuffers.from_render(tensor, integrator)
     with profiling.copies(tmp_path) as copies:
         _ = tensor.array[3]
-    assert copies.drjit == [4]
-    if device_variant.startswith("cuda"):
+    if device_variant.startswith("llvm"):
+        assert copies.drjit == [4]
+    else:  # Dr.Jit's own history has none of these on a GPU
         with profiling.copies(tmp_path) as copies:
             frame.data.cpu().to("cuda")
         names = [name.split()[1] for name, size in copies.across if size >= PLANE]

@@ -291,6 +291,20 @@ def test_refuses_bad_options(option: dict[str, Any]) -> None:
         poisson.poisson_l1(noisy(3, 3), **option)
 
 
+def test_channels_are_solved_as_if_alone() -> None:
+    """One needs more steps than the others; a GPU takes all at once, a CPU one after the other."""
+    generator = torch.Generator().manual_seed(0)
+    right = torch.randn(3, 20, 30, generator=generator)
+    right[1] = torch.linspace(-1, 1, 30)  # smooth: many steps
+    right[2] = 0
+    couplings = torch.full((20, 29), 0.249), torch.full((19, 30), 0.249)
+    preset = poisson.Preset(1, 1.0, 1.0, 200, 0.1)
+    together = poisson._ConjugateGradients(right, preset)(right.clone(), *couplings)
+    solver = poisson._ConjugateGradients(right[:1], preset)
+    alone = [solver(channel[None].clone(), *couplings)[0].clone() for channel in right]
+    torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("method", [poisson.poisson_l1, poisson.poisson_l2])
 def test_agrees_with_cpu(method: Any, device: torch.device) -> None:
     buffers = noisy(37, 53, 0.01)
