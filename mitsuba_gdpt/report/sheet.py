@@ -45,9 +45,20 @@ def contact_sheet(
         for column, caption in enumerate(row):
             left = _GAP + column * (cell + _GAP)
             sheet.paste(images[caption], (left, top))
-            draw.text((left, top + images[caption].height + 2), caption, _INK, font)
+            text = _fitted(caption, cell, font)
+            draw.text((left, top + images[caption].height + 2), text, _INK, font)
         top += height
     sheet.save(Path(target))
+
+
+def _fitted(caption: str, width: int, font: Any) -> str:
+    """Leave out what is in the middle of a caption that is wider than its picture."""
+    text = caption
+    for kept in range(len(caption) - 1, 1, -1):
+        if font.getlength(text) <= width:
+            break
+        text = f"{caption[: (kept + 1) // 2]}…{caption[-(kept // 2) :]}"
+    return text
 
 
 def _open(picture: Any) -> Image.Image:

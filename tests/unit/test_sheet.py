@@ -31,3 +31,12 @@ def test_pictures_of_files_and_arrays_share_a_grid(tmp_path: Path) -> None:
 def test_no_picture_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least one"):
         contact_sheet({}, tmp_path / "sheet.png")
+
+
+def test_long_captions_stay_below_their_pictures(tmp_path: Path) -> None:
+    black = np.zeros((10, 60, 3), np.float32)
+    target = tmp_path / "sheet.png"
+    contact_sheet({"a caption that is far too wide": black, "b": black}, target, columns=2)
+    sheet = np.asarray(Image.open(target)).astype(int)
+    assert (sheet[18:38, 8:68] > 100).any()
+    assert (sheet[:, 68:76] == 24).all(), "it runs into the next one"
