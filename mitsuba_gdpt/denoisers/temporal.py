@@ -16,6 +16,10 @@ begins, lowers their noise but not the blur that it caused.)
 - Where the radiance around has changed by more than its noise explains, samples count less too:
   highlights move over surfaces that stay. Single pixels say more about fireflies than about
   change, so means over windows are compared, of pixels no brighter than their neighbours.
+- The image of the frame before, moved along the motion and limited to the range of the new one's
+  neighbours, is mixed in with what the two frames agree on: it takes out what the method makes of
+  the same samples when they fall on the pixels differently (the feedback of temporal
+  anti-aliasing: B. Karis, *High-Quality Temporal Supersampling*, SIGGRAPH courses 2014).
 - What is gathered is the primal and its gradients, features, and variances, all with the same
   weights. Light that is seen emitted (the optional buffer ``emission``) is left out of primal and
   gradients meanwhile, and gathered only where nothing moves: half a pixel beside a lamp, its light
@@ -29,7 +33,7 @@ radiance around by less than its noise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch.nn import functional
@@ -60,6 +64,7 @@ _LIGHT = 0.15  # of the mean radiance around, relative, beyond what noise explai
 _LIGHT_WINDOW = 9  # side of what is around, in pixels
 _LIGHT_NOISE = 3.0  # standard deviations that noise explains; with 2, noise counts as change
 _STILL = 0.2  # motion in pixels that narrows the range of the neighbours to 1/e
+_DARKEST = 1e-3  # radiance at which logarithms become linear
 _DARK = 1e-6  # depth in scene units, and radiance, that count as none
 
 
@@ -87,15 +92,21 @@ class History:
     Attributes:
         layout: Of their buffers.
         frames: The latest one first.
+        agreement: (H, W, 1) how much the frame before the latest shows what is in each pixel of the
+            latest, or beside it, from 0 to 1.
+        image: (H, W, 3) what was made of the latest frame; None if nothing was.
     """
 
     layout: Layout
     frames: tuple[PastFrame, ...]
+    agreement: torch.Tensor
+    image: torch.Tensor | None = None
 
     @property
     def bytes(self) -> int:
         """Memory that it takes."""
-        tensors = (getattr(frame, field.name) for frame in self.frames for field in fields(frame))
+        tensors = [getattr(frame, field.name) for frame in self.frames for field in fields(frame)]
+        tensors += [t for t in (self.agreement, self.image) if t is not None]
         return sum(t.numel() * t.element_size() for t in tensors)
 
 
@@ -129,14 +140,18 @@ def accumulate(
     here = _pixels(data)
     weighted, total = data.clone(), torch.ones_like(data[..., :1])
     at_rest = torch.ones_like(total)
+    agreement = torch.zeros_like(total)
     for earlier in past:
         pixel, inside = _nearest(earlier.position)
         samples = _fetch(earlier.data, pixel)
+        showed = {name: samples[..., slices[name]] for name in FEATURES}
         still = _stillness(earlier.position - here)
-        weight = (earlier.trust * inside)[..., None] * _agreement(
-            shown, {name: samples[..., slices[name]] for name in FEATURES}, still
-        )
-        weight *= _same_light(light, _fetch(earlier.light, pixel))
+        same_light = inside[..., None] * _same_light(light, _fetch(earlier.light, pixel))
+        weight = earlier.trust[..., None] * same_light * _agreement(shown, showed, still, _DEPTH)
+        if earlier is past[0]:
+            everywhere = torch.ones_like(still)
+            agreement = same_light * _agreement(shown, showed, everywhere, _DEPTH_STEP)
+            agreement *= earlier.trust[..., None] > 0  # in sight
         weights = torch.where(variance, weight.square(), weight)
         total += weight
         if emission:
@@ -156,7 +171,36 @@ def accumulate(
         if name in slices:
             end[:, slices[name]] = 0
     latest = PastFrame(data, light, here, torch.ones_like(data[..., 0]))
-    return mean, History(frame.layout, (latest, *past)[: frames - 1])
+    return mean, History(frame.layout, (latest, *past)[: frames - 1], agreement)
+
+
+def _mix(
+    image: torch.Tensor, before: torch.Tensor, motion: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Mix the image before into the new one, by logarithms: edges of lamps would spread else.
+
+    Args:
+        image: (H, W, 3) radiance.
+        before: (H, W, 3) radiance.
+        motion: (H, W, 2) where in it the pixels are.
+        weight: (H, W, 1) of the image before, from 0 to 1; 0 where it is out of sight.
+    """
+    height, width = image.shape[:2]
+    new, old = (_logarithm(x).movedim(-1, 0)[None] for x in (image, before))
+    size = torch.tensor([width, height], dtype=image.dtype, device=image.device)
+    grid = (2 * (_pixels(image) + motion) + 1) / size - 1
+    moved = functional.grid_sample(
+        old, grid[None], mode="bicubic", padding_mode="border", align_corners=False
+    )
+    above, below = (functional.max_pool2d(x, 3, 1, 1) for x in (new, -new))
+    moved = torch.minimum(torch.maximum(moved, -below), above)
+    mixed = torch.lerp(new, moved, weight.movedim(-1, 0)[None])
+    mixed = (mixed[0].movedim(0, -1).exp() - _DARKEST).clamp_min(0)
+    return torch.where(weight > 0, mixed, image)
+
+
+def _logarithm(image: torch.Tensor) -> torch.Tensor:
+    return (image.clamp_min(0) + _DARKEST).log()
 
 
 def _without(buffers: FrameBuffers, name: str) -> FrameBuffers:
@@ -246,14 +290,24 @@ class _Feature:
 
 
 def _agreement(
-    shown: Mapping[str, _Feature], earlier: Mapping[str, torch.Tensor], still: torch.Tensor
+    shown: Mapping[str, _Feature],
+    earlier: Mapping[str, torch.Tensor],
+    still: torch.Tensor,
+    depth: float,
 ) -> torch.Tensor:
-    """Return how much an earlier frame shows the same thing, (H, W, 1) from 0 to 1."""
+    """Return how much an earlier frame shows the same thing, (H, W, 1) from 0 to 1.
+
+    Args:
+        shown: What the frame shows.
+        earlier: What the pixels of the earlier frame show, (H, W, c).
+        still: See :meth:`_Feature.outside`.
+        depth: Relative difference in depth that lowers it to 1/e.
+    """
     albedo, normal = (shown[name].outside(earlier[name], still) for name in ("albedo", "normal"))
     distance = (
         albedo.square().mean(-1, keepdim=True) / _ALBEDO**2
         + normal.square().sum(-1, keepdim=True) / _NORMAL**2
-        + (shown["depth"].relative(earlier["depth"], still) / _DEPTH).square()
+        + (shown["depth"].relative(earlier["depth"], still) / depth).square()
     )
     return (-distance).exp()
 
@@ -337,6 +391,7 @@ def temporal(
     history: History | None,
     *,
     frames: int = 8,
+    feedback: float = 0.3,
     using: str = "ngpt-fusion",
 ) -> tuple[torch.Tensor, History]:
     """Reconstruct the next frame of a sequence.
@@ -345,8 +400,10 @@ def temporal(
         buffers: Needs what the other method needs, albedo, normal and depth, and, after the first
             frame, motion. With emission, edges of bright lamps stay sharp in motion.
         history: What the frame before left. Per frame and pixel, 4 bytes for each channel and 20
-            more are kept: 0.54 GB for seven frames of 1280x720 pixels and 16 channels.
+            more are kept, and 16 for the image: 0.56 GB for seven frames of 1280x720 pixels and 16
+            channels.
         frames: Largest number of frames to average, 1 or more.
+        feedback: Weight of the image before where both frames agree, 0 or more and below 1.
         using: The other method, which sees one frame at a time, with options, as
             ``"oidn,aux=raw"``.
 
@@ -354,13 +411,20 @@ def temporal(
         (H, W, 3) float32 scene-linear radiance on the buffers' device, and the new history.
 
     Raises:
-        ConfigError: ``frames`` is out of range, or the other method has a memory of its own.
+        ConfigError: ``frames`` or ``feedback`` is out of range, or the other method has a memory of
+            its own.
         LayoutError: See :func:`accumulate`.
     """
     if frames < 1:
         raise ConfigError(f"frames is {frames}; expected 1 or more")
+    if not 0 <= feedback < 1:
+        raise ConfigError(f"feedback is {feedback}; expected 0 <= feedback < 1")
     other, options = registry.parse_call(using)
     if other.recurrent:
         raise ConfigError(f"got using={using!r}, which is recurrent; expected one that is not")
+    before = None if history is None else history.image
     gathered, history = accumulate(buffers, history, frames=frames)
-    return other(gathered, options), history
+    image = other(gathered, options)
+    if before is not None:
+        image = _mix(image, before, buffers[MOTION], feedback * history.agreement)
+    return image, replace(history, image=image)

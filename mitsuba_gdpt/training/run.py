@@ -178,7 +178,7 @@ def prepare_guides(sets: Sets) -> None:
 
 
 def accelerator() -> torch.device:
-    """Return the device that Lightning trains on."""
+    """Return the device that everything is computed on."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -391,7 +391,7 @@ def _make_trainer(config: TrainingConfig, folder: Path, callbacks: list[Any]) ->
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return pl.Trainer(
-        accelerator="auto",
+        accelerator=accelerator().type,
         devices=1,
         max_steps=config.steps,
         max_epochs=-1,

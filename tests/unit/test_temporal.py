@@ -178,7 +178,7 @@ def test_depth_may_change_slowly() -> None:
 
 def test_method_sees_the_mean() -> None:
     frames = [plane(seed) for seed in range(3)]
-    video = stream("temporal", using="poisson-l2,alpha=0.3", frames=2)
+    video = stream("temporal", using="poisson-l2,alpha=0.3", frames=2, feedback=0)
     images = [video(frame) for frame in frames]
     assert torch.equal(images[0], denoise(frames[0], "poisson-l2", alpha=0.3))
     mean, _ = gather(frames, frames=2)
@@ -186,6 +186,57 @@ def test_method_sees_the_mean() -> None:
     video.reset()
     assert torch.equal(video(frames[0]), images[0])
     assert torch.equal(denoise(frames[0], "temporal", using="poisson-l2,alpha=0.3"), images[0])
+
+
+def images(shots: list[FrameBuffers], feedback: float) -> list[torch.Tensor]:
+    video = stream("temporal", using="none", frames=2, feedback=feedback)
+    return [video(frame) for frame in shots]
+
+
+def test_feedback_steadies_what_stays() -> None:
+    """Noise that is small beside the differences of neighbours, which limit what is mixed in."""
+    shots = []
+    for seed in range(20):
+        frame = plane(0)
+        noise = torch.Generator().manual_seed(seed)
+        frame["primal"].mul_(1 + 0.01 * torch.randn(HEIGHT, WIDTH, 1, generator=noise))
+        shots.append(frame)
+    without, mixed = (torch.stack(images(shots, share)[4:]) for share in (0.0, 0.5))
+    assert mixed.std(0).mean() < 0.8 * without.std(0).mean()
+    torch.testing.assert_close(mixed.mean(), without.mean(), rtol=2e-3, atol=0)
+
+
+def test_feedback_follows_the_motion() -> None:
+    """An image that only moves is mixed with itself."""
+    shots = [plane(0, (2 * t, t), (2, 1)) for t in range(4)]
+    for shot in shots:
+        shot["primal"].div_(shot["primal"].mean(-1, keepdim=True))  # without the checks
+    for a, b in zip(images(shots, 0.0), images(shots, 0.5), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    wrong = [plane(0, (2 * t, t), (0, 0)) for t in range(2)]
+    assert not torch.allclose(images(wrong, 0.0)[1], images(wrong, 0.5)[1], rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["albedo", "normal", "depth"])
+def test_no_feedback_of_something_else(name: str) -> None:
+    shots = [plane(0), plane(1)]
+    shots[1][name][:, WIDTH // 2 :] += 5
+    a, b = (images(shots, share)[1] for share in (0.0, 0.5))
+    torch.testing.assert_close(a[:, WIDTH // 2 + 1 :], b[:, WIDTH // 2 + 1 :])
+    assert not torch.equal(a[:, : WIDTH // 2 - 1], b[:, : WIDTH // 2 - 1])
+
+
+def test_feedback_stays_in_the_range_of_the_new_image() -> None:
+    lamp, dark = plane(0), plane(0)
+    lamp["primal"][5, 5] = 1000.0
+    image = images([lamp, dark], 0.9)[1]
+    alone = images([dark, dark], 0.0)[1]
+    # What is gathered still holds it (the light around is limited before it is compared).
+    new = stream("temporal", using="none", frames=2, feedback=0)
+    new(lamp)
+    limit = new(dark)
+    assert image[5, 5].max() <= limit[4:7, 4:7].max() * 1.0001
+    torch.testing.assert_close(image[9:, 9:], alone[9:, 9:], rtol=1e-3, atol=1e-4)
 
 
 def test_streams_choose_it_where_there_is_motion() -> None:
@@ -208,13 +259,15 @@ def test_domain_follows_the_other_method() -> None:
 
 def test_memory_stays_constant() -> None:
     _, history = gather([plane(t) for t in range(12)], frames=4)
-    assert history.bytes == 3 * HEIGHT * WIDTH * 4 * (PLAIN.count + 5)
+    assert history.bytes == HEIGHT * WIDTH * 4 * (3 * (PLAIN.count + 5) + 1)
 
 
 def test_bad_input() -> None:
     frame = plane(0)
     with pytest.raises(ConfigError, match="frames is 0"):
         denoise(frame, "temporal", frames=0)
+    with pytest.raises(ConfigError, match=r"feedback is 1\.0; expected 0 <= feedback < 1"):
+        denoise(frame, "temporal", feedback=1.0)
     with pytest.raises(ConfigError, match="recurrent"):
         denoise(frame, "temporal", using="temporal")
     with pytest.raises(ConfigError, match="unknown reconstruction method"):
