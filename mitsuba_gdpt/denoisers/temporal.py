@@ -425,6 +425,6 @@ def temporal(
     before = None if history is None else history.image
     gathered, history = accumulate(buffers, history, frames=frames)
     image = other(gathered, options)
-    if before is not None:
+    if feedback and frames > 1 and before is not None:
         image = _mix(image, before, buffers[MOTION], feedback * history.agreement)
     return image, replace(history, image=image)

@@ -239,6 +239,14 @@ def test_feedback_stays_in_the_range_of_the_new_image() -> None:
     torch.testing.assert_close(image[9:, 9:], alone[9:, 9:], rtol=1e-3, atol=1e-4)
 
 
+def test_a_single_frame_needs_no_motion() -> None:
+    video = stream("temporal", using="none", frames=1)
+    for seed in range(2):
+        frame = plane(seed)
+        without = FrameBuffers(frame.data[..., : PLAIN.count].contiguous(), PLAIN)
+        assert torch.equal(video(without), frame["primal"])
+
+
 def test_streams_choose_it_where_there_is_motion() -> None:
     video = stream(frames=3)
     video(plane(0))
