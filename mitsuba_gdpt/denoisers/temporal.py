@@ -64,7 +64,7 @@ _LIGHT = 0.15  # of the mean radiance around, relative, beyond what noise explai
 _LIGHT_WINDOW = 9  # side of what is around, in pixels
 _LIGHT_NOISE = 3.0  # standard deviations that noise explains; with 2, noise counts as change
 _STILL = 0.2  # motion in pixels that narrows the range of the neighbours to 1/e
-_DARKEST = 1e-3  # radiance at which logarithms become linear
+_DARKEST = 1e-3  # radiance, relative to the mean, at which logarithms become linear
 _DARK = 1e-6  # depth in scene units, and radiance, that count as none
 
 
@@ -186,7 +186,8 @@ def _mix(
         weight: (H, W, 1) of the image before, from 0 to 1; 0 where it is out of sight.
     """
     height, width = image.shape[:2]
-    new, old = (_logarithm(x).movedim(-1, 0)[None] for x in (image, before))
+    darkest = _DARKEST * image.clamp_min(0).mean() + torch.finfo(image.dtype).tiny
+    new, old = ((x.clamp_min(0) + darkest).log().movedim(-1, 0)[None] for x in (image, before))
     size = torch.tensor([width, height], dtype=image.dtype, device=image.device)
     grid = (2 * (_pixels(image) + motion) + 1) / size - 1
     moved = functional.grid_sample(
@@ -195,12 +196,8 @@ def _mix(
     above, below = (functional.max_pool2d(x, 3, 1, 1) for x in (new, -new))
     moved = torch.minimum(torch.maximum(moved, -below), above)
     mixed = torch.lerp(new, moved, weight.movedim(-1, 0)[None])
-    mixed = (mixed[0].movedim(0, -1).exp() - _DARKEST).clamp_min(0)
+    mixed = (mixed[0].movedim(0, -1).exp() - darkest).clamp_min(0)
     return torch.where(weight > 0, mixed, image)
-
-
-def _logarithm(image: torch.Tensor) -> torch.Tensor:
-    return (image.clamp_min(0) + _DARKEST).log()
 
 
 def _without(buffers: FrameBuffers, name: str) -> FrameBuffers:

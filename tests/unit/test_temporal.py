@@ -239,6 +239,23 @@ def test_feedback_stays_in_the_range_of_the_new_image() -> None:
     torch.testing.assert_close(image[9:, 9:], alone[9:, 9:], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_units_do_not_matter(scale: float) -> None:
+    shots = [plane(seed, (seed, 0), (1, 0)) for seed in range(3)]
+    expected = images(shots, 0.5)[2]
+    for shot in shots:
+        for name, power in (("primal", 1), ("dx", 1), ("dy", 1), ("primal.var", 2)):
+            shot[name].mul_(scale**power)
+    torch.testing.assert_close(images(shots, 0.5)[2] / scale, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_black_stays_black() -> None:
+    shots = [plane(0), plane(1)]
+    for shot in shots:
+        shot["primal"].zero_()
+    assert torch.equal(images(shots, 0.5)[1], shots[1]["primal"])
+
+
 def test_a_single_frame_needs_no_motion() -> None:
     video = stream("temporal", using="none", frames=1)
     for seed in range(2):
