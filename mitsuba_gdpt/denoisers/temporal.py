@@ -92,27 +92,24 @@ class History:
     Attributes:
         layout: Of their buffers.
         frames: The latest one first.
-        agreement: (H, W, 1) how much the frame before the latest shows what is in each pixel of the
-            latest, or beside it, from 0 to 1.
         image: (H, W, 3) what was made of the latest frame; None if nothing was.
     """
 
     layout: Layout
     frames: tuple[PastFrame, ...]
-    agreement: torch.Tensor
     image: torch.Tensor | None = None
 
     @property
     def bytes(self) -> int:
         """Memory that it takes."""
         tensors = [getattr(frame, field.name) for frame in self.frames for field in fields(frame)]
-        tensors += [t for t in (self.agreement, self.image) if t is not None]
+        tensors += [] if self.image is None else [self.image]
         return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def accumulate(
     buffers: FrameBuffers, history: History | None = None, *, frames: int = 8
-) -> tuple[FrameBuffers, History]:
+) -> tuple[FrameBuffers, History, torch.Tensor]:
     """Average the buffers of a frame with those of the frames before.
 
     Args:
@@ -121,7 +118,8 @@ def accumulate(
         frames: Largest number of frames to average, this one included.
 
     Returns:
-        The same buffers without motion and emission, and the history for the next frame.
+        The same buffers without motion and emission, the history for the next frame, and how much
+        the frame before shows what is in each pixel or beside it, (H, W, 1) from 0 to 1.
 
     Raises:
         LayoutError: Motion is missing, or size or layout are not those of the frame before.
@@ -171,7 +169,7 @@ def accumulate(
         if name in slices:
             end[:, slices[name]] = 0
     latest = PastFrame(data, light, here, torch.ones_like(data[..., 0]))
-    return mean, History(frame.layout, (latest, *past)[: frames - 1], agreement)
+    return mean, History(frame.layout, (latest, *past)[: frames - 1]), agreement
 
 
 def _mix(
@@ -397,7 +395,7 @@ def temporal(
         buffers: Needs what the other method needs, albedo, normal and depth, and, after the first
             frame, motion. With emission, edges of bright lamps stay sharp in motion.
         history: What the frame before left. Per frame and pixel, 4 bytes for each channel and 20
-            more are kept, and 16 for the image: 0.56 GB for seven frames of 1280x720 pixels and 16
+            more are kept, and 12 for the image: 0.56 GB for seven frames of 1280x720 pixels and 16
             channels.
         frames: Largest number of frames to average, 1 or more.
         feedback: Weight of the image before where both frames agree, 0 or more and below 1.
@@ -420,8 +418,8 @@ def temporal(
     if other.recurrent:
         raise ConfigError(f"got using={using!r}, which is recurrent; expected one that is not")
     before = None if history is None else history.image
-    gathered, history = accumulate(buffers, history, frames=frames)
+    gathered, history, agreement = accumulate(buffers, history, frames=frames)
     image = other(gathered, options)
     if feedback and frames > 1 and before is not None:
-        image = _mix(image, before, buffers[MOTION], feedback * history.agreement)
+        image = _mix(image, before, buffers[MOTION], feedback * agreement)
     return image, replace(history, image=image)
