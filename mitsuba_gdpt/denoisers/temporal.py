@@ -395,7 +395,7 @@ def temporal(
         buffers: Needs what the other method needs, albedo, normal and depth, and, after the first
             frame, motion. With emission, edges of bright lamps stay sharp in motion.
         history: What the frame before left. Per frame and pixel, 4 bytes for each channel and 20
-            more are kept, and 12 for the image: 0.56 GB for seven frames of 1280x720 pixels and 16
+            more are kept, and 12 for the image: 0.55 GB for seven frames of 1280x720 pixels and 16
             channels.
         frames: Largest number of frames to average, 1 or more.
         feedback: Weight of the image before where both frames agree, 0 or more and below 1.
