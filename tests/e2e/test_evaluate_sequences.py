@@ -72,7 +72,10 @@ def forbid(monkeypatch: pytest.MonkeyPatch, target: Any, name: str) -> None:
 
 
 def test_cells_are_measured_written_and_not_repeated(
-    settings: SequenceSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: SequenceSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    simulated_clock: None,
 ) -> None:
     records = evaluate_sequences(settings, tmp_path)
     assert [(r.scene, r.seed, r.method, r.error) for r in records] == [
@@ -136,7 +139,7 @@ def test_a_recurrent_method_keeps_its_state_and_starts_anew(
 
 
 def test_methods_get_motion_and_halves(
-    settings: SequenceSettings, tmp_path: Path, scratch: None
+    settings: SequenceSettings, tmp_path: Path, scratch: None, simulated_clock: None
 ) -> None:
     seen: list[float] = []
     halves_seen: list[Any] = []
