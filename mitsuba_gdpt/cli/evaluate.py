@@ -89,8 +89,9 @@ def evaluate(
         bool,
         typer.Option(
             "--plain-path",
-            help="Path tracing, for methods without gradients, draws independent samples, as "
-            "Mitsuba's path does, instead of stratified ones.",
+            help="Path tracing, for methods without gradients, draws independent samples and "
+            "chooses emitters by sampling weight, as Mitsuba's path does, instead of being "
+            "stratified and aimed as gdpt is.",
         ),
     ] = False,
     sequence: Annotated[

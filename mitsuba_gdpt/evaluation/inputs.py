@@ -41,7 +41,8 @@ def integrator(
     The primal domain is served by ``gdpt`` without offset paths, which is path tracing that
     records features from the hits it has: within a few percent of the time of ``path`` alone, and
     so the fastest such baseline there is (``aov`` around ``path`` takes 1.8 times as long). It
-    also stratifies its samples, unless ``settings.plain_path`` says otherwise.
+    also stratifies its samples and aims at the emitters that matter, unless ``settings.plain_path``
+    says otherwise.
 
     Args:
         source: Scene.
@@ -51,7 +52,8 @@ def integrator(
     """
     parameters = {**source.integrator, **settings.gdpt, "max_depth": settings.max_depth}
     if domain == PRIMAL:
-        parameters |= {"shifts": 0, "stratified": not settings.plain_path}
+        better = not settings.plain_path
+        parameters |= {"shifts": 0, "stratified": better, "emitter_importance": better}
     if not bare:
         parameters["features"] = ",".join(settings.features(domain))
         parameters["variances"] = settings.needs_variances(domain)

@@ -84,7 +84,8 @@ class Settings:
         repeats: Timed renders per measurement; the median counts.
         gdpt: Further parameters of the ``gdpt`` integrator, such as ``{"shifts": 2}``.
         plain_path: Path tracing, for the methods that do not read gradients, draws independent
-            samples, as Mitsuba's ``path`` does, instead of the stratified ones that ``gdpt`` has.
+            samples and chooses among emitters by their sampling weights, as Mitsuba's ``path``
+            does, instead of being stratified and aimed like ``gdpt``.
     """
 
     scenes: tuple[str, ...]

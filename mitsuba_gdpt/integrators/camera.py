@@ -196,6 +196,14 @@ class Camera:
         base, weight = hit(mi.Int32(0), mi.Int32(0))
         return base, [hit(*shift(sample))[0] for shift in shifts], weight, sample
 
+    def probes(self, count: int) -> Any:
+        """Return ``count`` rays through evenly spread points of the film."""
+        i = dr.arange(mi.UInt32, count)
+        x = (mi.Float(i) + 0.5) * dr.opaque(mi.Float, self.width / count)
+        y = mi.radical_inverse_2(i, mi.UInt32(0)) * dr.opaque(mi.Float, self.height)
+        time = mi.Float(self.sensor.shutter_open())
+        return self._ray(mi.Point2f(x, y), mi.Point2f(0.5), time, mi.Float(0))[0]
+
     def _lanes(self, tile: Tile) -> tuple[Any, Any, Any]:
         """Return column and row (relative to the crop) and sample index of every lane."""
         # Sizes and offsets are opaque, so that one kernel serves all tiles, crops and spps.

@@ -6,10 +6,33 @@ would be a bias: both call these functions.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import drjit as dr
 import mitsuba as mi
+
+from mitsuba_gdpt.integrators.emitters import Emitters, LightSampling
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all paths of a render share.
+
+    Attributes:
+        emitters: The emitters of the scene.
+        bsdf: Which lobes count: all.
+        hide_emitters: Hide directly visible emitters.
+    """
+
+    emitters: Emitters
+    bsdf: Any
+    hide_emitters: bool
+
+    @property
+    def scene(self) -> Any:
+        """The scene."""
+        return self.emitters.scene
 
 
 def mis_weight(pdf_a: Any, pdf_b: Any) -> Any:
@@ -24,14 +47,14 @@ def survival_probability(throughput: Any, eta: Any) -> Any:
     return dr.minimum(dr.max(throughput) * dr.square(eta), 0.95)
 
 
-def is_rough(bsdf: Any) -> Any:
+def is_rough(flags: Any) -> Any:
     """Whether a BSDF has smooth (non-delta) lobes, whichever lobe a sample may pick."""
-    return mi.has_flag(bsdf.flags(), mi.BSDFFlags.Smooth)
+    return mi.has_flag(flags, mi.BSDFFlags.Smooth)
 
 
 def is_connectable(hit: Any) -> Any:
     """Whether a path may be reconnected to this hit: rough, an emitter, or escaped."""
-    return glows(hit) | is_rough(hit.shape.bsdf())
+    return glows(hit) | is_rough(hit.shape.bsdf().flags())
 
 
 def glows(hit: Any) -> Any:
@@ -44,13 +67,12 @@ def directly_visible(scene: mi.Scene, si: Any, active: Any) -> Any:
     return si.emitter(scene, active).eval(si, active)
 
 
-def emission(scene: mi.Scene, si: Any, ref: Any, delta: Any, active: Any) -> tuple[Any, Any]:
-    """Return the radiance that ``si`` emits towards ``ref``, and its light-sampling density.
+def emission(at: LightSampling, si: Any, delta: Any, active: Any) -> tuple[Any, Any]:
+    """Return the radiance that ``si`` emits towards a vertex, and its light-sampling density.
 
     Args:
-        scene: The scene.
+        at: Light sampling at that vertex, the previous one of the path.
         si: Vertex on an emitter, or an escaped ray (then the environment answers).
-        ref: Previous vertex of the path.
         delta: The direction was sampled from a delta lobe, which light sampling cannot do.
         active: Lanes of interest. Emitters are rare, so the code is skipped where none is hit.
 
@@ -59,10 +81,10 @@ def emission(scene: mi.Scene, si: Any, ref: Any, delta: Any, active: Any) -> tup
     """
 
     def evaluate(Le: Any, q: Any) -> tuple[Any, Any]:
-        emitter = si.emitter(scene)
+        emitter = si.emitter(at.emitters.scene)
         found = emitter != None  # noqa: E711
-        ds = mi.DirectionSample3f(scene, si, ref)
-        q = scene.pdf_emitter_direction(ref, ds, found & ~delta)
+        ds = mi.DirectionSample3f(at.emitters.scene, si, at.si)
+        q = at.pdf(ds, found & ~delta)
         return emitter.eval(si, found), dr.select(delta, 0, q)
 
     return dr.if_stmt(

@@ -15,6 +15,8 @@ from mitsuba_gdpt.integrators import features as feat
 from mitsuba_gdpt.integrators import sampling
 from mitsuba_gdpt.integrators.accumulate import Frame, PixelMean, pixel_mean
 from mitsuba_gdpt.integrators.color import radiance_rgb, reflectance_rgb
+from mitsuba_gdpt.integrators.emitter_table import EmitterTable, probes_for
+from mitsuba_gdpt.integrators.emitters import Emitters
 from mitsuba_gdpt.integrators.freezing import FrozenMethod
 from mitsuba_gdpt.integrators.path import PathConfig, PathSample, PrimaryHit, trace
 
@@ -68,6 +70,11 @@ def make_plugin() -> type:
            - |bool|
            - Where the sensor's sampler is ``independent``, draw numbers that are stratified over
              the samples of each pixel instead. Any other sampler is used as it is. (Default: true)
+         * - emitter_importance
+           - |bool|
+           - Choose the emitters that are sampled by estimated irradiance (flux over squared
+             distance and cosines, times their ``sampling_weight``), not by ``sampling_weight``
+             alone. (Default: true)
          * - max_lanes
            - |int|
            - Largest number of paths per pass; larger jobs are split into tiles. Bounds the
@@ -114,6 +121,7 @@ def make_plugin() -> type:
             self.layout = Layout.make(filter(None, names), self.variances)
             self.shared_subpixel = props.get("shared_subpixel", True)
             self.stratified = props.get("stratified", True)
+            self.emitter_importance = props.get("emitter_importance", True)
             self.max_lanes = props.get("max_lanes", 1 << 22)
             if self.max_lanes < 1:
                 raise ConfigError(f'"max_lanes" is {self.max_lanes}; expected a value >= 1')
@@ -139,6 +147,7 @@ def make_plugin() -> type:
                 f"  variances = {self.variances},\n"
                 f"  shared_subpixel = {self.shared_subpixel},\n"
                 f"  stratified = {self.stratified},\n"
+                f"  emitter_importance = {self.emitter_importance},\n"
                 f"  max_lanes = {self.max_lanes},\n"
                 f"  freeze = {self._frozen_tile.enabled}\n"
                 "]"
@@ -198,7 +207,8 @@ def make_plugin() -> type:
             ray = mi.Ray3f(ray)
             hit = cam.primary_hit(self, scene, ray, mi.Bool(active))
             config = self._path_config(mi.Transform4f(), self._roughness_table(scene))
-            result = trace(scene, sampler, PrimaryHit(ray, hit, mi.Bool(active)), [], config)
+            base = PrimaryHit(ray, hit, mi.Bool(active))
+            result = trace(self._emitters(scene), sampler, base, [], config)
             lanes = self._feature_lanes(result, None, ray.wavelengths)
             zero = mi.Float(0)
             aovs = [
@@ -264,9 +274,22 @@ def make_plugin() -> type:
                 self.hide_emitters,
                 self.shifts,
                 self.shared_subpixel,
+                self.emitter_importance,
                 self.layout.names,
                 self.variances,
             )
+
+        def _emitters(self, scene: mi.Scene, camera: cam.Camera | None = None) -> Emitters:
+            if not self.emitter_importance:
+                return Emitters(scene)
+            count = probes_for(scene)
+            probes = camera.probes(count) if camera and count else None
+            try:
+                return Emitters(scene, EmitterTable.of(scene, probes))
+            except RuntimeError as error:  # plugins need not be able to emit rays
+                text = "gdpt: emitters are chosen by their sampling weights, since one cannot be"
+                mi.Log(mi.LogLevel.Info, f"{text} measured: {error}")
+                return Emitters(scene)
 
         def _path_config(self, to_camera: Any, roughness: Any) -> PathConfig:
             names = frozenset(self.layout.names) & feat.OPTIONAL
@@ -331,7 +354,8 @@ def make_plugin() -> type:
             camera = cam.Camera(self, scene, sensor, spp, subpixel)
             shifts = self._shifts_at(spp)
             base, neighbours, weight, index = camera.primary_hits(tile, draws, cam.SHIFTS[shifts])
-            result = trace(scene, draws, base, neighbours, config)
+            emitters = self._emitters(scene, camera)
+            result = trace(emitters, draws, base, neighbours, config)
             wavelengths = base.ray.wavelengths
 
             # A broken sample must not reach the pixel, nor its neighbours through a gradient.

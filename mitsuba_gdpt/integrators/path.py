@@ -15,7 +15,9 @@ import mitsuba as mi
 
 from mitsuba_gdpt.integrators import features as feat
 from mitsuba_gdpt.integrators import shift
+from mitsuba_gdpt.integrators.emitters import Emitters
 from mitsuba_gdpt.integrators.estimators import (
+    Context,
     directly_visible,
     emission,
     glows,
@@ -87,7 +89,7 @@ class PathSample:
 
 
 def trace(
-    scene: mi.Scene,
+    emitters: Emitters,
     sampler: Sampler,
     base: PrimaryHit,
     neighbours: list[PrimaryHit],
@@ -96,14 +98,15 @@ def trace(
     """Trace base paths and their offset paths.
 
     Args:
-        scene: The scene.
+        emitters: The emitters of the scene, and the scene.
         sampler: Source of random numbers, positioned after the camera dimensions.
         base: Primary hits of the base paths.
         neighbours: Primary hits of the offset paths, one per shift.
         config: Parameters of the estimator.
     """
-    ctx = mi.BSDFContext()
     hide = config.hide_emitters
+    scene = emitters.scene
+    ctx = Context(emitters, mi.BSDFContext(), hide)
     lit = config.max_depth > 0
 
     # ---- Primary vertex: directly visible light and features
@@ -131,7 +134,7 @@ def trace(
     state, _ = dr.while_loop(
         (state, sampler),
         lambda s, _: s.active,
-        lambda s, sampler: (_bounce(scene, ctx, sampler, s, config), sampler),
+        lambda s, sampler: (_bounce(ctx, sampler, s, config), sampler),
         label="gdpt" if neighbours else "gdpt_primal",
     )
 
@@ -142,21 +145,22 @@ def trace(
     return PathSample(state.L, valid, state.D, last)
 
 
-def _bounce(
-    scene: mi.Scene, ctx: mi.BSDFContext, sampler: Sampler, s: _State, config: PathConfig
-) -> _State:
+def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _State:
     """Advance the base path from x_k to x_{k+1}, then its offset paths."""
     si = s.si
     bsdf = si.bsdf()
-    rough = is_rough(bsdf)
+    flags = bsdf.flags()
+    rough = is_rough(flags)
 
     # ---- Light sampling
     u_emitter = sampler.next_2d()
-    ds, em_weight = scene.sample_emitter_direction(si, u_emitter, True, rough)
+    light = ctx.emitters.at(si, flags)
+    choice = light.choose(u_emitter)
+    ds, em_weight = light.sample(choice, active=rough)
     lit = rough & (ds.pdf != 0)
     wo = si.to_local(ds.d)
     u_lobe, u_direction = sampler.next_1d(), sampler.next_2d()
-    f, pdf, bs, bsdf_weight = bsdf.eval_pdf_sample(ctx, si, wo, u_lobe, u_direction)
+    f, pdf, bs, bsdf_weight = bsdf.eval_pdf_sample(ctx.bsdf, si, wo, u_lobe, u_direction)
     mis = dr.select(ds.delta, 1, mis_weight(ds.pdf, pdf))
     nee_factor = dr.select(lit, f * em_weight * mis, 0)
     nee = s.beta * nee_factor
@@ -176,12 +180,12 @@ def _bounce(
 
     # ---- Next vertex and the emission found there
     ray = si.spawn_ray(si.to_world(bs.wo))
-    hit = scene.ray_intersect_preliminary(ray, coherent=False, active=alive)
+    hit = ctx.scene.ray_intersect_preliminary(ray, coherent=False, active=alive)
     next_si = hit.compute_surface_interaction(ray, mi.RayFlags.All, alive)
     next_glows = alive & glows(hit)
-    if config.hide_emitters:
+    if ctx.hide_emitters:
         next_glows &= next_si.is_valid() | met_surface
-    next_Le, next_q = emission(scene, next_si, si, delta, next_glows)
+    next_Le, next_q = emission(light, next_si, delta, next_glows)
     emission_factor = next_Le * mis_weight(bs.pdf, next_q)
     found = beta * emission_factor
 
@@ -191,7 +195,7 @@ def _bounce(
         b = shift.Bounce(
             si=si,
             rough=rough,
-            u_emitter=u_emitter,
+            choice=choice,
             u_lobe=u_lobe,
             u_direction=u_direction,
             ds=ds,
@@ -214,10 +218,7 @@ def _bounce(
             emission=found,
             rr_active=rr_active,
         )
-        moved = [
-            shift.advance(scene, ctx, o, d, b, config.hide_emitters)
-            for o, d in zip(offsets, D, strict=True)
-        ]
+        moved = [shift.advance(ctx, o, d, b) for o, d in zip(offsets, D, strict=True)]
         offsets, D = [o for o, _ in moved], [d for _, d in moved]
 
     features = feat.follow(

@@ -26,7 +26,9 @@ from typing import Any
 import drjit as dr
 import mitsuba as mi
 
+from mitsuba_gdpt.integrators.emitters import Choice, LightSampling
 from mitsuba_gdpt.integrators.estimators import (
+    Context,
     directly_visible,
     emission,
     glows,
@@ -46,7 +48,7 @@ class Bounce:
 
     si: Any  # x_k
     rough: Any  # x_k has smooth (non-delta) lobes
-    u_emitter: Any  # random numbers of this vertex, replayed by the offset paths
+    choice: Choice  # emitter to sample, and random numbers: offset paths take the same
     u_lobe: Any
     u_direction: Any
     ds: Any  # emitter sample at x_k
@@ -126,9 +128,7 @@ def start(scene: mi.Scene, ray: Any, hit: Any, base_Le: Any, enabled: Any, hide:
     return offset, 0.5 * (Le - base_Le)
 
 
-def advance(
-    scene: mi.Scene, ctx: mi.BSDFContext, offset: Offset, D: Any, b: Bounce, hide: bool
-) -> tuple[Offset, Any]:
+def advance(ctx: Context, offset: Offset, D: Any, b: Bounce) -> tuple[Offset, Any]:
     """Move an offset path over the bounce ``b`` of its base path.
 
     Both terms of the estimator (light sampling at x_k, emission found at x_{k+1}) are added to
@@ -138,12 +138,12 @@ def advance(
     takes costs nothing, and neighbouring lanes are samples of one pixel.
     """
 
-    def own(o: Offset, C: Any, step: _Step) -> tuple[Any, _Step]:
+    def own(o: Offset, C: Any, ratio: Any, step: _Step) -> tuple[Any, Any, _Step]:
         return dr.if_stmt(
-            (o, C, step),
+            (o, C, ratio, step),
             o.mode == REPLAY,
-            lambda o, C, step: (o, *_at_own_vertex(scene, ctx, o, step, b, hide)),
-            lambda o, C, step: (o, *_at_shared_vertex(ctx, o, b)),
+            lambda o, C, ratio, step: (o, *_at_own_vertex(ctx, o, step, b)),
+            lambda o, C, ratio, step: (o, *_at_shared_vertex(ctx, o, b)),
             label="unconnected",
         )[1:]
 
@@ -160,35 +160,37 @@ def advance(
         ),
         mi.Spectrum(b.emission_factor),
     )
-    _, C, step = dr.if_stmt(
-        (offset, offset.T * b.nee_factor, step),
+    _, C, ratio, step = dr.if_stmt(
+        (offset, offset.T * b.nee_factor, mi.Float(1), step),
         offset.mode <= RECENT,
-        lambda o, C, step: (o, *own(o, C, step)),
-        lambda o, C, step: (o, C, step),
+        lambda o, C, ratio, step: (o, *own(o, C, ratio, step)),
+        lambda o, C, ratio, step: (o, C, ratio, step),
         label="shift",
     )
-    D = D + dr.rcp(1 + offset.r) * (C - b.nee)
+    D = D + dr.rcp(1 + offset.r * ratio) * (C - b.nee)
     return _finish(step, D, b)
 
 
-def _at_own_vertex(
-    scene: mi.Scene, ctx: mi.BSDFContext, o: Offset, step: _Step, b: Bounce, hide: bool
-) -> tuple[Any, _Step]:
+def _at_own_vertex(ctx: Context, o: Offset, step: _Step, b: Bounce) -> tuple[Any, Any, _Step]:
     """Offset path at a vertex y_k of its own: light sampling, then reconnect or replay.
 
-    Returns its light-sampling contribution (Spectrum) and the step to the next vertex, which
-    replaces ``step``.
+    Returns its light-sampling contribution (Spectrum), the ratio of the probabilities with which
+    the emitter is chosen at y_k and x_k, and the step to the next vertex, which replaces ``step``.
     """
     si = o.hit.compute_surface_interaction(o.ray, mi.RayFlags.All)
     bsdf = si.bsdf()
-    rough = is_rough(bsdf)
+    flags = bsdf.flags()
+    rough = is_rough(flags)
+    light = ctx.emitters.at(si, flags)
+    ratio = light.ratio(b.choice)
 
     def light_sampling(C: Any) -> Any:
         # Replayed with the base's random numbers: no Jacobian, because the emitter sample is the
-        # same function of the same numbers for both paths.
-        ds, em_weight = scene.sample_emitter_direction(si, b.u_emitter, True)
+        # same function of the same numbers for both paths. Only the choice of the emitter, which
+        # is the base's as well, has another probability here.
+        ds, em_weight = light.sample(b.choice, ratio)
         lit = ds.pdf != 0
-        f, pdf = bsdf.eval_pdf(ctx, si, si.to_local(ds.d), lit)
+        f, pdf = bsdf.eval_pdf(ctx.bsdf, si, si.to_local(ds.d), lit)
         mis = dr.select(ds.delta, 1, mis_weight(ds.pdf, pdf))
         return dr.select(lit, o.T * f * em_weight * mis, 0)
 
@@ -199,31 +201,30 @@ def _at_own_vertex(
     _, step = dr.if_stmt(
         (o, step),
         connect,
-        lambda o, step: (o, _reconnect(scene, ctx, o, si, bsdf, b)),
-        lambda o, step: (o, _replay(scene, ctx, o, si, bsdf, both_rough, b, hide)),
+        lambda o, step: (o, _reconnect(ctx, o, bsdf, light, b)),
+        lambda o, step: (o, _replay(ctx, o, bsdf, light, both_rough, b)),
         label="reconnect",
     )
-    return C, step
+    return C, ratio, step
 
 
-def _reconnect(
-    scene: mi.Scene, ctx: mi.BSDFContext, o: Offset, si: Any, bsdf: Any, b: Bounce
-) -> _Step:
+def _reconnect(ctx: Context, o: Offset, bsdf: Any, light: LightSampling, b: Bounce) -> _Step:
     """Connect y_k to x_{k+1}."""
+    si = light.si
     surface = b.next_si.is_valid()
     to_next = b.next_si.p - si.p
     # An escaped ray is reconnected by its direction: the environment is at infinity.
     direction = dr.select(surface, dr.normalize(to_next), b.ray.d)
     shadow_ray = dr.select(surface, si.spawn_ray_to(b.next_si.p), si.spawn_ray(direction))
-    visible = ~scene.ray_test(shadow_ray)
+    visible = ~ctx.scene.ray_test(shadow_ray)
 
-    f, pdf = bsdf.eval_pdf(ctx, si, si.to_local(direction), visible)
+    f, pdf = bsdf.eval_pdf(ctx.bsdf, si, si.to_local(direction), visible)
     J = dr.select(surface, jacobian(b, direction, to_next), 1)
     active = visible & (pdf > 0) & dr.isfinite(J)
     scale = dr.select(active, J / b.bs.pdf, 0)
 
     seen = _seen_along(b.next_si, direction)
-    Le, q = emission(scene, seen, si, mi.Bool(False), active & b.next_glows)
+    Le, q = emission(light, seen, mi.Bool(False), active & b.next_glows)
 
     ray = mi.Ray3f(o.ray)
     ray.d = direction
@@ -239,19 +240,20 @@ def _reconnect(
     return _Step(offset, Le * mis_weight(pdf, q))
 
 
-def _at_shared_vertex(ctx: mi.BSDFContext, o: Offset, b: Bounce) -> tuple[Any, _Step]:
+def _at_shared_vertex(ctx: Context, o: Offset, b: Bounce) -> tuple[Any, Any, _Step]:
     """Offset path at x_k, to which it has just been connected, arriving from y_{k-1}.
 
-    Both directions of x_k are the base's, but its BSDF is seen from another side.
+    Both directions of x_k are the base's, but its BSDF is seen from another side. The emitter is
+    chosen with the same probability: it depends on the side only where nothing passes through.
     """
     si = _seen_along(b.si, o.ray.d)
     bsdf = si.bsdf()
-    f, pdf = bsdf.eval_pdf(ctx, si, si.to_local(b.ds.d), b.lit)
+    f, pdf = bsdf.eval_pdf(ctx.bsdf, si, si.to_local(b.ds.d), b.lit)
     mis = dr.select(b.ds.delta, 1, mis_weight(b.ds.pdf, pdf))
     C = dr.select(b.lit, o.T * f * b.em_weight * mis, 0)
 
     active = b.alive & ~b.delta
-    f, pdf = bsdf.eval_pdf(ctx, si, b.bs.wo, active)
+    f, pdf = bsdf.eval_pdf(ctx.bsdf, si, b.bs.wo, active)
     active &= pdf > 0
     scale = dr.select(active, dr.rcp(b.bs.pdf), 0)
     offset = Offset(
@@ -263,7 +265,7 @@ def _at_shared_vertex(ctx: mi.BSDFContext, o: Offset, b: Bounce) -> tuple[Any, _
         eta=o.eta * b.bs.eta,
         met_surface=o.met_surface,
     )
-    return C, _Step(offset, b.next_Le * mis_weight(pdf, b.next_q))
+    return C, mi.Float(1), _Step(offset, b.next_Le * mis_weight(pdf, b.next_q))
 
 
 def jacobian(b: Bounce, direction: Any, to_next: Any) -> Any:
@@ -275,30 +277,24 @@ def jacobian(b: Bounce, direction: Any, to_next: Any) -> Any:
 
 
 def _replay(
-    scene: mi.Scene,
-    ctx: mi.BSDFContext,
-    o: Offset,
-    si: Any,
-    bsdf: Any,
-    both_rough: Any,
-    b: Bounce,
-    hide: bool,
+    ctx: Context, o: Offset, bsdf: Any, light: LightSampling, both_rough: Any, b: Bounce
 ) -> _Step:
     """Sample y_{k+1} with the base's random numbers: T takes y's own weight, r is unchanged."""
-    bs, weight = bsdf.sample(ctx, si, b.u_lobe, b.u_direction)
+    si = light.si
+    bs, weight = bsdf.sample(ctx.bsdf, si, b.u_lobe, b.u_direction)
     delta = mi.has_flag(bs.sampled_type, mi.BSDFFlags.Delta)
     active = b.alive & (delta == b.delta) & (dr.max(weight) > 0)
     ray = si.spawn_ray(si.to_world(bs.wo))
-    hit = scene.ray_intersect_preliminary(ray, coherent=False, active=active)
+    hit = ctx.scene.ray_intersect_preliminary(ray, coherent=False, active=active)
     # Not invertible: seen as a base path, y would connect this segment instead of replaying it.
     active &= delta | ~both_rough | ~is_connectable(hit)
 
     met_surface = o.met_surface | ~mi.has_flag(bs.sampled_type, mi.BSDFFlags.Null)
     lit = active & glows(hit)
-    if hide:
+    if ctx.hide_emitters:
         lit &= hit.is_valid() | met_surface
     next_si = hit.compute_surface_interaction(ray, mi.RayFlags.All, lit)
-    Le, q = emission(scene, next_si, si, delta, lit)
+    Le, q = emission(light, next_si, delta, lit)
     offset = Offset(
         mode=dr.select(active, mi.UInt32(REPLAY), mi.UInt32(DEAD)),
         ray=ray,

@@ -289,6 +289,40 @@ def _many() -> dict[str, Any]:
     return stage({"type": "plastic"}) | lights
 
 
+def _mixed_lights() -> dict[str, Any]:
+    """All kinds of emitters: near and far, strong and weak, some that shine the other way."""
+    import mitsuba as mi
+
+    away = lamp(rgb(20, 15, 15)) | {
+        "to_world": _transform().translate([0.9, 0.5, 0.9]).rotate([0, 1, 0], -20).scale(0.15)
+    }
+    near = _sphere_lamp() | {"center": [-0.7, 0.25, 0.7], "radius": 0.08}
+    unsampled = lamp() | {
+        "to_world": _transform().translate([-0.9, 0.9, -1.2]).scale(0.3),
+        "emitter": {"type": "area", "radiance": rgb(1, 2, 1), "sampling_weight": 0.0},
+    }
+    kinds = {kind: _point(kind) for kind in ("point", "spot", "directional")}
+    if not mi.is_spectral:  # its image is raw
+        kinds["projector"] = _point("projector")
+    lights = kinds | {"away": away, "near": near, "unsampled": unsampled, "sky": _environment()}
+    return stage({"type": "roughplastic", "alpha": 0.2}) | lights
+
+
+def _grouped_lights() -> dict[str, Any]:
+    """More emitters than are told apart one by one."""
+    rng = np.random.default_rng(3)
+    lights = {
+        f"lamp{i}": {
+            "type": "sphere",
+            "center": rng.uniform([-1.2, 0.1, -1.3], [1.4, 2, 1]).tolist(),
+            "radius": 0.04,
+            "emitter": {"type": "area", "radiance": rgb(*rng.lognormal(2.5, 1, 3))},
+        }
+        for i in range(37)
+    }
+    return stage({"type": "plastic"}, sky={"type": "constant", "radiance": 0.1}) | lights
+
+
 def _mirror_strip() -> dict[str, Any]:
     """Floor under a ceiling that is lamp on the left, mirror in the middle, open on the right.
 
@@ -439,6 +473,9 @@ CASES: tuple[Case, ...] = (
         ),
     ),
     _case("many_lights", _many),
+    _case("mixed_lights", _mixed_lights, colours=_ALL),
+    _case("grouped_lights", _grouped_lights),
+    _case("sampling_weights", _mixed_lights, gdpt={"emitter_importance": False}),
     # ---- Camera and film
     _case(
         "thinlens",

@@ -71,6 +71,23 @@ def _escaped_dies_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shift, "start", late)
 
 
+def _choice_twice_as_probable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the emitter of the base for twice as probable at the offset vertex."""
+    from mitsuba_gdpt.integrators.emitters import LightSampling
+
+    ratio = LightSampling.ratio
+    monkeypatch.setattr(LightSampling, "ratio", lambda *args: 2 * ratio(*args))
+
+
+def _wrong_emitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look the probability of another emitter up where sampling the BSDF finds one."""
+    import mitsuba as mi
+
+    from mitsuba_gdpt.integrators.emitter_table import EmitterTable
+
+    monkeypatch.setattr(EmitterTable, "index", lambda *_: mi.UInt32(0))
+
+
 @pytest.mark.parametrize(
     ("defect", "case"),
     [
@@ -78,6 +95,7 @@ def _escaped_dies_late(monkeypatch: pytest.MonkeyPatch) -> None:
         (_equal_weights, "diffuse"),
         (_not_invertible, "mirror_strip"),
         (_escaped_dies_late, "point"),
+        (_choice_twice_as_probable, "grouped_lights"),
     ],
 )
 def test_defect_is_found(
@@ -89,6 +107,15 @@ def test_defect_is_found(
     defect(monkeypatch)
     findings = examine(BY_NAME[case])
     assert any(f.biased for f in findings if not f.name.startswith("primal")), findings
+
+
+def test_defect_of_the_primal_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mitsuba as mi
+
+    mi.set_variant("llvm_ad_rgb")
+    _wrong_emitter(monkeypatch)
+    findings = examine(BY_NAME["mixed_lights"])
+    assert any(f.biased for f in findings if f.name.startswith("primal")), findings
 
 
 @pytest.mark.parametrize("case", ["diffuse", "roughdielectric", "envmap", "many_lights"])

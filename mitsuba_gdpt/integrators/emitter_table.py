@@ -1,0 +1,380 @@
+"""How much each emitter matters at a vertex, for choosing among them.
+
+The importance of an emitter is an estimate of the irradiance that it sends to the vertex: flux over
+squared distance, with the cosines at both ends, softened by the angle under which the emitter is
+seen (A. Conty Estevez and C. Kulla, *Importance Sampling of Many Lights with Adaptive Tree
+Splitting*, HPG 2018, section 4, in a simpler form), times the root of the share of it that is not
+occluded on average: if that is random, the root is what lowers the variance most. What is needed of
+an emitter is measured, with rays that leave it and with shadow rays from points that the camera
+sees, so any plugin will do, and every change of the scene is followed.
+
+A loop over all emitters stands for the tree of the paper. It is unrolled, so that the processor
+reads each emitter once for all lanes. Where there are more than :data:`GROUPS`, neighbours form
+groups, one of which is chosen first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import drjit as dr
+import mitsuba as mi
+
+#: Emitters are chosen one by one up to this number, in groups beyond.
+GROUPS = 16
+#: More emitters than this are chosen by their sampling weights alone, as in ``path``.
+MOST = 1024
+#: Share of the samples that is spread evenly. What the estimate takes for unimportant has at most
+#: its inverse times the variance that it had.
+_DEFENSIVE = 0.1
+#: An emitter that is seen under a wide angle is found by sampling the BSDF as well. This takes up
+#: to two thirds off its importance.
+_WIDE = 2.0
+#: Rays that an emitter is known by.
+_RAYS = 64
+#: Least share that is taken for visible, since few points are looked at.
+_LEAST_VISIBLE = 0.01
+#: Squared radius of what shines from nowhere: a ball around any scene.
+_FAR = 1e20
+_TINY = 1e-30
+
+
+def probes_for(scene: mi.Scene) -> int:
+    """Return how many camera rays should look how far each emitter is visible; 0: none."""
+    count = len(scene.emitters())
+    return max(64, min(256, 4096 // count)) if 1 < count <= MOST else 0
+
+
+@dataclass(frozen=True)
+class Vertex:
+    """Where light arrives.
+
+    Attributes:
+        p: Position.
+        n: Shading normal on the side that is seen.
+        both_sides: Light from the other side counts as well.
+    """
+
+    p: Any
+    n: Any
+    both_sides: Any
+
+    @classmethod
+    def of(cls, si: Any, flags: Any) -> Vertex:
+        """Make one from a surface interaction and the flags of its BSDF."""
+        return cls(si.p, _facing(si), mi.has_flag(flags, mi.BSDFFlags.Transmission))
+
+
+@dataclass(frozen=True)
+class EmitterTable:
+    """Importances of emitters, and the choice that follows them.
+
+    Attributes:
+        rows: Of each group: mean position and squared radius (Vector4f); mean direction, of length
+            1 for one flat side and 0 for a ball, and flux (Vector4f); share of all emitters.
+        groups: The same as arrays over groups.
+        members: The same of each emitter, in the order of groups, padded to the same number in
+            each; the share is that of its group.
+        member: Index of each of these.
+        place: Where each emitter is in that order.
+        identity: Registry numbers of the emitters in ascending order, and whose they are.
+    """
+
+    rows: list[tuple[Any, Any, Any]]
+    groups: tuple[Any, Any, Any]
+    members: tuple[Any, Any, Any]
+    member: Any
+    place: Any
+    identity: tuple[Any, Any]
+
+    @classmethod
+    def of(cls, scene: mi.Scene, probes: Any = None) -> EmitterTable | None:
+        """Look at the emitters of a scene.
+
+        Args:
+            scene: The scene.
+            probes: Camera rays at whose first two hits to look for what is visible
+                (:func:`probes_for`); None takes everything for visible.
+
+        Returns:
+            A table; None where there is no choice, or one among too many.
+        """
+        emitters = scene.emitters()
+        if not 1 < len(emitters) <= MOST:
+            return None
+        pointers = scene.emitters_dr()
+        center, radius2, axis, flux = _measure(pointers)
+        if probes is not None:
+            flux *= dr.sqrt(_visible(scene, probes))
+        # What the rays took for black can still be chosen.
+        eligible = pointers.sampling_weight() > 0
+        flux = dr.select(eligible, dr.maximum(flux, _TINY), 0)
+
+        nowhere = sum(mi.has_flag(e.flags(), mi.EmitterFlags.Infinite) for e in emitters)
+        place, size = _places(center, len(emitters), nowhere, radius2 >= _FAR)
+        slots = min(len(emitters), GROUPS) * size
+        filled, member = dr.zeros(mi.UInt32, slots), dr.zeros(mi.UInt32, slots)
+        dr.scatter(filled, mi.UInt32(1), place)
+        dr.scatter(member, dr.arange(mi.UInt32, len(emitters)), place)
+        weight = dr.select(filled == 1, dr.gather(mi.Float, flux, member), 0)
+        even = dr.select((filled == 1) & dr.gather(mi.Bool, eligible, member), mi.Float(1), 0)
+
+        def total(values: Any) -> Any:
+            return dr.block_sum(values, size)
+
+        def spread(values: Any) -> Any:
+            return dr.repeat(values, size)
+
+        sums, counts = total(weight), total(even)
+        part = weight / spread(dr.maximum(sums, _TINY))
+
+        def mean(values: Any) -> Any:
+            return total(part * dr.gather(mi.Float, values, member))
+
+        middle = mi.Point3f(*(mean(x) for x in center))
+        apart = dr.squared_norm(center - dr.gather(mi.Point3f, middle, place // size))
+        groups = _pack(
+            middle, mean(radius2 + apart), [mean(x) for x in axis], sums, counts / dr.sum(counts)
+        )
+        members = _pack(
+            dr.gather(mi.Point3f, center, member),
+            dr.gather(mi.Float, radius2, member),
+            dr.gather(mi.Vector3f, axis, member),
+            weight,
+            even / spread(dr.maximum(counts, 1)),
+        )
+        numbers = dr.reinterpret_array(mi.UInt32, pointers)
+        order = _rank(numbers, len(emitters))
+        owner = dr.zeros(mi.UInt32, len(emitters))
+        dr.scatter(owner, dr.arange(mi.UInt32, len(emitters)), order)
+        identity = dr.gather(mi.UInt32, numbers, owner), owner
+        dr.eval(groups, members, member, place, identity)
+        rows = [_row(groups, mi.UInt32(g)) for g in range(slots // size)]
+        dr.eval(rows)
+        return cls(rows, groups, members, member, place, identity)
+
+    @property
+    def _size(self) -> int:
+        """Places in a group."""
+        return int(dr.width(self.member)) // len(self.rows)
+
+    def total(self, vertex: Vertex) -> Any:
+        """Return the sum of all importances at a vertex."""
+        result = mi.Float(0)
+        for row in self.rows:
+            result += _importance(vertex, row)
+        return result
+
+    def choose(self, vertex: Vertex, total: Any, u: Any) -> tuple[Any, Any, Any]:
+        """Choose an emitter.
+
+        Args:
+            vertex: Where it shall shine.
+            total: Sum of all importances there.
+            u: Random number in [0, 1).
+
+        Returns:
+            Index (UInt32), probability, and a fresh random number (Float).
+        """
+        group, probability, passed = mi.UInt32(0), mi.Float(0), mi.Float(0)
+        below = mi.Float(0)
+        for g, row in enumerate(self.rows):
+            p = _mixed(_importance(vertex, row), total, row[2])
+            reached = (below <= u) & (p > 0)
+            group = dr.select(reached, g, group)
+            probability = dr.select(reached, p, probability)
+            passed = dr.select(reached, below, passed)
+            below += p
+        u = _fresh(u - passed, probability)
+        if self._size == 1:
+            return dr.gather(mi.UInt32, self.member, group), probability, u
+
+        first, total = group * self._size, self._total_of(vertex, group)
+        last = first + (self._size - 1)
+
+        def step(slot: Any, left: Any, p: Any) -> tuple[Any, Any, Any]:
+            return slot + 1, left - p, self._inside(vertex, total, slot + 1)
+
+        slot, left, p = dr.while_loop(
+            (first, u, self._inside(vertex, total, first)),
+            lambda slot, left, p: (left >= p) & (slot < last),
+            step,
+            label="choose_emitter",
+        )
+        return dr.gather(mi.UInt32, self.member, slot), probability * p, _fresh(left, p)
+
+    def probability(self, vertex: Vertex, total: Any, index: Any) -> Any:
+        """Return the probability with which :meth:`choose` returns an emitter."""
+        slot = dr.gather(mi.UInt32, self.place, index)
+        group = slot // self._size
+        row = _row(self.groups, group)
+        p = _mixed(_importance(vertex, row), total, row[2])
+        if self._size == 1:
+            return p
+        return p * self._inside(vertex, self._total_of(vertex, group), slot)
+
+    def _total_of(self, vertex: Vertex, group: Any) -> Any:
+        """Return the sum of the importances of the members of a group."""
+        first = group * self._size
+        last = first + self._size
+        return dr.while_loop(
+            (first, mi.Float(0)),
+            lambda slot, _: slot < last,
+            lambda slot, sums: (slot + 1, sums + _importance(vertex, _row(self.members, slot))),
+            label="emitters_of_group",
+        )[1]
+
+    def _inside(self, vertex: Vertex, total: Any, slot: Any) -> Any:
+        """Return the probability of a member inside its group."""
+        row = _row(self.members, slot)
+        return _mixed(_importance(vertex, row), total, row[2])
+
+    def index(self, emitter: Any, active: Any = True) -> Any:
+        """Return the index of an emitter (``EmitterPtr``) in the scene."""
+        numbers, owner = self.identity
+        wanted = dr.reinterpret_array(mi.UInt32, emitter)
+        found = dr.binary_search(
+            0,
+            dr.width(numbers) - 1,
+            lambda i: dr.gather(mi.UInt32, numbers, i, active) < wanted,
+        )
+        return dr.gather(mi.UInt32, owner, found, active)
+
+
+def _importance(vertex: Vertex, row: tuple[Any, Any, Any]) -> Any:
+    """Estimate the irradiance from an emitter or a group of them, up to a common factor."""
+    where, what, _ = row
+    axis, flux = mi.Vector3f(what.x, what.y, what.z), what.w
+    to, radius2 = mi.Vector3f(where.x, where.y, where.z) - vertex.p, where.w
+    distance2 = dr.maximum(dr.squared_norm(to), _TINY)
+    towards = to * dr.rsqrt(distance2)
+    # Squared sine of half the angle under which the emitters are seen.
+    angle2 = dr.minimum(radius2 / distance2, 1)
+    angle = dr.sqrt(angle2)
+    leaving = dr.clip(angle - dr.dot(axis, towards), 0, 1)
+    cosine = dr.dot(vertex.n, towards)
+    cosine = dr.select(vertex.both_sides, dr.abs(cosine), cosine)
+    arriving = dr.clip(angle + cosine, 0, 1)
+    shape = dr.fma(4, leaving, 1 - dr.squared_norm(axis))
+    return flux * shape * arriving / (dr.maximum(distance2, radius2) * dr.fma(_WIDE, angle2, 1))
+
+
+def _mixed(importance: Any, total: Any, share: Any) -> Any:
+    return dr.select(total > 0, dr.lerp(importance / total, share, _DEFENSIVE), share)
+
+
+def _pack(center: Any, radius2: Any, axis: Any, flux: Any, share: Any) -> tuple[Any, Any, Any]:
+    where, what = mi.Vector4f(*center, radius2), mi.Vector4f(*axis, flux)
+    return dr.ravel(where), dr.ravel(what), share
+
+
+def _row(arrays: tuple[Any, Any, Any], i: Any) -> tuple[Any, Any, Any]:
+    where, what, share = arrays
+    return (
+        dr.gather(mi.Vector4f, where, i),
+        dr.gather(mi.Vector4f, what, i),
+        dr.gather(mi.Float, share, i),
+    )
+
+
+def _fresh(rest: Any, probability: Any) -> Any:
+    """Return a random number from what is left of one that has decided with a probability."""
+    return dr.clip(rest / probability, 0, dr.one_minus_epsilon(mi.Float))
+
+
+def _facing(si: Any) -> Any:
+    return dr.select(mi.Frame3f.cos_theta(si.wi) < 0, -si.sh_frame.n, si.sh_frame.n)
+
+
+def _measure(pointers: Any) -> tuple[Any, Any, Any, Any]:
+    """Return mean origin, its squared spread, mean direction and weighted flux of emitters."""
+    lane = dr.arange(mi.UInt32, dr.width(pointers) * _RAYS)
+    u = _numbers(lane % _RAYS)
+    ray, weight = dr.gather(mi.EmitterPtr, pointers, lane // _RAYS).sample_ray(
+        mi.Float(0), u[0], mi.Point2f(u[1], u[2]), mi.Point2f(u[3], u[4]), mi.Bool(True)
+    )
+
+    def mean(x: Any) -> Any:
+        return dr.block_sum(dr.select(dr.isfinite(x), x, 0), _RAYS) / _RAYS
+
+    center = mi.Point3f(*(mean(x) for x in ray.o))
+    radius2 = mean(dr.squared_norm(ray.o - dr.gather(mi.Point3f, center, lane // _RAYS)))
+    # The mean direction of a flat, diffuse side has length 2/3.
+    axis = mi.Vector3f(*(1.5 * mean(x) for x in ray.d))
+    axis /= dr.maximum(1, dr.norm(axis))
+    flux = mean(dr.mean(weight)) * pointers.sampling_weight()
+    nowhere = mi.has_flag(pointers.flags(), mi.EmitterFlags.Infinite)
+    flux = dr.select(nowhere, flux / radius2 * _FAR, flux)
+    return center, dr.select(nowhere, _FAR, radius2), dr.select(nowhere, 0, axis), flux
+
+
+def _visible(scene: mi.Scene, probes: Any) -> Any:
+    """Return the share of each emitter's light that reaches what the camera sees.
+
+    Args:
+        scene: The scene.
+        probes: Camera rays. Their first hits are looked at, and those after one bounce.
+    """
+    count = dr.width(probes)
+    lane = dr.arange(mi.UInt32, dr.width(scene.emitters_dr()) * count)
+    emitter = dr.gather(mi.EmitterPtr, scene.emitters_dr(), lane // count)
+    u = _numbers(lane)
+    si = scene.ray_intersect(dr.gather(mi.Ray3f, probes, lane % count))
+    bs, _ = si.bsdf().sample(mi.BSDFContext(), si, u[0], mi.Point2f(u[1], u[2]), si.is_valid())
+    onward = si.spawn_ray(si.to_world(bs.wo))
+    hits = si, scene.ray_intersect(onward, active=si.is_valid())
+    arriving, seen = mi.Float(0), mi.Float(0)
+    for si, numbers in zip(hits, (mi.Point2f(u[3], u[4]), mi.Point2f(u[4], u[3])), strict=True):
+        rough = si.is_valid() & mi.has_flag(si.bsdf().flags(), mi.BSDFFlags.Smooth)
+        ds, weight = emitter.sample_direction(si, numbers, rough)
+        light = dr.mean(weight) * dr.maximum(dr.dot(ds.d, _facing(si)), 0)
+        light = dr.select(rough & (ds.pdf != 0) & dr.isfinite(light), light, 0)
+        occluded = scene.ray_test(si.spawn_ray_to(ds.p), light > 0)
+        arriving += light
+        seen += dr.select(occluded, 0, light)
+    arriving, seen = dr.block_sum(arriving, count), dr.block_sum(seen, count)
+    return dr.select(arriving > 0, dr.maximum(seen / arriving, _LEAST_VISIBLE), 1)
+
+
+def _places(center: Any, count: int, nowhere: int, is_nowhere: Any) -> tuple[Any, int]:
+    """Put emitters into groups of neighbours.
+
+    Args:
+        center: Their positions.
+        count: Their number.
+        nowhere: Number of those without a position; they are a group of their own.
+        is_nowhere: Which these are.
+
+    Returns:
+        The place of each in the order of groups (UInt32), and places in a group.
+    """
+    if count <= GROUPS:
+        return dr.arange(mi.UInt32, count), 1
+    groups, somewhere = GROUPS - (nowhere > 0), count - nowhere
+    size = max(-(-somewhere // groups), nowhere)
+    code = mi.UInt32(0)
+    for axis, x in enumerate(center):
+        low = dr.min(dr.select(is_nowhere, dr.inf, x))
+        high = dr.max(dr.select(is_nowhere, -dr.inf, x))
+        cell = mi.UInt32(dr.clip((x - low) / dr.maximum(high - low, _TINY), 0, 1) * 1023)
+        for bit in range(10):  # Morton order
+            code |= ((cell >> bit) & 1) << (3 * bit + axis)
+    rank = _rank(dr.select(is_nowhere, mi.UInt32(0xFFFFFFFF), code), count)
+    return dr.select(is_nowhere, rank + (groups * size - somewhere), rank), size
+
+
+def _rank(keys: Any, count: int) -> Any:
+    """Return the place of each key in ascending order; equal ones keep theirs."""
+    lane = dr.arange(mi.UInt32, count * count)
+    i, j = lane // count, lane % count
+    mine, other = dr.gather(mi.UInt32, keys, i), dr.gather(mi.UInt32, keys, j)
+    before = (other < mine) | ((other == mine) & (j < i))
+    return dr.block_sum(dr.select(before, mi.UInt32(1), mi.UInt32(0)), count)
+
+
+def _numbers(k: Any) -> list[Any]:
+    """Return five numbers in [0, 1) that are evenly spread over k: an additive recurrence."""
+    root = 1.1673039782614187  # of x^6 = x + 1: its powers are badly approximable together
+    values = (dr.fma(mi.Float(k), root**-d, 0.5) for d in range(1, 6))
+    return [x - dr.floor(x) for x in values]
