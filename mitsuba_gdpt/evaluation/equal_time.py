@@ -70,10 +70,13 @@ def measure(
         repeats: Timed renders of each candidate per attempt.
         sensor: What is rendered.
     """
-    for integrator in (gradient, primal):  # the first render compiles
-        rendering.render(source, integrator, spp=spp, sensor=sensor)
+    warm: set[tuple[int, int]] = set()
 
     def interleave(jobs: Mapping[str, tuple[Any, int]]) -> dict[str, float]:
+        for integrator, count in jobs.values():
+            if (id(integrator), count) not in warm:  # traced, and at first compiled
+                rendering.render(source, integrator, spp=count, sensor=sensor)
+                warm.add((id(integrator), count))
         return _interleave(source, jobs, repeats, sensor)
 
     few, many = spp, 2 * spp

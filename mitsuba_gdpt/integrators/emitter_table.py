@@ -32,7 +32,7 @@ _DEFENSIVE = 0.1
 #: to two thirds off its importance.
 _WIDE = 2.0
 #: Rays that an emitter is known by.
-_RAYS = 64
+_RAYS = 256
 #: Least share that is taken for visible, since few points are looked at.
 _LEAST_VISIBLE = 0.01
 #: Squared radius of what shines from nowhere: a ball around any scene.
@@ -110,44 +110,39 @@ class EmitterTable:
         # What the rays took for black can still be chosen.
         eligible = pointers.sampling_weight() > 0
         flux = dr.select(eligible, dr.maximum(flux, _TINY), 0)
-
         nowhere = sum(mi.has_flag(e.flags(), mi.EmitterFlags.Infinite) for e in emitters)
         place, size = _places(center, len(emitters), nowhere, radius2 >= _FAR)
         slots = min(len(emitters), GROUPS) * size
-        filled, member = dr.zeros(mi.UInt32, slots), dr.zeros(mi.UInt32, slots)
+        member = _inverse(place, slots)
+
+        filled = dr.zeros(mi.UInt32, slots)
         dr.scatter(filled, mi.UInt32(1), place)
-        dr.scatter(member, dr.arange(mi.UInt32, len(emitters)), place)
         weight = dr.select(filled == 1, dr.gather(mi.Float, flux, member), 0)
         even = dr.select((filled == 1) & dr.gather(mi.Bool, eligible, member), mi.Float(1), 0)
-
-        def total(values: Any) -> Any:
-            return dr.block_sum(values, size)
-
-        def spread(values: Any) -> Any:
-            return dr.repeat(values, size)
-
-        sums, counts = total(weight), total(even)
-        part = weight / spread(dr.maximum(sums, _TINY))
+        sums, counts = dr.block_sum(weight, size), dr.block_sum(even, size)
+        part = weight / dr.repeat(dr.maximum(sums, _TINY), size)
 
         def mean(values: Any) -> Any:
-            return total(part * dr.gather(mi.Float, values, member))
+            return dr.block_sum(part * dr.gather(mi.Float, values, member), size)
 
         middle = mi.Point3f(*(mean(x) for x in center))
         apart = dr.squared_norm(center - dr.gather(mi.Point3f, middle, place // size))
         groups = _pack(
-            middle, mean(radius2 + apart), [mean(x) for x in axis], sums, counts / dr.sum(counts)
+            middle,
+            mean(radius2 + apart),
+            [mean(x) for x in axis],
+            sums,
+            counts / dr.maximum(dr.sum(counts), 1),
         )
         members = _pack(
             dr.gather(mi.Point3f, center, member),
             dr.gather(mi.Float, radius2, member),
             dr.gather(mi.Vector3f, axis, member),
             weight,
-            even / spread(dr.maximum(counts, 1)),
+            even / dr.repeat(dr.maximum(counts, 1), size),
         )
         numbers = dr.reinterpret_array(mi.UInt32, pointers)
-        order = _rank(numbers, len(emitters))
-        owner = dr.zeros(mi.UInt32, len(emitters))
-        dr.scatter(owner, dr.arange(mi.UInt32, len(emitters)), order)
+        owner = _inverse(_rank(numbers, len(emitters)), len(emitters))
         identity = dr.gather(mi.UInt32, numbers, owner), owner
         dr.eval(groups, members, member, place, identity)
         rows = [_row(groups, mi.UInt32(g)) for g in range(slots // size)]
@@ -289,7 +284,7 @@ def _facing(si: Any) -> Any:
 
 def _measure(pointers: Any) -> tuple[Any, Any, Any, Any]:
     """Return mean origin, its squared spread, mean direction and weighted flux of emitters."""
-    lane = dr.arange(mi.UInt32, dr.width(pointers) * _RAYS)
+    lane = _lanes(dr.width(pointers) * _RAYS)
     u = _numbers(lane % _RAYS)
     ray, weight = dr.gather(mi.EmitterPtr, pointers, lane // _RAYS).sample_ray(
         mi.Float(0), u[0], mi.Point2f(u[1], u[2]), mi.Point2f(u[3], u[4]), mi.Bool(True)
@@ -317,7 +312,7 @@ def _visible(scene: mi.Scene, probes: Any) -> Any:
         probes: Camera rays. Their first hits are looked at, and those after one bounce.
     """
     count = dr.width(probes)
-    lane = dr.arange(mi.UInt32, dr.width(scene.emitters_dr()) * count)
+    lane = _lanes(dr.width(scene.emitters_dr()) * count)
     emitter = dr.gather(mi.EmitterPtr, scene.emitters_dr(), lane // count)
     u = _numbers(lane)
     si = scene.ray_intersect(dr.gather(mi.Ray3f, probes, lane % count))
@@ -364,13 +359,31 @@ def _places(center: Any, count: int, nowhere: int, is_nowhere: Any) -> tuple[Any
     return dr.select(is_nowhere, rank + (groups * size - somewhere), rank), size
 
 
+def _inverse(place: Any, size: int) -> Any:
+    """Return who is at each of ``size`` places: the first emitter where nobody is."""
+    result = dr.zeros(mi.UInt32, size)
+    dr.scatter(result, dr.arange(mi.UInt32, dr.width(place)), place)
+    return result
+
+
 def _rank(keys: Any, count: int) -> Any:
     """Return the place of each key in ascending order; equal ones keep theirs."""
-    lane = dr.arange(mi.UInt32, count * count)
+    lane = _lanes(count * count)
     i, j = lane // count, lane % count
     mine, other = dr.gather(mi.UInt32, keys, i), dr.gather(mi.UInt32, keys, j)
     before = (other < mine) | ((other == mine) & (j < i))
     return dr.block_sum(dr.select(before, mi.UInt32(1), mi.UInt32(0)), count)
+
+
+def _lanes(count: int) -> Any:
+    """Return the numbers of ``count`` lanes, in memory.
+
+    ``dr.freeze`` knows the size of a kernel by its inputs. With none as long as the kernel itself
+    it is misled by others that happen to be, such as the parameters of all plugins.
+    """
+    lane = dr.arange(mi.UInt32, count)
+    dr.eval(lane)
+    return lane
 
 
 def _numbers(k: Any) -> list[Any]:

@@ -89,7 +89,8 @@ class LightSampling:
         table = self.emitters.table
         if table is None:
             return mi.Float(1)
-        return table.probability(self.vertex, self.total, choice.index) / choice.probability
+        here = table.probability(self.vertex, self.total, choice.index)
+        return dr.select(choice.probability > 0, here / choice.probability, 1)
 
     def sample(self, choice: Choice, ratio: Any = 1.0, active: Any = True) -> tuple[Any, Any]:
         """Sample a direction towards an emitter, like ``scene.sample_emitter_direction``.

@@ -268,3 +268,21 @@ def test_nothing_is_collected_during_a_recording() -> None:
         assert result.numpy().tolist() == [start + 1, 6.0]
     assert seen == [False]  # the second call replayed
     assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_lamps_cost_no_recordings() -> None:
+    """Dr.Jit guesses the size of a kernel by its inputs, which goes wrong for some numbers."""
+    import mitsuba as mi
+
+    for count in (2, 5, 8, 13, 16, 20):
+        lamps = {
+            f"lamp{i}": {"type": "point", "position": [0.1 * i, 1.5, 1.0], "intensity": 1.0}
+            for i in range(count)
+        }
+        scene = mi.load_dict(stage(DIFFUSE) | lamps)
+        frozen = make(freeze=True)
+        recordings = warm(scene, frozen)
+        for seed in (11, 12, 13):
+            assert np.array_equal(image(scene, frozen, seed), traced(scene, seed))
+        assert frozen._frozen_tile.recordings <= recordings + 1, count

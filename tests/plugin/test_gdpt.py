@@ -12,8 +12,9 @@ from tests.statistical.cases import bitmap, camera, checker, lamp, quad, rgb, st
 
 DIFFUSE = {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.4, 0.6, 0.3]}}
 
-#: The same random numbers as those of Mitsuba's ``path``, independent between samples.
-AS_PATH = {"shared_subpixel": False, "stratified": False}
+#: The same random numbers as those of Mitsuba's ``path``, independent between samples, and the same
+#: choice of emitters.
+AS_PATH = {"shared_subpixel": False, "stratified": False, "emitter_importance": False}
 
 
 def render(

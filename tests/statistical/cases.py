@@ -518,3 +518,5 @@ CASES: tuple[Case, ...] = (
     _case("shifts1_glass", _object(_GLASS), gdpt={"shifts": 1}),
     _case("tiles", _object(_GLASS), gdpt={"max_lanes": 4096}),
 )
+
+BY_NAME = {case.name: case for case in CASES}

@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from tests.statistical.bias import compare_renders, finite_difference
-from tests.statistical.cases import CASES
+from tests.statistical.cases import BY_NAME
 from tests.statistical.test_bias import BATCHES, PATH_SPP, batches, examine
-
-BY_NAME = {case.name: case for case in CASES}
 
 
 def _no_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:

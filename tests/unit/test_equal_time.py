@@ -52,3 +52,23 @@ def test_a_slope_hidden_by_noise_does_not_ask_for_millions_of_samples(
     """Without a floor this asked for 10**7 samples per pixel and did not return within hours."""
     _, most = search(lambda n: 0.03, lambda n: max(0.005, 0.01 + slope * n))
     assert most < 1000 * SPP
+
+
+def test_nothing_is_timed_before_it_was_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[tuple[Any, int]] = []
+    monkeypatch.setattr(
+        rendering, "render", lambda _, integrator, spp, **__: rendered.append((integrator, spp))
+    )
+    costs = {"gradient": 0.25, "primal": 0.1}
+
+    def interleave(_: object, jobs: Mapping[str, tuple[Any, int]], *__: object) -> dict[str, float]:
+        assert set(jobs.values()) <= set(rendered)
+        return {name: costs[integrator] * spp for name, (integrator, spp) in jobs.items()}
+
+    monkeypatch.setattr(equal_time, "_interleave", interleave)
+    source: Any = None
+    gradient: Any = "gradient"
+    primal: Any = "primal"
+    timing = equal_time.measure(source, gradient, primal, spp=SPP)
+    assert timing.primal_spp == 20
+    assert len(rendered) == len(set(rendered)), "once is enough"
