@@ -13,29 +13,32 @@ import numpy as np
 from mitsuba_gdpt.integrators.path import PrimaryHit
 from mitsuba_gdpt.integrators.sampling import Sampler, sequence_index
 
+#: Pixel shift (+x right, +y down) of an offset path, as a function of column, row and sample index
+#: (Int32, Int32, UInt32).
+Shift = Callable[[Any, Any, Any], tuple[Any, Any]]
 
-def _constant(dx: int, dy: int) -> Callable[[Any], tuple[Any, Any]]:
-    return lambda sample: (mi.Int32(dx), mi.Int32(dy))
+
+def _constant(dx: int, dy: int) -> Shift:
+    return lambda x, y, sample: (mi.Int32(dx), mi.Int32(dy))
 
 
-def _alternating(dx: int, dy: int) -> Callable[[Any], tuple[Any, Any]]:
-    def shift(sample: Any) -> tuple[Any, Any]:
+def _alternating(dx: int, dy: int) -> Shift:
+    def shift(x: Any, y: Any, sample: Any) -> tuple[Any, Any]:
         forward = (sample & 1) == 0
         return dr.select(forward, mi.Int32(dx), -dx), dr.select(forward, mi.Int32(dy), -dy)
 
     return shift
 
 
-def _circling(sample: Any) -> tuple[Any, Any]:
+def _circling(x: Any, y: Any, sample: Any) -> tuple[Any, Any]:
     turn = sample & 3
     sign = dr.select(turn < 2, mi.Int32(1), -1)
     horizontal = (turn & 1) == 0
     return dr.select(horizontal, sign, 0), dr.select(horizontal, 0, sign)
 
 
-#: Pixel shift (dx, dy; +y down) of each offset path as a function of the sample index, by the
-#: integrator's ``shifts`` parameter.
-SHIFTS: dict[int, list[Callable[[Any], tuple[Any, Any]]]] = {
+#: By the integrator's ``shifts`` parameter.
+SHIFTS: dict[int, list[Shift]] = {
     0: [],
     1: [_circling],
     2: [_alternating(1, 0), _alternating(0, 1)],
@@ -50,6 +53,41 @@ DIRECTIONS: dict[int, dict[str, tuple[int, int]]] = {
     2: {"right": (0, 0), "left": (0, 1), "down": (1, 0), "up": (1, 1)},
     4: {"right": (0, 0), "left": (1, 0), "down": (2, 0), "up": (3, 0)},
 }
+
+
+#: Axis and sign of the shift in each direction.
+SIDES = {"right": (0, 1), "left": (0, -1), "down": (1, 1), "up": (1, -1)}
+
+
+def sparse_shifts(shifts: int, seed: Any) -> list[Shift]:
+    """Return shifts for renders whose samples are too few for all four directions.
+
+    A difference of two pixels is then estimated from one of them alone, which a bit decides for
+    each row (or column): twice the one-sided estimate is unbiased over the bit.
+
+    Args:
+        shifts: Offset paths per base path, 1 or 2.
+        seed: Of the frame (UInt32).
+    """
+
+    def sign(line: Any, axis: int) -> Any:
+        bit = mi.sample_tea_32(mi.UInt32(line), seed ^ (0x9E3779B9 * (axis + 1) % 2**32))[0] & 1
+        return dr.select(bit == 1, mi.Int32(1), -1)
+
+    def across(x: Any, y: Any, sample: Any) -> tuple[Any, Any]:
+        return sign(y, 0), mi.Int32(0)
+
+    def down(x: Any, y: Any, sample: Any) -> tuple[Any, Any]:
+        return mi.Int32(0), sign(x, 1)
+
+    def turning(x: Any, y: Any, sample: Any) -> tuple[Any, Any]:
+        horizontal = (sample & 1) == 0
+        dx = dr.select(horizontal, sign(y, 0), 0)
+        dy = dr.select(horizontal, 0, sign(x, 1))
+        # A third sample looks to the other side.
+        return dr.select(sample < 2, dx, -dx), dr.select(sample < 2, dy, -dy)
+
+    return [across, down] if shifts == 2 else [turning]
 
 
 @dataclass(frozen=True)
@@ -158,17 +196,18 @@ class Camera:
         self.subpixel = subpixel
 
     def primary_hits(
-        self, tile: Tile, sampler: Sampler, shifts: Sequence[Callable[[Any], tuple[Any, Any]]]
-    ) -> tuple[PrimaryHit, list[PrimaryHit], Any, Any]:
+        self, tile: Tile, sampler: Sampler, shifts: Sequence[Shift]
+    ) -> tuple[PrimaryHit, list[PrimaryHit], list[tuple[Any, Any]], Any, Any]:
         """Return the primary hits of a tile's base paths and of their offset paths.
 
         Args:
             tile: Pixels to render; lanes are pixel-major.
             sampler: Seeded for ``tile.area * spp`` lanes.
-            shifts: Entry of :data:`SHIFTS`.
+            shifts: Entry of :data:`SHIFTS`, or :func:`sparse_shifts`.
 
         Returns:
-            Base hit, offset hits, sensor weight (Spectrum) and sample index (UInt32).
+            Base hit, offset hits, their pixel shifts (Int32), sensor weight (Spectrum) and sample
+            index (UInt32).
         """
         x, y, sample = self._lanes(tile)
         # Same order of dimensions as in Mitsuba's own integrators.
@@ -194,7 +233,8 @@ class Camera:
             return PrimaryHit(ray, find(ray, nx, ny, sample, inside), inside), weight
 
         base, weight = hit(mi.Int32(0), mi.Int32(0))
-        return base, [hit(*shift(sample))[0] for shift in shifts], weight, sample
+        moves = [shift(x, y, sample) for shift in shifts]
+        return base, [hit(*move)[0] for move in moves], moves, weight, sample
 
     def probes(self, count: int) -> Any:
         """Return ``count`` rays through evenly spread points of the film."""

@@ -49,9 +49,9 @@ def make_plugin() -> type:
          * - shifts
            - |int|
            - Offset paths per base path. 4: right, left, down and up. 2: right and down or left
-             and up on alternating samples. 1: right, down, left and up in turns. Renders with
-             too few samples for all directions take twice or four times as many. 0: none,
-             gradients are not estimated and stay 0. (Default: 4)
+             and up on alternating samples. 1: right, down, left and up in turns. Renders of fewer
+             than 4 / shifts samples estimate a difference from one of its two pixels alone, by
+             turns of chance. 0: none, gradients are not estimated and stay 0. (Default: 4)
          * - features
            - |string|
            - Comma-separated optional buffers: position, visibility, diffuse, specular,
@@ -258,9 +258,7 @@ def make_plugin() -> type:
         def _shifts_at(self, spp: int) -> int:
             """Return the number of offset paths per base path in a render of so many samples."""
             shifts = int(self.shifts)
-            while shifts and shifts * spp < 4:
-                shifts *= 2
-            return shifts
+            return 2 if shifts == spp == 1 else shifts
 
         def _roughness_table(self, scene: mi.Scene) -> Any:
             return feat.roughness_table(scene) if "roughness" in self.layout else None
@@ -311,6 +309,7 @@ def make_plugin() -> type:
             frame = Frame(width, height)
             tiles = cam.split_into_tiles(width, height, spp, self.max_lanes)
             self.nonfinite_samples = 0
+            frame_seed = dr.opaque(mi.UInt32, seed)
             with progress.task("rendering", total=width * height) as task:
                 for i, tile in enumerate(tiles):
                     # Opaque: as a literal, a seed that happens to equal another number of the scene
@@ -319,7 +318,7 @@ def make_plugin() -> type:
                     if not stratified:
                         sampler = sampler.clone()
                         sampler.seed(tile_seed, tile.area * spp)
-                    arrays = tile_seed, subpixel, table
+                    arrays = tile_seed, frame_seed, subpixel, table
                     means, finite = self._frozen_tile(
                         scene, sensor, sampler, arrays, (tile, spp, stratified, settings)
                     )
@@ -344,7 +343,7 @@ def make_plugin() -> type:
 
             Must not look at values of arrays; see :class:`FrozenMethod`.
             """
-            seed, subpixel, table = arrays
+            seed, frame_seed, subpixel, table = arrays
             tile, spp, stratified, _ = key
             # A frozen method has to return the state of its arguments: spare it the sampler's.
             draws: Any = sampler.clone()
@@ -353,7 +352,9 @@ def make_plugin() -> type:
             config = self._path_config(sensor.world_transform().inverse(), table)
             camera = cam.Camera(self, scene, sensor, spp, subpixel)
             shifts = self._shifts_at(spp)
-            base, neighbours, weight, index = camera.primary_hits(tile, draws, cam.SHIFTS[shifts])
+            sparse = 0 < shifts * spp < 4
+            moves = cam.sparse_shifts(shifts, frame_seed) if sparse else cam.SHIFTS[shifts]
+            base, neighbours, moved, weight, index = camera.primary_hits(tile, draws, moves)
             emitters = self._emitters(scene, camera)
             result = trace(emitters, draws, base, neighbours, config)
             wavelengths = base.ray.wavelengths
@@ -378,6 +379,9 @@ def make_plugin() -> type:
                 name: pixel_mean(components, spp, self.variances and f"{name}.var" in self.layout)
                 for name, components in lanes.items()
             }
+            if sparse:
+                means |= self._sparse_gradients(gradients, moved, shifts, spp)
+                return means, dr.count(finite)
             for direction, (slot, remainder) in cam.DIRECTIONS[shifts].items():
                 components, period = gradients[slot], 4 // shifts
                 if period == 1:
@@ -387,6 +391,20 @@ def make_plugin() -> type:
                     count = (spp + period - 1 - remainder) // period
                     means[direction] = pixel_mean(components, spp, self.variances, selected, count)
             return means, dr.count(finite)
+
+        def _sparse_gradients(
+            self, gradients: list[Any], moved: list[Any], shifts: int, spp: int
+        ) -> dict[str, PixelMean]:
+            """Return the one-sided gradients of a render with :func:`camera.sparse_shifts`."""
+            means = {}
+            for direction, (axis, sign) in cam.SIDES.items():
+                slot = axis if shifts == 2 else 0
+                samples = spp if shifts == 2 else (spp + 1 - axis) // 2
+                selected = moved[slot][axis] == sign
+                factor = 2 if samples == 1 else 1
+                components = [factor * c for c in gradients[slot]]
+                means[direction] = pixel_mean(components, spp, self.variances, selected, 1)
+            return means
 
         def _store(self, frame: Frame, tile: cam.Tile, name: str, result: Any) -> None:
             for i, plane in enumerate(result.mean):
