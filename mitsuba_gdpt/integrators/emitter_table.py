@@ -15,6 +15,7 @@ groups, one of which is chosen first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,17 +34,13 @@ _DEFENSIVE = 0.1
 _WIDE = 2.0
 #: Rays that an emitter is known by.
 _RAYS = 256
+#: Camera rays times emitters, within bounds for the rays.
+_PROBES, _LEAST_PROBES, _MOST_PROBES = 4096, 64, 256
 #: Least share that is taken for visible, since few points are looked at.
 _LEAST_VISIBLE = 0.01
 #: Squared radius of what shines from nowhere: a ball around any scene.
 _FAR = 1e20
 _TINY = 1e-30
-
-
-def probes_for(scene: mi.Scene) -> int:
-    """Return how many camera rays should look how far each emitter is visible; 0: none."""
-    count = len(scene.emitters())
-    return max(64, min(256, 4096 // count)) if 1 < count <= MOST else 0
 
 
 @dataclass(frozen=True)
@@ -89,13 +86,13 @@ class EmitterTable:
     identity: tuple[Any, Any]
 
     @classmethod
-    def of(cls, scene: mi.Scene, probes: Any = None) -> EmitterTable | None:
+    def of(cls, scene: mi.Scene, probes: Callable[[int], Any] | None = None) -> EmitterTable | None:
         """Look at the emitters of a scene.
 
         Args:
             scene: The scene.
-            probes: Camera rays at whose first two hits to look for what is visible
-                (:func:`probes_for`); None takes everything for visible.
+            probes: Makes a number of camera rays, at whose first two hits to look for what is
+                visible; None takes everything for visible.
 
         Returns:
             A table; None where there is no choice, or one among too many.
@@ -106,7 +103,8 @@ class EmitterTable:
         pointers = scene.emitters_dr()
         center, radius2, axis, flux = _measure(pointers)
         if probes is not None:
-            flux *= dr.sqrt(_visible(scene, probes))
+            count = max(_LEAST_PROBES, min(_MOST_PROBES, _PROBES // len(emitters)))
+            flux *= dr.sqrt(_visible(scene, probes(count)))
         # What the rays took for black can still be chosen.
         eligible = pointers.sampling_weight() > 0
         flux = dr.select(eligible, dr.maximum(flux, _TINY), 0)

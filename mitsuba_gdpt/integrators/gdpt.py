@@ -15,7 +15,7 @@ from mitsuba_gdpt.integrators import features as feat
 from mitsuba_gdpt.integrators import sampling
 from mitsuba_gdpt.integrators.accumulate import Frame, PixelMean, pixel_mean
 from mitsuba_gdpt.integrators.color import radiance_rgb, reflectance_rgb
-from mitsuba_gdpt.integrators.emitter_table import EmitterTable, probes_for
+from mitsuba_gdpt.integrators.emitter_table import EmitterTable
 from mitsuba_gdpt.integrators.emitters import Emitters
 from mitsuba_gdpt.integrators.freezing import FrozenMethod
 from mitsuba_gdpt.integrators.path import PathConfig, PathSample, PrimaryHit, trace
@@ -280,10 +280,8 @@ def make_plugin() -> type:
         def _emitters(self, scene: mi.Scene, camera: cam.Camera | None = None) -> Emitters:
             if not self.emitter_importance:
                 return Emitters(scene)
-            count = probes_for(scene)
-            probes = camera.probes(count) if camera and count else None
             try:
-                return Emitters(scene, EmitterTable.of(scene, probes))
+                return Emitters(scene, EmitterTable.of(scene, camera.probes if camera else None))
             except RuntimeError as error:  # plugins need not be able to emit rays
                 text = "gdpt: emitters are chosen by their sampling weights, since one cannot be"
                 mi.Log(mi.LogLevel.Info, f"{text} measured: {error}")

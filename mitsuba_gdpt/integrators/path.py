@@ -115,7 +115,7 @@ def trace(
     Le = directly_visible(scene, si, base.enabled & seen & lit)
     offsets, D = [], []
     for n in neighbours:
-        offset, gradient = shift.start(scene, n.ray, n.hit, Le, n.enabled & lit, hide)
+        offset, gradient = shift.start(ctx, n.ray, n.hit, Le, n.enabled & lit)
         offsets.append(offset)
         D.append(gradient)
     state = _State(

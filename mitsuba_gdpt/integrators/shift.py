@@ -97,24 +97,23 @@ class _Step:
     emission_factor: Any  # mis * Le as seen by this path
 
 
-def start(scene: mi.Scene, ray: Any, hit: Any, base_Le: Any, enabled: Any, hide: bool) -> Any:
+def start(ctx: Context, ray: Any, hit: Any, base_Le: Any, enabled: Any) -> Any:
     """Begin an offset path at its primary hit.
 
     Args:
-        scene: The scene.
+        ctx: What all paths share.
         ray: Primary ray of the neighbouring pixel, same lens, time and wavelength samples.
         hit: Its preliminary intersection.
         base_Le: Radiance that the base path saw directly.
         enabled: False for lanes whose neighbour lies outside the film.
-        hide: Whether directly visible emitters are hidden.
 
     Returns:
         The :class:`Offset` and the gradient of the directly visible light.
     """
     visible = enabled & hit.is_valid()
-    lamp = glows(hit) & (visible if hide else enabled)
+    lamp = glows(hit) & (visible if ctx.hide_emitters else enabled)
     si = hit.compute_surface_interaction(ray, mi.RayFlags.All, lamp)
-    Le = directly_visible(scene, si, lamp)
+    Le = directly_visible(ctx.scene, si, lamp)
     # An escaped path is gone before the terms of its first vertex are added.
     offset = Offset(
         mode=dr.select(visible, mi.UInt32(REPLAY), mi.UInt32(DEAD)),

@@ -36,16 +36,16 @@ def vertices(scene: Any, count: int) -> Any:
     return dr.gather(mi.SurfaceInteraction3f, si, wanted)
 
 
-def probes(scene: Any) -> Any:
+def probes(scene: Any, count: int) -> Any:
     import mitsuba as mi
 
     rng = np.random.default_rng(6)
-    film = mi.Point2f(*rng.random((2, 256)).astype(np.float32))
+    film = mi.Point2f(*rng.random((2, count)).astype(np.float32))
     return scene.sensors()[0].sample_ray(mi.Float(0), mi.Float(0.5), film, mi.Point2f(0.5))[0]
 
 
 def table_of(scene: Any) -> emitter_table.EmitterTable:
-    table = emitter_table.EmitterTable.of(scene, probes(scene))
+    table = emitter_table.EmitterTable.of(scene, lambda count: probes(scene, count))
     assert table is not None
     return table
 
