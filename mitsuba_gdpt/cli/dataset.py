@@ -52,7 +52,8 @@ def crops(
         str,
         typer.Option(
             help="halves: two independent renders of half the reference spp each; path: one "
-            "render; gdpt-l1: gdpt reconstructed by poisson-l1."
+            "render; gdpt-l1: gdpt reconstructed by poisson-l1; gdpt-l2: two halves of gdpt "
+            "with four shifts, reconstructed by poisson-l2 (unbiased and cleanest)."
         ),
     ] = "halves",
     reference_spp: Annotated[
@@ -60,7 +61,7 @@ def crops(
         typer.Option(
             help="Samples per pixel behind the target.",
             min=2,
-            show_default="256 for halves, else 4096",
+            show_default="256 for halves, 512 for gdpt-l2, else 4096",
         ),
     ] = None,
     frame: Annotated[

@@ -33,6 +33,10 @@ LAYOUT = Layout.make(FEATURES, variances=True)
 _CONSTANTS = ("aperture_radius", "focus_distance")
 
 
+#: What reconstructs the targets that are not a plain primal.
+RECONSTRUCTED = {"gdpt-l1": "poisson-l1", "gdpt-l2": "poisson-l2"}
+
+
 @dataclass(frozen=True)
 class RenderedCrop:
     """What was rendered for one crop; tensors are on the renderer's device.
@@ -74,6 +78,8 @@ class CropRenderer:
         self._gdpt = rendering.make_integrator(
             settings | {"shifts": plan.shifts, "features": ",".join(FEATURES)}
         )
+        # Targets are reconstructed: the cleaner the gradients, the better.
+        self._target_gdpt = rendering.make_integrator(settings | {"shifts": 4, "features": ""})
         self._primal = rendering.make_integrator(settings | {"shifts": 0, "features": ""})
 
     def render(self, spec: CropSpec) -> RenderedCrop:
@@ -89,8 +95,8 @@ class CropRenderer:
             noisy.append(self._render(self._gdpt, sensor, spec, spp, seed))
             bad += self._gdpt.nonfinite_samples
         renders, integrator = len(spec.target_seeds), self._primal
-        if self.plan.target == "gdpt-l1":
-            integrator = self._gdpt
+        if self.plan.target in RECONSTRUCTED:
+            integrator = self._target_gdpt
         images, variances = [], []
         for seed in spec.target_seeds:
             spp = self.plan.spp_behind_target // renders
@@ -104,12 +110,13 @@ class CropRenderer:
         return RenderedCrop(spec, noisy, torch.stack(images), variance, bad)
 
     def _target(self, frame: FrameBuffers) -> torch.Tensor:
-        if self.plan.target != "gdpt-l1":
+        if (method := RECONSTRUCTED.get(self.plan.target)) is None:
             return frame[PRIMAL]
         from mitsuba_gdpt.denoisers import denoise
 
-        image: torch.Tensor = denoise(frame, "poisson-l1")
-        return image.clamp(min=0)  # radiance; the solver does not know that
+        image: torch.Tensor = denoise(frame, method)
+        # The solver does not know that radiance is never negative. Clamping would bias L2.
+        return image.clamp(min=0) if method == "poisson-l1" else image
 
     def _render(
         self, integrator: mi.Integrator, sensor: mi.Sensor, spec: CropSpec, spp: int, seed: int
