@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mitsuba_gdpt import denoisers, scenes
     from mitsuba_gdpt.buffers import FrameBuffers
     from mitsuba_gdpt.denoisers import denoise, denoise_sequence, load_weights, methods, stream
+    from mitsuba_gdpt.motion import PinholeCamera, add_motion
 
 __all__ = [
     "ConfigError",
@@ -52,9 +53,11 @@ __all__ = [
     "LayoutError",
     "MissingDependencyError",
     "NonFiniteError",
+    "PinholeCamera",
     "VariantError",
     "WeightsError",
     "__version__",
+    "add_motion",
     "denoise",
     "denoise_sequence",
     "denoisers",
@@ -68,6 +71,8 @@ __all__ = [
 #: Public names that are imported when they are first asked for, and where they live.
 _LAZY = {
     "FrameBuffers": "mitsuba_gdpt.buffers",
+    "PinholeCamera": "mitsuba_gdpt.motion",
+    "add_motion": "mitsuba_gdpt.motion",
     "denoise": "mitsuba_gdpt.denoisers",
     "denoise_sequence": "mitsuba_gdpt.denoisers",
     "load_weights": "mitsuba_gdpt.denoisers",

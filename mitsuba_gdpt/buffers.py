@@ -15,8 +15,8 @@ import numpy as np
 import torch
 import torch.utils.dlpack
 
-from mitsuba_gdpt import exr
-from mitsuba_gdpt.channels import PRIMAL, TABLE, VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt import channels, exr
+from mitsuba_gdpt.channels import CORE, TABLE, Layout
 from mitsuba_gdpt.errors import (
     ConfigError,
     FormatError,
@@ -29,18 +29,21 @@ _NAME_OF_ATTRIBUTE = {buffer.attribute: buffer.name for buffer in TABLE}
 _ALPHA = "A"  # a film with alpha stores it; nothing here uses it
 _ROOT = "<root>."  # what mi.Bitmap.split() calls the layer without a name
 _DLPACK_CUDA = 2  # kDLCUDA of the DLPack standard
-_HALF_BUFFERS = (PRIMAL, "albedo")  # signed differences and variances lose too much in float16
+#: Differences lose too much in float16; features are read beside other programs' float32 ones.
+_HALF_BUFFERS = tuple(
+    b.name for b in CORE if b.kind in ("radiance", "reflectance") and b.difference is None
+)
 
 
 class FrameBuffers:
-    """Named views of one (H, W, C) float32 tensor.
+    """Named views of one (..., H, W, C) float32 tensor: a frame, or several of one size and kind.
 
     Buffers are attributes (``buffers.dx``, ``buffers.dx_var``) or items (``buffers["dx.var"]``):
-    (H, W, c) views that share the memory of ``data``, and with it, after :meth:`from_render`, the
-    memory of the Dr.Jit tensor. Writing to them changes the render output.
+    (..., H, W, c) views that share the memory of ``data``, and with it, after
+    :meth:`from_render`, the memory of the Dr.Jit tensor. Writing to them changes the render output.
 
     Attributes:
-        data: (H, W, C) float32; meaning of C as in ``layout``.
+        data: (..., H, W, C) float32; meaning of C as in ``layout``.
         layout: Which buffers there are, in which order.
         metadata: Strings from the header of the file that the buffers were read from; written
             again by :meth:`to_exr`.
@@ -59,9 +62,10 @@ class FrameBuffers:
         Raises:
             LayoutError: Rank, size or channel count do not fit, or the type is not float32.
         """
-        if data.ndim != 3 or 0 in data.shape:
+        if data.ndim < 3 or 0 in data.shape:
             raise LayoutError(
-                f"got a tensor of shape {tuple(data.shape)}; expected (H, W, C) with H, W >= 1"
+                f"got a tensor of shape {tuple(data.shape)}; expected (H, W, C) with H, W >= 1, or "
+                f"more axes before them"
             )
         if data.shape[-1] != layout.count:
             raise LayoutError(
@@ -105,8 +109,8 @@ class FrameBuffers:
         """View a torch tensor.
 
         Args:
-            tensor: (H, W, C), any device; copied only if it is not float32 or if its channels are
-                named in another order than buffers can be sliced from.
+            tensor: (..., H, W, C), any device; copied only if it is not float32 or if its channels
+                are named in another order than buffers can be sliced from.
             layout: As for :meth:`from_render`. Given as names, an alpha channel ``A`` is dropped.
 
         Raises:
@@ -115,7 +119,7 @@ class FrameBuffers:
         if not tensor.is_floating_point():
             raise LayoutError(f"got a {tensor.dtype} tensor; expected linear floating point values")
         tensor = tensor.to(torch.float32)
-        if tensor.ndim != 3:
+        if tensor.ndim < 3:
             raise LayoutError(f"got a tensor of shape {tuple(tensor.shape)}; expected (H, W, C)")
         while layout is not None and hasattr(layout, "layout"):
             layout = layout.layout
@@ -201,12 +205,17 @@ class FrameBuffers:
     @property
     def height(self) -> int:
         """Number of rows."""
-        return int(self.data.shape[0])
+        return int(self.data.shape[-3])
 
     @property
     def width(self) -> int:
         """Number of columns."""
-        return int(self.data.shape[1])
+        return int(self.data.shape[-2])
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """Sizes of the axes before (H, W, C); empty for one frame."""
+        return tuple(self.data.shape[:-3])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -222,7 +231,7 @@ class FrameBuffers:
         return name in self._slices
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        """Return a buffer as an (H, W, c) view.
+        """Return a buffer as a (..., H, W, c) view.
 
         Raises:
             LayoutError: There is no such buffer.
@@ -248,7 +257,7 @@ class FrameBuffers:
 
     def __repr__(self) -> str:
         return (
-            f"FrameBuffers({self.height} x {self.width}, {', '.join(self.names)}, "
+            f"FrameBuffers({' x '.join(map(str, self.data.shape[:-1]))}, {', '.join(self.names)}, "
             f"device={str(self.device)!r})"
         )
 
@@ -264,23 +273,23 @@ class FrameBuffers:
             NonFiniteError: A channel contains NaN or infinity; names channels and pixel counts.
         """
         faults = []
-        for buffer in self.layout.buffers:
-            if names is not None and buffer.name not in names:
+        for part in self.layout.buffers:
+            if names is not None and part.name not in names:
                 continue
-            finite = torch.isfinite(self[buffer.name])
+            finite = torch.isfinite(self[part.name])
             if bool(finite.all()):
                 continue
-            counts = (~finite).sum((0, 1)).tolist()
+            counts = (~finite).flatten(0, -2).sum(0).tolist()
             faults += [
                 f"{channel}: {count}"
-                for channel, count in zip(buffer.channels, counts, strict=True)
+                for channel, count in zip(part.channels, counts, strict=True)
                 if count
             ]
         if faults:
             raise NonFiniteError(
-                f"NaN or infinity in pixels of {', '.join(faults)} (of {self.height * self.width} "
-                f"each); expected finite values. Find the material or emitter that produces them, "
-                f"or replace those pixels before reconstruction"
+                f"NaN or infinity in pixels of {', '.join(faults)} (of "
+                f"{self.data[..., 0].numel()} each); expected finite values. Find the material or "
+                f"emitter that produces them, or replace those pixels before reconstruction"
             )
 
     def crop(self, x: int, y: int, width: int, height: int) -> FrameBuffers:
@@ -306,15 +315,71 @@ class FrameBuffers:
                 f"inside the {self.width} x {self.height} frame, with width, height >= 1"
             )
         cropped = FrameBuffers(
-            self.data[y : y + height, x : x + width].clone(), self.layout, self.metadata
+            self.data[..., y : y + height, x : x + width, :].clone(), self.layout, self.metadata
         )
-        for name in ("dx", "dx" + VARIANCE_SUFFIX):
-            if name in cropped:
-                cropped[name][:, -1] = 0
-        for name in ("dy", "dy" + VARIANCE_SUFFIX):
-            if name in cropped:
-                cropped[name][-1] = 0
+        for part in self.layout.buffers:
+            if part.difference is not None:
+                cropped[part.name].select(part.difference, -1).zero_()
         return cropped
+
+    def select(self, names: Iterable[str]) -> FrameBuffers:
+        """Copy some of the buffers, in the order that they have here.
+
+        Args:
+            names: Of buffers that are here.
+
+        Raises:
+            LayoutError: There is no such buffer, or none is named.
+        """
+        layout = self.layout.chosen(names)
+        if not layout.buffers:
+            raise LayoutError(f"none of the buffers is left; there are: {', '.join(self.names)}")
+        data = self.data[..., self.layout.indices(layout.names)]
+        return FrameBuffers(data, layout, self.metadata)
+
+    def without(self, names: Iterable[str]) -> FrameBuffers:
+        """Copy all buffers but these, in the order that they have here.
+
+        Args:
+            names: Of buffers to leave out; those that are not here are no fault.
+
+        Raises:
+            LayoutError: Nothing would be left.
+        """
+        unwanted = set(names)
+        return self.select(name for name in self.names if name not in unwanted)
+
+    def appended(self, name: str, values: torch.Tensor) -> FrameBuffers:
+        """Copy the buffers and append another one.
+
+        Args:
+            name: Of the buffer table, and not here yet.
+            values: (..., H, W, c) of that buffer.
+
+        Raises:
+            LayoutError: The name is unknown or here already, or the shape does not fit.
+        """
+        row = channels.buffer(name)
+        if name in self:
+            raise LayoutError(f"these buffers have {name} already; expected buffers without")
+        expected = (*self.data.shape[:-1], len(row))
+        if tuple(values.shape) != expected:
+            raise LayoutError(
+                f"got {name} of shape {tuple(values.shape)}; expected {expected}, as of the buffers"
+            )
+        data = torch.cat([self.data, values.to(self.data)], dim=-1)
+        return FrameBuffers(data, Layout((*self.layout.buffers, row)), self.metadata)
+
+    def require_one_frame(self) -> None:
+        """Refuse several frames where one is meant.
+
+        Raises:
+            LayoutError: The tensor has axes before (H, W, C).
+        """
+        if self.leading:
+            raise LayoutError(
+                f"got buffers of shape {tuple(self.data.shape)}; expected one frame, (H, W, C)"
+            )
 
     def to(self, device: torch.device | str) -> FrameBuffers:
         """Return the buffers on another device (the same memory if they are there already)."""
@@ -340,23 +405,30 @@ class FrameBuffers:
 
         Raises:
             FormatError: The file cannot be written, or a value does not fit float16.
-            LayoutError: ``image`` has another size.
+            LayoutError: ``image`` has another size, or there is more than one frame.
         """
+        self.require_one_frame()
         array = self.data.detach().cpu().numpy()
-        channels = {name: array[..., i] for i, name in enumerate(self.layout.channels)}
+        layers = {name: array[..., i] for i, name in enumerate(self.layout.channels)}
         if image is not None:
-            channels.update(exr.image_channels(image, exr.DENOISED))
+            layers.update(exr.image_channels(image, exr.DENOISED))
         small = [
             channel
             for buffer in self.layout.buffers
             if half and buffer.name in _HALF_BUFFERS
             for channel in buffer.channels
         ]
-        exr.write(path, channels, metadata={**self.metadata, **(metadata or {})}, half=small)
+        exr.write(path, layers, metadata={**self.metadata, **(metadata or {})}, half=small)
 
     def to_bitmap(self) -> Any:
-        """Copy all buffers into a multi-channel ``mi.Bitmap`` with named channels."""
+        """Copy all buffers into a multi-channel ``mi.Bitmap`` with named channels.
+
+        Raises:
+            LayoutError: There is more than one frame.
+        """
         import mitsuba as mi
+
+        self.require_one_frame()
 
         return mi.Bitmap(
             self.data.detach().cpu().contiguous().numpy(),

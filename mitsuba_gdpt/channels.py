@@ -9,8 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias, get_args
 
 from mitsuba_gdpt.errors import ConfigError, LayoutError
+
+#: What the values of a buffer are, which says how they change:
+#: radiance: with the exposure, the colours of the light and of the surfaces;
+#: reflectance: with the colours of the surfaces;
+#: direction: a unit vector of camera space, with the camera's axes;
+#: point: a place in camera space, with its axes and the unit of length;
+#: distance: a length, with the unit of length;
+#: share: 0..1, with nothing;
+#: displacement: a vector on the image, in pixels, with the image's axes.
+Kind: TypeAlias = Literal[
+    "radiance", "reflectance", "direction", "point", "distance", "share", "displacement"
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -20,14 +35,21 @@ class Buffer:
     Attributes:
         name: Layer name; also the attribute name on ``FrameBuffers`` (dots become underscores).
         suffixes: Channel names inside the layer, in tensor order.
+        kind: What the values are; of a variance, what it is the variance of.
         doc: Meaning and unit.
-        signed: True where negative values are legitimate.
+        difference: Axis of (..., H, W, C) that it is the forward difference along, -2 (x) or -3
+            (y); None for buffers that are no difference.
+        demodulated: Whether networks that divide radiance by the albedo divide this.
+        variance_of: Name of the buffer that it is the variance of, or None.
     """
 
     name: str
     suffixes: tuple[str, ...]
+    kind: Kind
     doc: str
-    signed: bool = False
+    difference: int | None = None
+    demodulated: bool = False
+    variance_of: str | None = None
 
     @property
     def attribute(self) -> str:
@@ -39,7 +61,7 @@ class Buffer:
         """Full channel names as they appear in an EXR file, for example ``dx.R``."""
         if self.name == PRIMAL:  # the film's own colour: the root layer
             return self.suffixes
-        if self.name.endswith(VARIANCE_SUFFIX):  # 'dx.var' is one channel inside the layer 'dx'
+        if self.variance_of is not None:  # 'dx.var' is one channel inside the layer 'dx'
             return (self.name,)
         return tuple(f"{self.name}.{suffix}" for suffix in self.suffixes)
 
@@ -54,28 +76,53 @@ _RGB, _XYZ = ("R", "G", "B"), ("X", "Y", "Z")
 
 #: Always present, in tensor order.
 CORE: tuple[Buffer, ...] = (
-    Buffer(PRIMAL, _RGB, "path-traced radiance, scene-linear, directly visible light included"),
-    Buffer("dx", _RGB, "I[y, x+1] - I[y, x]; last column 0", signed=True),
-    Buffer("dy", _RGB, "I[y+1, x] - I[y, x], +y down; last row 0", signed=True),
-    Buffer("albedo", _RGB, "reflectance at the feature vertex, 0..1"),
-    Buffer("normal", _XYZ, "shading normal there, camera space, facing the camera", signed=True),
     Buffer(
-        "depth", ("T",), "path length to the feature vertex, scene units; 0 where the ray escapes"
+        PRIMAL,
+        _RGB,
+        "radiance",
+        "path-traced radiance, scene-linear, directly visible light included",
+        demodulated=True,
+    ),
+    Buffer("dx", _RGB, "radiance", "I[y, x+1] - I[y, x]; last column 0", -2, demodulated=True),
+    Buffer(
+        "dy", _RGB, "radiance", "I[y+1, x] - I[y, x], +y down; last row 0", -3, demodulated=True
+    ),
+    Buffer("albedo", _RGB, "reflectance", "reflectance at the feature vertex, 0..1"),
+    Buffer("normal", _XYZ, "direction", "shading normal there, camera space, facing the camera"),
+    Buffer(
+        "depth",
+        ("T",),
+        "distance",
+        "path length to the feature vertex, scene units; 0 where the ray escapes",
     ),
 )
 
 #: Present on request (``features="position,..."``), in this order.
 OPTIONAL: tuple[Buffer, ...] = (
     Buffer(
-        "position", _XYZ, "feature vertex in camera space, scene units; 0 where it escapes", True
+        "position",
+        _XYZ,
+        "point",
+        "feature vertex in camera space, scene units; 0 where it escapes",
     ),
-    Buffer("visibility", ("I",), "unoccluded fraction of the base path's shadow rays, 1 if none"),
-    Buffer("diffuse", _RGB, "part of the primal scattered by diffuse lobes at the first rough hit"),
-    Buffer("specular", _RGB, "primal - diffuse"),
-    Buffer("roughness", ("I",), "0 (mirror) .. 1 (diffuse) at the feature vertex"),
+    Buffer(
+        "visibility",
+        ("I",),
+        "share",
+        "unoccluded fraction of the base path's shadow rays, 1 if none",
+    ),
+    Buffer(
+        "diffuse",
+        _RGB,
+        "radiance",
+        "part of the primal scattered by diffuse lobes at the first rough hit",
+    ),
+    Buffer("specular", _RGB, "radiance", "primal - diffuse"),
+    Buffer("roughness", ("I",), "share", "0 (mirror) .. 1 (diffuse) at the feature vertex"),
     Buffer(
         "emission",
         _RGB,
+        "radiance",
         "part of the primal that is seen emitted, directly or in mirrors and glass",
     ),
 )
@@ -83,7 +130,15 @@ OPTIONAL: tuple[Buffer, ...] = (
 #: Present with ``variances=True``: variance of the pixel mean, averaged over the components. Those
 #: of the core buffers always, those of diffuse and specular where these are.
 VARIANCES: tuple[Buffer, ...] = tuple(
-    Buffer(b.name + VARIANCE_SUFFIX, ("var",), f"variance of the pixel mean of {b.name}")
+    Buffer(
+        b.name + VARIANCE_SUFFIX,
+        ("var",),
+        b.kind,
+        f"variance of the pixel mean of {b.name}",
+        b.difference,
+        b.demodulated,
+        b.name,
+    )
     for b in (*CORE, *OPTIONAL)
     if b in CORE or b.name in ("diffuse", "specular")
 )
@@ -93,13 +148,26 @@ DERIVED: tuple[Buffer, ...] = (
     Buffer(
         MOTION,
         ("X", "Y"),
+        "displacement",
         "where the pixel's content was in the previous frame minus where it is, pixels, +Y down",
-        signed=True,
     ),
 )
 
 #: Every buffer there is, in the order of a file that has them all.
 TABLE: tuple[Buffer, ...] = (*CORE, *OPTIONAL, *VARIANCES, *DERIVED)
+
+
+def of_kind(*kinds: Kind) -> tuple[str, ...]:
+    """Return the names of the buffers of these kinds, in table order, without variances."""
+    return tuple(b.name for b in TABLE if b.kind in kinds and b.variance_of is None)
+
+
+#: Buffers that are forward differences of the primal, and the axis of (..., H, W, C) of each.
+DIFFERENCE_AXES: dict[str, int] = {
+    b.name: b.difference for b in TABLE if b.difference is not None and b.variance_of is None
+}
+#: Those and their variances: what means nothing without offset paths.
+GRADIENTS: tuple[str, ...] = tuple(b.name for b in TABLE if b.difference is not None)
 
 _BY_NAME = {b.name: b for b in TABLE}
 
@@ -132,7 +200,7 @@ class Layout:
         if derived := sorted(wanted & {b.name for b in DERIVED}):
             raise ConfigError(
                 f"{', '.join(derived)} cannot be rendered: it takes the camera of the previous "
-                f"frame. Leave it out and call mitsuba_gdpt.data.motion.add_motion on the buffers"
+                f"frame. Leave it out and call mitsuba_gdpt.add_motion on the buffers"
             )
         if unknown := sorted(wanted - known):
             raise ConfigError(
@@ -186,22 +254,32 @@ class Layout:
             f"are understood. Pass layout=integrator.layout or the list of channel names"
         )
 
-    @property
+    @classmethod
+    def of(cls, names: Iterable[str]) -> Layout:
+        """Return the layout of the buffers of these names, in table order.
+
+        Raises:
+            LayoutError: A name is unknown.
+        """
+        wanted = {buffer(name) for name in names}
+        return cls(tuple(b for b in TABLE if b in wanted))
+
+    @cached_property
     def channels(self) -> tuple[str, ...]:
         """All channel names in tensor order."""
         return tuple(name for buffer in self.buffers for name in buffer.channels)
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Number of channels."""
         return sum(len(buffer) for buffer in self.buffers)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Buffer names in tensor order."""
         return tuple(buffer.name for buffer in self.buffers)
 
-    @property
+    @cached_property
     def slices(self) -> dict[str, slice]:
         """Buffer name to its slice of the last axis."""
         result, start = {}, 0
@@ -212,6 +290,26 @@ class Layout:
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
+
+    def indices(self, names: Iterable[str]) -> list[int]:
+        """Return the channel numbers of some buffers, in the order of this layout.
+
+        Raises:
+            LayoutError: There is no such buffer.
+        """
+        numbers = range(self.count)
+        return [i for name in self.chosen(names).names for i in numbers[self.slices[name]]]
+
+    def chosen(self, names: Iterable[str]) -> Layout:
+        """Return the layout of some of these buffers, in the order of this layout.
+
+        Raises:
+            LayoutError: There is no such buffer.
+        """
+        wanted = set(names)
+        if missing := sorted(wanted - set(self.names)):
+            raise LayoutError(f"no buffer {', '.join(missing)}; there are: {', '.join(self.names)}")
+        return Layout(tuple(b for b in self.buffers if b.name in wanted))
 
 
 def buffer(name: str) -> Buffer:

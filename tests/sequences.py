@@ -12,7 +12,7 @@ from mitsuba_gdpt import exr
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DERIVED, Layout
 from mitsuba_gdpt.data.frame_set import TARGET, frame_folder, noisy_name
-from mitsuba_gdpt.data.motion import PinholeCamera, add_motion
+from mitsuba_gdpt.motion import PinholeCamera, add_motion
 
 NOISY = Layout.make()
 TARGETS = Layout(tuple(b for b in NOISY.buffers if b.name not in ("dx", "dy")))

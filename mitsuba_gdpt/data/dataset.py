@@ -14,9 +14,12 @@ import torch
 from torch.utils.data import Dataset
 
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.channels import CORE, GRADIENTS, Layout
 from mitsuba_gdpt.data import store
 from mitsuba_gdpt.errors import ConfigError, FormatError
+
+#: What a crop's targets and noisy renders tell together.
+_TARGET_BUFFERS = frozenset(b.name for b in CORE) | frozenset(GRADIENTS)
 
 
 @dataclass(frozen=True)
@@ -174,17 +177,16 @@ class CropSet:
         if self.levels < 2:
             raise ConfigError(f"{self.path} has one noisy render per crop; expected two or more")
         scene, index = self._crops[position]
-        names = ("albedo", "normal", "depth", "dx", "dy", "dx.var", "dy.var")
-        layout = Layout(tuple(b for b in self.layout.buffers if b.name in (PRIMAL, *names)))
+        layout = self.layout.chosen(set(self.layout.names) & _TARGET_BUFFERS)
         spp = torch.from_numpy(self._spp[scene][index].astype(np.float32))
         others = spp * (torch.arange(len(spp)) != level)
         levels = [self._decode(scene, "noisy", index, i) for i in range(self.levels)]
         parts = []
         for b in layout.buffers:
             values = torch.stack([one[..., self.layout.slices[b.name]] for one in levels])
-            weights = (spp if b.name in names[:3] else others)[:, None, None, None]
+            weights = (spp if b.difference is None else others)[:, None, None, None]
             weights = weights / weights.sum()
-            if b.name.endswith(VARIANCE_SUFFIX):
+            if b.variance_of is not None:
                 weights = weights.square()
             parts.append((weights * values).sum(0))
         parts[0] = self._decode(scene, "targets", index).mean(0)

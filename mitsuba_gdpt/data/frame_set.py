@@ -23,8 +23,8 @@ import torch
 
 from mitsuba_gdpt import channels, exr
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.data.motion import PinholeCamera
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
+from mitsuba_gdpt.motion import PinholeCamera
 
 #: Folders of a set.
 SPLITS = ("train", "test")

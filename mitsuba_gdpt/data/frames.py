@@ -15,27 +15,23 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from collections.abc import Sequence as Series
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from mitsuba_gdpt import denoisers, execution, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.channels import GRADIENTS, Layout
 from mitsuba_gdpt.data import frame_set, workers
-from mitsuba_gdpt.data.motion import PinholeCamera, add_motion
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.files import replace_text
+from mitsuba_gdpt.motion import PinholeCamera, add_motion
 from mitsuba_gdpt.scenes import Camera
 from mitsuba_gdpt.scenes.catalogue import CatalogueScene
 
-#: Gradients mean nothing in a target: with ``shifts=0`` the integrator leaves them 0.
-_GRADIENTS = ("dx", "dy", "dx.var", "dy.var")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 #: What the primal of a target is.
 TARGETS = ("rendered", "denoised")
@@ -342,7 +338,7 @@ class FrameUnit:
 
     def _finish_target(self, frame: FrameBuffers) -> FrameBuffers:
         """Take out what means nothing in a target; denoise the primal if that is wanted."""
-        frame = _without(frame, _GRADIENTS)
+        frame = frame.without(GRADIENTS)  # with ``shifts=0`` the integrator leaves them 0
         if self.settings.target == "denoised":
             frame["primal"][:] = denoisers.denoise(frame, TARGET_DENOISER)
         return frame
@@ -487,9 +483,3 @@ def make_sensor(camera: Camera, width: int, height: int) -> Any:
         "component_format": "float32",
     }
     return mi.load_dict({**camera.as_dict(), "film": film, "sampler": {"type": "independent"}})
-
-
-def _without(frame: FrameBuffers, names: Series[str]) -> FrameBuffers:
-    kept = tuple(buffer for buffer in frame.layout.buffers if buffer.name not in names)
-    data = torch.cat([frame[buffer.name] for buffer in kept], dim=-1)
-    return FrameBuffers(data, Layout(kept), frame.metadata)

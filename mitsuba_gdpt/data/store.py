@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitsuba_gdpt import provenance
-from mitsuba_gdpt.channels import VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.data.plan import Records
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
 
@@ -121,7 +121,7 @@ def to_half(values: Array, variances: slice | None = None) -> tuple[NDArray[np.f
 
 def variance_channels(layout: Layout) -> slice:
     """Return the channels of a layout that are variances; they are the last ones."""
-    first = [i for i, b in enumerate(layout.buffers) if b.name.endswith(VARIANCE_SUFFIX)]
+    first = [i for i, b in enumerate(layout.buffers) if b.variance_of is not None]
     if not first:
         return slice(layout.count, layout.count)
     start = sum(len(buffer) for buffer in layout.buffers[: first[0]])

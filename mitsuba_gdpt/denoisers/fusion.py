@@ -12,10 +12,9 @@ import math
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.channels import DIFFERENCE_AXES, GRADIENTS, PRIMAL, Layout
 from mitsuba_gdpt.denoisers import noise, registry
 from mitsuba_gdpt.denoisers.inputs import (
-    DIFFERENCE_AXES,
     difference,
     exposure_scale,
     mean_square,
@@ -26,7 +25,7 @@ from mitsuba_gdpt.errors import ConfigError
 #: The image that gradients are fused with: as good as can be had without them.
 GUIDE = "oidn,ensemble=4,prefilter=balanced"
 #: Buffers that fusion reads by default.
-NEEDS = ("dx", "dy", "dx" + VARIANCE_SUFFIX, "dy" + VARIANCE_SUFFIX)
+NEEDS = GRADIENTS
 #: Channels of the logits of :func:`fuse_gradients`: one for dx, one for dy.
 LOGITS = 2
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout, buffer
+from mitsuba_gdpt.channels import DIFFERENCE_AXES, PRIMAL, Layout, buffer
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 #: Prefix of the source of a feature that is another method's image.
@@ -34,11 +34,6 @@ _NO_ALBEDO = 0.02  # mean over RGB; a pixel below it shows next to no surface
 _EXPOSURE_KEY = 0.18
 _EXPOSURE_BLOCK = 16
 _BLACK = 1e-8
-
-_RADIANCE = (PRIMAL, "dx", "dy", "diffuse", "specular")
-_DEMODULATED = (PRIMAL, "dx", "dy")
-#: Axis of (N, H, W, C) that each gradient is the difference along.
-DIFFERENCE_AXES = {"dx": 2, "dy": 1}
 
 
 def _signed_log1p(x: torch.Tensor) -> torch.Tensor:
@@ -187,10 +182,10 @@ class Padding:
         more_x, more_y = (-(size + 2 * margin) % alignment for size in (width, height))
         return cls(margin + x, margin + y, margin - x + more_x, margin - y + more_y)
 
-    def apply(self, x: torch.Tensor, source: str) -> torch.Tensor:
-        """Pad a feature (N, H, W, c) by the rule of its source."""
-        x = _extend(x, 2, self.left, self.right, _border_rule(source, "dx"))
-        return _extend(x, 1, self.top, self.bottom, _border_rule(source, "dy"))
+    def apply(self, x: torch.Tensor, source: str | None) -> torch.Tensor:
+        """Pad a feature (N, H, W, c) by the rule of its buffer; None for what is no buffer."""
+        x = _extend(x, -2, self.left, self.right, _border_rule(source, -2))
+        return _extend(x, -3, self.top, self.bottom, _border_rule(source, -3))
 
     def remove(self, x: torch.Tensor) -> torch.Tensor:
         """Cut the padding off (N, H, W, c)."""
@@ -290,7 +285,7 @@ def preprocess(
         values = TRANSFERS[feature.transfer](values)
         if depth_scale is not None and feature.transfer == "max":
             values = values * depth_scale[:, None, None, None]
-        parts.append(padding.apply(values, feature.buffer))
+        parts.append(padding.apply(values, None if feature.guide else feature.buffer))
     return Prepared(torch.cat(parts, dim=-1), padding, scale, modulation)
 
 
@@ -379,11 +374,11 @@ def _normalise_buffer(
     name: str, values: torch.Tensor, base: torch.Tensor, prepared: Prepared
 ) -> torch.Tensor:
     """Apply exposure and demodulation to a buffer, if it is radiance or the variance of it."""
-    plain = name.removesuffix(VARIANCE_SUFFIX)
-    if plain not in _RADIANCE:
+    row = buffer(name)
+    if row.kind != "radiance":
         return values
-    modulation = prepared.modulation if plain in _DEMODULATED else None
-    if plain != name:
+    modulation = prepared.modulation if row.demodulated else None
+    if row.variance_of is not None:
         values = values * prepared.scale.square()
         if modulation is not None:  # one variance for RGB: take the mean of the factors
             values = values / modulation.square().mean(-1, keepdim=True)
@@ -391,11 +386,9 @@ def _normalise_buffer(
     values = values * prepared.scale
     if modulation is None:
         return values
-    if name == PRIMAL:
+    if row.difference is None:
         return values / modulation
-    return _product_rule(
-        values, base * prepared.scale, modulation.reciprocal(), DIFFERENCE_AXES[name]
-    )
+    return _product_rule(values, base * prepared.scale, modulation.reciprocal(), row.difference)
 
 
 def mean_square(x: torch.Tensor) -> torch.Tensor:
@@ -441,13 +434,14 @@ def _product_rule(
 # --------------------------------------------------------------------------------- borders
 
 
-def _border_rule(source: str, difference: str) -> str:
-    """How a feature continues beyond the border along the axis of ``difference``."""
-    if source == difference:
-        return "difference"
-    if source == difference + VARIANCE_SUFFIX:
-        return "difference variance"
-    return "odd" if source == "depth" else "even"
+def _border_rule(source: str | None, axis: int) -> str:
+    """How a buffer, or another image (None), continues beyond the border along an axis."""
+    if source is None:
+        return "even"
+    row = buffer(source)
+    if row.difference == axis:
+        return "difference" if row.variance_of is None else "difference variance"
+    return "odd" if row.kind == "distance" and row.variance_of is None else "even"
 
 
 def _extend(x: torch.Tensor, dim: int, before: int, after: int, rule: str) -> torch.Tensor:

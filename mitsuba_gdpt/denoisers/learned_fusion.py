@@ -17,10 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from mitsuba_gdpt.channels import PRIMAL, Layout
+from mitsuba_gdpt.channels import DIFFERENCE_AXES, PRIMAL, Layout
 from mitsuba_gdpt.denoisers import fusion, noise
 from mitsuba_gdpt.denoisers.inputs import (
-    DIFFERENCE_AXES,
     difference,
     exposure_scale,
     mean_square,

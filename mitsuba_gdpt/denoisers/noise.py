@@ -20,8 +20,8 @@ from collections.abc import Mapping
 
 import torch
 
-from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
-from mitsuba_gdpt.denoisers.inputs import DIFFERENCE_AXES, difference, mean_square
+from mitsuba_gdpt.channels import DIFFERENCE_AXES, PRIMAL, VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.denoisers.inputs import difference, mean_square
 
 #: What the functions of this module return a variance of.
 SOURCES = (PRIMAL, *DIFFERENCE_AXES)

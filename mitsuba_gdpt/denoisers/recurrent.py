@@ -240,7 +240,7 @@ class RecurrentModel(Model):
             geometry = torch.cat([data[..., slices[name]] for name in _GEOMETRY], -1)
             past, age = _history(state, geometry, motion)
             before = compressed(past, prepared)
-            shown = [prepared.padding.apply(part, "") for part in (before, age / _OLDEST)]
+            shown = [prepared.padding.apply(part, None) for part in (before, age / _OLDEST)]
             x = torch.cat([x, *shown], -1)
         hidden = None if state is None else self._move(state.hidden, motion, prepared.padding)
         output, hidden = self.network(x, hidden)
@@ -270,7 +270,7 @@ class RecurrentModel(Model):
             raise LayoutError(
                 f"the network needs the buffer(s) {', '.join(missing)} from the second frame on; "
                 f"there are: {', '.join(layout.names)}. Frame sets have motion; for other renders "
-                f"call mitsuba_gdpt.data.motion.add_motion"
+                f"call mitsuba_gdpt.add_motion"
             )
         return state
 
@@ -313,7 +313,7 @@ class RecurrentModel(Model):
         """Warp the states of all stages."""
         if motion is None:
             return hidden
-        padded = padding.apply(motion, "")
+        padded = padding.apply(motion, None)
         result = []
         for level, state in enumerate(hidden):
             block = self.config.network.patch << level

@@ -28,7 +28,7 @@ import torch
 
 from mitsuba_gdpt import packages
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import MOTION, VARIANCE_SUFFIX
+from mitsuba_gdpt.channels import MOTION, buffer
 from mitsuba_gdpt.channels import buffer as table_row
 from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError
 
@@ -137,7 +137,8 @@ class Method:
 
         Raises:
             ConfigError: An option is unknown or has a bad value.
-            LayoutError: A buffer is missing, or the frame does not fit the state.
+            LayoutError: A buffer is missing, there are several frames, or the frame does not fit
+                the state.
             NonFiniteError: A buffer that the method reads contains NaN or infinity.
             GDPTError: Whatever ``check`` raises.
         """
@@ -148,6 +149,7 @@ class Method:
                 f"method {self.name!r} has no option {', '.join(map(repr, unknown))}; "
                 f"its options and defaults: {choice or 'none'}"
             )
+        buffers.require_one_frame()
         if missing := [name for name in self.needs if name not in buffers]:
             raise LayoutError(
                 f"method {self.name!r} needs the buffer(s) {', '.join(missing)}; "
@@ -169,10 +171,10 @@ class Method:
 
 def _remedy(missing: Sequence[str]) -> str:
     """Say how to get buffers that a render has only on request."""
-    if any(name.endswith(VARIANCE_SUFFIX) for name in missing):
+    if any(buffer(name).variance_of for name in missing):
         return ". For variances, render with variances=True and 2 or more samples per pixel"
     if MOTION in missing:
-        return ". For motion, call mitsuba_gdpt.data.motion.add_motion, or use a frame set"
+        return ". For motion, call mitsuba_gdpt.add_motion, or use a frame set"
     return ""
 
 

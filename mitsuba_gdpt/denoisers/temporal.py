@@ -26,7 +26,7 @@ begins, lowers their noise but not the blur that it caused.)
   would be thousands of times that of the wall, and no feature tells the two apart.
 
 The scene is taken to be static. Reflections are as good as their motion, see
-:mod:`mitsuba_gdpt.data.motion`. Of what moves by itself, that leaves a trail which changes the
+:mod:`mitsuba_gdpt.motion`. Of what moves by itself, that leaves a trail which changes the
 radiance around by less than its noise.
 """
 
@@ -39,10 +39,9 @@ import torch
 from torch.nn import functional
 
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import MOTION, PRIMAL, VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.channels import DIFFERENCE_AXES, MOTION, PRIMAL, Layout
 from mitsuba_gdpt.denoisers import registry
 from mitsuba_gdpt.denoisers.inputs import (
-    DIFFERENCE_AXES,
     difference,
     window_mean,
     without_spikes,
@@ -124,7 +123,7 @@ def accumulate(
     Raises:
         LayoutError: Motion is missing, or size or layout are not those of the frame before.
     """
-    frame = _without(buffers, MOTION)
+    frame = buffers.without([MOTION])  # a copy: the caller may reuse the memory
     if emission := EMISSION in frame.layout:
         _add_emission(frame, -frame[EMISSION])
     data, slices = frame.data, frame.layout.slices
@@ -132,7 +131,7 @@ def accumulate(
     past = () if history is None else _follow(buffers, frame, shown["depth"], history)
     light = _light(frame["primal"])
     variance = torch.tensor(
-        [b.name.endswith(VARIANCE_SUFFIX) for b in frame.layout.buffers for _ in b.suffixes],
+        [b.variance_of is not None for b in frame.layout.buffers for _ in b.suffixes],
         device=data.device,
     )
     here = _pixels(data)
@@ -162,7 +161,7 @@ def accumulate(
     mean = FrameBuffers(weighted / totals, frame.layout, frame.metadata)
     if emission:
         _add_emission(mean, mean[EMISSION])
-        mean = _without(mean, EMISSION)
+        mean = mean.without([EMISSION])
         slices = mean.layout.slices
     # There is no difference across the last border; that of an earlier frame lay further in.
     for name, end in (("dx", mean.data[:, -1]), ("dy", mean.data[-1])):
@@ -198,19 +197,12 @@ def _mix(
     return torch.where(weight > 0, mixed, image)
 
 
-def _without(buffers: FrameBuffers, name: str) -> FrameBuffers:
-    """Copy a frame but for one buffer: the caller may render the next one to the same memory."""
-    kept = [buffer for buffer in buffers.layout.buffers if buffer.name != name]
-    data = torch.cat([buffers[buffer.name] for buffer in kept], -1)
-    return FrameBuffers(data, Layout(tuple(kept)), buffers.metadata)
-
-
 def _add_emission(frame: FrameBuffers, emission: torch.Tensor) -> None:
     """Add light that is seen emitted, (H, W, 3), to the primal and its gradients, in place."""
     frame[PRIMAL].add_(emission)
     for name, dim in DIFFERENCE_AXES.items():
         if name in frame.layout:
-            frame[name].add_(difference(emission[None], dim)[0])
+            frame[name].add_(difference(emission, dim))
 
 
 def _follow(
@@ -229,7 +221,7 @@ def _follow(
         raise LayoutError(
             f"method 'temporal' needs the buffer motion from the second frame on; there are: "
             f"{', '.join(frame.names)}. Frame sets have it; for other renders call "
-            f"mitsuba_gdpt.data.motion.add_motion"
+            f"mitsuba_gdpt.add_motion"
         )
     if frame.layout != history.layout:
         raise LayoutError(

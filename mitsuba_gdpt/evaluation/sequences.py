@@ -19,7 +19,6 @@ import torch
 
 from mitsuba_gdpt import denoisers, metrics, rendering
 from mitsuba_gdpt.data.frames import make_sensor
-from mitsuba_gdpt.data.motion import PinholeCamera, add_motion
 from mitsuba_gdpt.evaluation import cells, references
 from mitsuba_gdpt.evaluation.cells import FAILURES, Cells, Values
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
@@ -27,6 +26,7 @@ from mitsuba_gdpt.evaluation.inputs import Inputs, render_inputs
 from mitsuba_gdpt.evaluation.settings import MethodSpec, SequenceSettings
 from mitsuba_gdpt.evaluation.shots import Shot, find_shots
 from mitsuba_gdpt.evaluation.store import Record, Store, fingerprint
+from mitsuba_gdpt.motion import PinholeCamera, add_motion
 
 
 def evaluate_sequences(

@@ -13,14 +13,13 @@ from itertools import permutations
 
 import torch
 
-from mitsuba_gdpt.channels import VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.channels import DIFFERENCE_AXES, VARIANCE_SUFFIX, Layout, of_kind
 
 _PERMUTATIONS = tuple(permutations(range(3)))
-#: Motion is no vector of camera space, but goes with the image's axes: the same signs.
-_VECTORS = ("normal", "position", "motion")
-_RADIANCE = ("primal", "dx", "dy", "diffuse", "specular")
-_COLOURED = (*_RADIANCE, "albedo")
-_DIFFERENCES = {"dx": 1, "dy": 0}  # and the axis of (H, W, c) that they are taken along
+#: Displacements are no vectors of camera space, but go with the image's axes: the same signs.
+_VECTORS = of_kind("direction", "point", "displacement")
+_RADIANCE = of_kind("radiance")
+_REFLECTANCE = of_kind("reflectance")
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,8 @@ def flip(example: Example, axis: int) -> Example:
     """
     buffers = example.buffers.flip(axis)
     result = replace(example, buffers=buffers, images=example.images.flip(axis + 1))
-    for name, along in _DIFFERENCES.items():
-        if along != axis:
+    for name, along in DIFFERENCE_AXES.items():
+        if along != axis - 3:  # axes are counted from the end there
             continue
         for layer, sign in ((name, -1), (name + VARIANCE_SUFFIX, 1)):
             if layer in example.layout:
@@ -134,7 +133,7 @@ def permute(example: Example, order: tuple[int, ...]) -> Example:
     indices = list(order)
     buffers = example.buffers.clone()
     result = replace(example, buffers=buffers, images=example.images[..., indices])
-    for name in _COLOURED:
+    for name in (*_RADIANCE, *_REFLECTANCE):
         if name in example.layout:
             result.buffer(name)[:] = example.buffer(name)[..., indices]
     return result
@@ -154,7 +153,7 @@ def multiply(example: Example, factors: torch.Tensor, brightness: float) -> Exam
     buffers = example.buffers.clone()
     total = factors.to(buffers) * brightness
     result = replace(example, buffers=buffers, images=example.images * total)
-    for names, factor in ((_RADIANCE, total), (("albedo",), factors.to(buffers))):
+    for names, factor in ((_RADIANCE, total), (_REFLECTANCE, factors.to(buffers))):
         for name in names:
             if name in example.layout:
                 result.buffer(name).mul_(factor)

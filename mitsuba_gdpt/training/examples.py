@@ -172,9 +172,8 @@ class Examples(Dataset[dict[str, torch.Tensor]]):
                 f"the data lack the buffer(s) {', '.join(missing)}; they have: "
                 f"{', '.join(base.layout.names)}. Train another method or render other data"
             )
-        self.layout = Layout(tuple(b for b in base.layout.buffers if b.name in kept))
-        numbers, slices = range(base.layout.count), base.layout.slices
-        self._channels = [i for name in self.layout.names for i in numbers[slices[name]]]
+        self.layout: Layout = base.layout.chosen(kept)
+        self._channels = base.layout.indices(kept)
         self.targets = len(self._targets(self.indices[0])) if self.indices else 0
 
     def __len__(self) -> int:

@@ -14,13 +14,12 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from mitsuba_gdpt import channels
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
 from mitsuba_gdpt.data.frame_set import Frame, FrameSequence, FrameSet
-from mitsuba_gdpt.data.motion import screen_motion
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
+from mitsuba_gdpt.motion import screen_motion
 from mitsuba_gdpt.training.config import SequenceSettings, TrainingConfig
 from mitsuba_gdpt.training.examples import GuideCache, seeded
 
@@ -63,7 +62,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         """
         self.sequences, self.settings, self.guides = tuple(sequences), settings, guides
         self.seed = seed
-        self.layout = Layout(tuple(b for b in channels.TABLE if b.name in set(needs)))
+        self.layout = Layout.of(needs)
         required = set(needs) | guides.needs
         self._windows = []
         for number, sequence in enumerate(self.sequences):
@@ -148,10 +147,9 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             )
         guides = self.guides.images(whole)
         try:
-            data = torch.cat([whole[name] for name in self.layout.names], -1)
-            buffers = FrameBuffers(data, self.layout)
+            buffers = whole.select(self.layout.names)
             buffers.validate()
-            FrameBuffers(target.contiguous(), Layout((channels.buffer(PRIMAL),))).validate()
+            FrameBuffers(target.contiguous(), Layout.of([PRIMAL])).validate()
         except (NonFiniteError, LayoutError) as error:
             raise type(error)(f"{frame.folder}: {error}") from error
         if MOTION in self.layout and still:

@@ -20,6 +20,7 @@ LAYERS = (
     {"channels", "progress", "files", "packages", "provenance", "toml", "_llvm"},
     {"exr"},
     {"buffers"},
+    {"motion"},
     {"integrators", "denoisers", "metrics", "scenes"},
     {"rendering", "report", "execution"},
     {"data"},
@@ -42,6 +43,7 @@ FORBIDDEN_AT_IMPORT = {
     "report": {"torch", "mitsuba", "drjit"},
     "denoisers": {"mitsuba", "drjit"},
     "metrics": {"mitsuba", "drjit"},
+    "motion": {"mitsuba", "drjit"},
     "cli": {"torch"},
     PACKAGE: {"torch"},
 }

@@ -33,9 +33,9 @@ from mitsuba_gdpt.data.frames import (
     render_frames,
     still,
 )
-from mitsuba_gdpt.data.motion import PinholeCamera, screen_motion
 from mitsuba_gdpt.denoisers import denoise
 from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.motion import PinholeCamera, screen_motion
 from mitsuba_gdpt.scenes import Camera, describe
 
 SETTINGS = FrameSettings(width=24, height=16, spp=1, noisy=2, target_spp=4, features=("roughness",))

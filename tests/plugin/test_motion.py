@@ -11,8 +11,8 @@ import torch
 
 from mitsuba_gdpt import rendering, scenes
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.data.motion import PinholeCamera, add_motion, screen_motion
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
+from mitsuba_gdpt.motion import PinholeCamera, add_motion, screen_motion
 from mitsuba_gdpt.rendering import Source
 from mitsuba_gdpt.scenes import Camera
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers
 from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers import denoise
 from mitsuba_gdpt.errors import ConfigError, LayoutError, MissingDependencyError, NonFiniteError
 
 FULL = Layout.make(features=("roughness", "position"), variances=True)
@@ -280,6 +282,64 @@ class TestFromBitmap:
             FrameBuffers.from_bitmap(encoded)
         with pytest.raises(LayoutError, match="no channel of a known buffer; there are: Y"):
             FrameBuffers.from_bitmap(mi.Bitmap(np.zeros((2, 2), np.float32)))
+
+
+class TestChoice:
+    def test_select_copies_in_its_own_order(self) -> None:
+        buffers = FrameBuffers(numbered(), FULL, {"scene": "x"})
+        chosen = buffers.select(["depth", "primal"])
+        assert chosen.names == ("primal", "depth")
+        assert torch.equal(chosen.depth, buffers.depth)
+        assert chosen.metadata == {"scene": "x"}
+        chosen.data.zero_()
+        assert torch.equal(buffers.data, numbered())
+        with pytest.raises(LayoutError, match="no buffer motion; there are: primal"):
+            buffers.select(["motion"])
+
+    def test_without(self) -> None:
+        buffers = FrameBuffers(numbered(), FULL)
+        rest = buffers.without(["dx", "motion"])  # that is not there anyway
+        assert rest.names == tuple(name for name in buffers.names if name != "dx")
+        assert torch.equal(rest.dy, buffers.dy)
+        with pytest.raises(LayoutError, match="none of the buffers is left"):
+            buffers.without(buffers.names)
+
+    def test_appended(self) -> None:
+        buffers = FrameBuffers(numbered(), FULL, {"scene": "x"})
+        motion = torch.rand(4, 5, 2)
+        more = buffers.appended("motion", motion)
+        assert more.names == (*buffers.names, "motion")
+        assert torch.equal(more.motion, motion)
+        assert more.metadata == {"scene": "x"}
+        with pytest.raises(LayoutError, match="these buffers have motion already"):
+            more.appended("motion", motion)
+        with pytest.raises(LayoutError, match=r"got motion of shape .*; expected \(4, 5, 2\)"):
+            buffers.appended("motion", motion[:1])
+
+
+class TestSeveralFrames:
+    frames = FrameBuffers(torch.rand(2, 3, 4, 5, FULL.count), FULL)
+
+    def test_views_and_sizes(self) -> None:
+        assert (self.frames.leading, self.frames.height, self.frames.width) == ((2, 3), 4, 5)
+        assert self.frames.dx.shape == (2, 3, 4, 5, 3)
+        assert "2 x 3 x 4 x 5" in repr(self.frames)
+
+    def test_each_frame_is_cropped_and_counted(self) -> None:
+        cropped = self.frames.crop(1, 2, 3, 2)
+        for i in range(2):
+            alone = FrameBuffers(self.frames.data[i, 1], FULL).crop(1, 2, 3, 2)
+            assert torch.equal(cropped.data[i, 1], alone.data)
+        cropped["depth"][:, 0, 1, 1] = float("nan")
+        with pytest.raises(NonFiniteError, match=r"depth.T: 2 \(of 36 each\)"):
+            cropped.validate()
+
+    def test_what_takes_one_frame_says_so(self, tmp_path: Path) -> None:
+        message = r"shape \(2, 3, 4, 5, \d+\); expected one frame"
+        with pytest.raises(LayoutError, match=message):
+            self.frames.to_exr(tmp_path / "x.exr")
+        with pytest.raises(LayoutError, match=message):
+            denoise(self.frames, "poisson-l2")
 
 
 class TestCrop:

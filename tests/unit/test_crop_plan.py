@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mitsuba_gdpt.data.plan import CropPlan, spp_levels
+from mitsuba_gdpt.data.plan import REFERENCE_SPP, CropPlan, spp_levels
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.scenes.catalogue import CatalogueScene
 from tests.crops import scene
@@ -122,7 +122,9 @@ def test_json() -> None:
 def test_reference_spp_follows_the_target() -> None:
     assert PLAN.spp_behind_target == 256
     assert replace(PLAN, target="path", reference_spp=None).spp_behind_target == 4096
-    assert [replace(PLAN, target=t).target_renders for t in ("halves", "path")] == [2, 1]
+    assert replace(PLAN, target="gdpt-l2", reference_spp=None).spp_behind_target == 512
+    renders = {t: replace(PLAN, target=t).target_renders for t in REFERENCE_SPP}
+    assert renders == {"halves": 2, "path": 1, "gdpt-l1": 1, "gdpt-l2": 2}
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,8 @@ def test_reference_spp_follows_the_target() -> None:
         ({"target": "soap"}, "'soap'; expected one of halves, path, gdpt-l1"),
         ({"reference_spp": 2}, "reference_spp is 2; expected at least 4"),
         ({"reference_spp": 9}, "expected an even number"),
+        ({"reference_spp": 9, "target": "gdpt-l2"}, "expected an even number"),
+        ({"reference_spp": 2, "target": "gdpt-l2"}, "reference_spp is 2; expected at least 4"),
         ({"seed": -1}, "seed is -1"),
     ],
 )

@@ -22,9 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mitsuba_gdpt import channels
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import MOTION, Layout
+from mitsuba_gdpt.channels import MOTION
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
 
 if TYPE_CHECKING:
@@ -167,12 +166,8 @@ def add_motion(
     Raises:
         LayoutError: There is no ``depth``, or there is ``motion`` already.
     """
-    if MOTION in buffers:
-        raise LayoutError("these buffers have motion already; expected a frame without")
     previous = camera if previous is None else previous
-    motion = screen_motion(buffers["depth"], camera, previous)
-    layout = Layout((*buffers.layout.buffers, channels.buffer(MOTION)))
-    return FrameBuffers(torch.cat([buffers.data, motion], dim=-1), layout, buffers.metadata)
+    return buffers.appended(MOTION, screen_motion(buffers["depth"], camera, previous))
 
 
 def _project(point: torch.Tensor, camera: PinholeCamera) -> torch.Tensor:
