@@ -101,7 +101,6 @@ class RenderUnit:
         )
         dr.sync_thread()  # a GPU works in the background: wait for it here
         seconds = time.perf_counter() - start
-        buffers.metadata["integrator"] = " ".join(str(integrator).split())
         return _Rendered(buffers, math.log2(source.exposure), seconds)
 
 
@@ -200,8 +199,6 @@ def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
         "variant": job.variant,
         "scene": job.source,
         "sensor": job.sensor,
-        "spp": job.spp,
-        "seed": job.seed,
         "denoiser": job.method,
         "denoiser_options": json.dumps(dict(job.options), sort_keys=True),
         "render_seconds": rendered.seconds,

@@ -134,10 +134,7 @@ def render(
     metadata = {
         "version": __version__,
         "scene": scene,
-        "spp": spp,
-        "seed": seed,
         "variant": variant,
-        "integrator": " ".join(str(integrator).split()),
     }
     with session.progress_bar():
         with watch.part("render"):
@@ -154,6 +151,7 @@ def render(
         buffers.to_exr(output, image=None if method == "none" else image, metadata=metadata)
     if png is not None:
         exr.write_png(png, image, exposure=exposure + math.log2(source.exposure))
+    spp = int(buffers.metadata["spp"])  # after the sampler's rounding
     rate = session.count(buffers.width * buffers.height * spp / watch.seconds["render"])
     parts = [
         f"{source.name}: {buffers.width}x{buffers.height}, {spp} spp, {variant}",

@@ -326,8 +326,6 @@ class FrameUnit:
                 "source": self.source,
                 "split": self.split,
                 "frame": self.index,
-                "spp": spp,
-                "seed": seed,
                 "variant": mi.variant(),
                 "version": __version__,
                 **camera.metadata(),

@@ -179,6 +179,7 @@ def make_plugin() -> type:
                 raise ConfigError(
                     f"the film's crop window is {size} pixels; expected 1 x 1 or more"
                 )
+            _check_film(film)
             self._warn_once(scene, film)
             # Before anything else: what a film still holds of the last render is part of the scene.
             film.prepare(self.aov_names())
@@ -476,6 +477,20 @@ def _sensor(scene: mi.Scene, sensor: int | mi.Sensor) -> mi.Sensor:
             "add a <sensor> to the scene or pick another index"
         )
     return sensors[sensor]
+
+
+def _check_film(film: mi.Film) -> None:
+    """Refuse a film that wants other channels than colour.
+
+    Raises:
+        ConfigError: It does, as ``specfilm``.
+    """
+    if mi.has_flag(film.flags(), mi.FilmFlags.Special):
+        name = film.class_name()
+        name = "specfilm" if name == "SpecFilm" else name
+        raise ConfigError(
+            f"the film {name} is not supported: gdpt renders RGB, not bands; use hdrfilm"
+        )
 
 
 def _seed(seed: int | mi.UInt32) -> int:

@@ -39,6 +39,18 @@ def render(
 ) -> FrameBuffers:
     """Render a scene to named buffers, as seen by one of its sensors or by another one.
 
+    Args:
+        source: Scene.
+        integrator: ``gdpt``, as :func:`make_integrator` makes it.
+        spp: Samples per pixel; 0 for as many as the scene says. Most samplers take certain numbers
+            only, and round others.
+        seed: Seed of the sampler; numbers beyond 32 bits are cut to their lower 32.
+        sensor: Index of a sensor of the scene, or a sensor.
+
+    Returns:
+        (H, W, C) buffers. Their ``metadata`` holds the samples per pixel (``spp``) and the seed
+        (``seed``) that they were rendered with, and the integrator's settings (``integrator``).
+
     Raises:
         ConfigError: The integrator cannot work with these numbers.
         RuntimeError: Mitsuba failed; the message names the scene.
@@ -47,10 +59,30 @@ def render(
 
     view = source.sensor(sensor) if isinstance(sensor, int) else sensor
     try:
+        spp = _rounded(view.sampler(), spp)
         # Not mi.render(), whose differentiable wrapper replaces the message of any error.
         image = integrator.render(source.scene, sensor=view, spp=spp, seed=seed)
     except RuntimeError as error:
         if isinstance(error, GDPTError):
             raise
         raise RuntimeError(f"rendering {source.name} failed: {plain(error)}") from error
-    return FrameBuffers.from_render(image, integrator)
+    buffers = FrameBuffers.from_render(image, integrator)
+    buffers.metadata.update(
+        spp=str(spp), seed=str(seed % 2**32), integrator=" ".join(str(integrator).split())
+    )
+    return buffers
+
+
+def _rounded(sampler: mi.Sampler, spp: int) -> int:
+    """Return the number of samples per pixel that a sampler takes where it is asked for ``spp``.
+
+    Raises:
+        ConfigError: No sampler takes so many.
+    """
+    sampler = sampler.clone()
+    try:
+        if spp:
+            sampler.set_sample_count(spp)
+    except TypeError:  # beyond 32 bits
+        raise ConfigError(f"spp is {spp}; expected 1 to {2**32 - 1}") from None
+    return int(sampler.sample_count())

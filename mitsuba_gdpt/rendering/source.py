@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.rendering.integrators import settings_of_scene
 
 if TYPE_CHECKING:
     import mitsuba as mi
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 #: Prefix that tells a built-in scene from a file.
 BUILTIN = "builtin:"
 
-#: Integrator parameters that mean the same in Mitsuba's path tracers and in ``gdpt``.
-_SHARED_PARAMETERS = ("max_depth", "rr_depth", "hide_emitters")
 _LOADING_THREADS = 2
 _DEFAULT_FILM_SIZE = {"width": 768, "height": 576}  # Mitsuba's
 
@@ -83,10 +83,6 @@ def open_source(
     return _open_file(Path(source), width, height, parameters or {})
 
 
-def _shared(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: properties[key] for key in _SHARED_PARAMETERS if key in properties}
-
-
 def _open_builtin(name: str, width: int | None, height: int | None) -> Source:
     import mitsuba as mi
 
@@ -96,7 +92,7 @@ def _open_builtin(name: str, width: int | None, height: int | None) -> Source:
     return Source(
         name=name,
         scene=mi.load_dict(description, optimize=False),  # as in _open_file()
-        integrator=_shared(description["integrator"]),
+        integrator={"max_depth": description["integrator"]["max_depth"]},
         exposure=scenes.describe(name).exposure,
     )
 
@@ -119,14 +115,12 @@ def _open_file(
     config.merge_meshes = False
     try:
         state = mi.parser.parse_file(config, str(path), **parameters)
-        nodes: dict[Any, list[Any]] = {}
-        for node in state.nodes:
-            nodes.setdefault(node.type, []).append(node)
-        for node in nodes.get(mi.ObjectType.Film, ()):
-            _resize(node.props, width, height)
-        integrators = nodes.get(mi.ObjectType.Integrator, ())
-        settings = _integrator_settings(integrators[0].props) if integrators else {}
+        # Both after Mitsuba has brought the files of older versions to its own names.
         mi.parser.transform_all(config, state)
+        for node in state.nodes:
+            if node.type == mi.ObjectType.Film:
+                _resize(node.props, width, height)
+        settings, remarks = settings_of_scene(state)  # now: making the scene empties the state
         with _files_beside(path), _loading_threads():
             scene = mi.parser.instantiate(config, state)
     except RuntimeError as error:
@@ -134,6 +128,8 @@ def _open_file(
     scene = scene[0] if isinstance(scene, list) else scene
     if not isinstance(scene, mi.Scene):
         raise FormatError(f"{path} describes a {type(scene).__name__}, not a scene")
+    for remark in remarks:
+        warnings.warn(f"{path}: {remark}", stacklevel=3)
     return Source(path.parent.name if path.stem == "scene" else path.stem, scene, settings)
 
 
@@ -166,11 +162,6 @@ def _files_beside(scene: Path) -> Iterator[None]:
         yield
     finally:
         mi.set_file_resolver(before)
-
-
-def _integrator_settings(properties: mi.Properties) -> dict[str, Any]:
-    values = {key: properties[key] for key in properties.keys()}  # noqa: SIM118  (not a dict)
-    return values if properties.plugin_name() == "gdpt" else _shared(values)
 
 
 def _resize(film: mi.Properties, width: int | None, height: int | None) -> None:
