@@ -18,6 +18,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mitsuba_gdpt import interrupts
+
+interrupts.guard_start()  # Ctrl-C may come during all that follows
+
 from mitsuba_gdpt import _llvm
 
 _llvm.select()  # has to come before anything that imports Mitsuba

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from mitsuba_gdpt._version import __version__
 
 #: Distributions that decide the numbers.
 _LIBRARIES = ("mitsuba", "drjit", "torch", "numpy", "zarr", "mitsuba-oidn")
+#: Parts of the package that show, order or send around what others have computed. All else decides
+#: pixels, errors or times.
+_NO_PIXELS = frozenset({"cli", "execution", "report", "training", "__main__.py", "interrupts.py"})
 
 
 def describe(*, date: bool = True) -> dict[str, str]:
@@ -22,12 +29,14 @@ def describe(*, date: bool = True) -> dict[str, str]:
         date: Also say when; leave it out of files that shall be the same whenever they are made.
 
     Returns:
-        ``version`` of this package, ``commit`` of its checkout (where there is one; marked if files
-        differ from it), ``libraries`` with versions, ``machine`` and ``date`` (UTC).
+        ``version`` of this package, ``sources`` (see :func:`sources`), ``commit`` of its checkout
+        (where there is one; marked if files differ from it), ``libraries`` with versions,
+        ``machine`` and ``date`` (UTC).
     """
     libraries = (f"{name} {version(name)}" for name in _LIBRARIES)
     found = {
         "version": __version__,
+        "sources": sources(),
         "commit": commit(),
         "libraries": ", ".join([f"Python {platform.python_version()}", *libraries]),
         "machine": f"{processor()}, {os.cpu_count()} threads",
@@ -36,6 +45,39 @@ def describe(*, date: bool = True) -> dict[str, str]:
         now = datetime.datetime.now(datetime.timezone.utc)
         found["date"] = now.strftime("%Y-%m-%d %H:%M UTC")
     return {key: value for key, value in found.items() if value}
+
+
+@functools.cache
+def sources() -> str:
+    """Return a hash of all that pixels depend on besides settings and scenes.
+
+    That is: the source files of this package but for those that only show or distribute results,
+    the names of its weights (which hold hashes of their content), and the versions of the libraries
+    that compute.
+    """
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        if name.parts[0] in _NO_PIXELS or "__pycache__" in name.parts:
+            continue
+        if path.suffix in (".py", ".toml"):
+            digest.update(f"{name.as_posix()}\n".encode())
+            digest.update(path.read_bytes())
+        elif path.suffix == ".safetensors":
+            digest.update(f"{name.as_posix()}\n".encode())
+    for library in _LIBRARIES:
+        digest.update(f"{library} {version(library)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def fingerprint(*values: Any) -> str:
+    """Return a short hash of JSON-compatible values and of :func:`sources`.
+
+    What is made anew when this changes can never be a mixture of two states of the code.
+    """
+    text = json.dumps([sources(), *values], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def version(distribution: str) -> str:

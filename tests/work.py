@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +73,43 @@ class RaiseOurs(WriteFile):
 class Interrupt(WriteFile):
     def work(self) -> None:
         raise KeyboardInterrupt
+
+
+class Disguise(WriteFile):
+    """Makes another error of an interrupt, as callbacks of Dr.Jit do."""
+
+    def work(self) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("dr.while_loop(): encountered an exception") from error
+
+
+class Swallow(WriteFile):
+    """Presses Ctrl-C, and takes no notice the first time."""
+
+    def work(self) -> None:
+        if len(self.attempts()) == 1:
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+
+
+class Grandchild(WriteFile):
+    """Starts a Python that imports modules of common names."""
+
+    def work(self) -> None:
+        subprocess.run([sys.executable, "-c", "import random, pickle, numpy"], check=True)
+
+
+class LeaveTemporaryFile(WriteFile):
+    def work(self) -> None:
+        descriptor, path = tempfile.mkstemp()
+        os.close(descriptor)
+        (self.folder / f"{self.key}.where").write_text(path)
+
+    def where(self) -> Path:
+        return Path((self.folder / f"{self.key}.where").read_text())
 
 
 class Forget(WriteFile):

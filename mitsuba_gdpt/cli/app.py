@@ -10,7 +10,9 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from mitsuba_gdpt import interrupts
 from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt.cli import options
 from mitsuba_gdpt.cli.batch import batch
 from mitsuba_gdpt.cli.catalogue import catalogue
 from mitsuba_gdpt.cli.dataset import dataset
@@ -29,7 +31,7 @@ from mitsuba_gdpt.errors import (
     WeightsError,
 )
 
-FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, interrupts.EXIT_CODE
 
 #: Errors that the user can mend by calling the command differently.
 _INPUT_ERRORS = (
@@ -53,6 +55,9 @@ app = typer.Typer(
 )
 for command in (render, denoise, evaluate, batch, train, scenes, info):
     app.command()(command)
+for group in (app, catalogue, dataset):
+    for registered in group.registered_commands:
+        registered.cls = options.Command
 app.add_typer(catalogue)
 app.add_typer(dataset)
 
@@ -120,26 +125,35 @@ def main(arguments: list[str] | None = None) -> None:
     # Denoisers run many short parallel loops. Where other programs want the same cores, torch's
     # threads by default spin away the time slices that they wait for: 10 to 40 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
-    with warnings.catch_warnings():
+    # Python processes that libraries start shall not look for modules in the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    with warnings.catch_warnings(), interrupts.watching():
         if not debug:
             warnings.showwarning = _show_warning
-        sys.exit(_run(arguments, debug))
+        code = _run(arguments, debug)
+    interrupts.finish()
+    sys.exit(code)
 
 
 def _run(arguments: list[str], debug: bool) -> int:
     """Run a command, show its error if there is one, and return the exit code."""
     try:
         code = app(args=arguments, prog_name="mitsuba-gdpt", standalone_mode=False) or 0
-        if code == INTERRUPTED:  # what typer makes of Ctrl-C
-            print("interrupted", file=sys.stderr)
-        return int(code)
-    except (KeyboardInterrupt, typer.Abort) as error:
-        print(error if str(error) else "interrupted", file=sys.stderr)
+        if code != INTERRUPTED:  # what typer makes of Ctrl-C
+            interrupts.check()
+            return int(code)
+        error: BaseException = KeyboardInterrupt()
+    except BaseException as raised:
+        error = raised
+    if interrupts.noticed() or isinstance(error, KeyboardInterrupt | typer.Abort):
+        told = isinstance(error, KeyboardInterrupt | typer.Abort) and str(error)
+        print(" ".join(str(error).split()) if told else "interrupted", file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        # `mitsuba-gdpt` alone prints the help, which typer reports as an error without a message.
-        if text := _message(error):
-            print(f"error: {text}", file=sys.stderr)
-        return _exit_code(error)
+    if not isinstance(error, Exception):  # SystemExit
+        raise error
+    if debug:
+        traceback.print_exception(error)
+    # `mitsuba-gdpt` alone prints the help, which typer reports as an error without a message.
+    if text := _message(error):
+        print(f"error: {text}", file=sys.stderr)
+    return _exit_code(error)

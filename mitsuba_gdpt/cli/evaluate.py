@@ -128,7 +128,7 @@ def evaluate(
 
     Sequences: mitsuba-gdpt evaluate dev --sequence --static --spp 2 -o sequences
     """
-    counts = _numbers(spp, "--spp")
+    counts = options.whole_numbers(spp, "--spp")
     if static and not sequence:
         raise ConfigError("--static is about sequences; add --sequence")
 
@@ -210,10 +210,3 @@ def _metrics(words: list[str] | None, defaults: tuple[str, ...]) -> tuple[str, .
         else:
             chosen.append(name)
     return tuple(chosen)
-
-
-def _numbers(text: str, option: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise ConfigError(f"{option} {text!r} is not a list of whole numbers such as 2,8") from None

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from mitsuba_gdpt import checks
 from mitsuba_gdpt.errors import ConfigError
 
 Variant = Annotated[
@@ -47,6 +49,50 @@ Png = Annotated[
 Exposure = Annotated[
     float, typer.Option(help="Exposure of the PNG in photographic stops; +1 doubles.", metavar="EV")
 ]
+
+
+class Command(TyperCommand):
+    """A command whose numbers are looked at before it starts, on top of the bounds it declares."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Check the numbers, then run the command.
+
+        Raises:
+            ConfigError: One is not finite, or so large that it makes no sense.
+        """
+        for parameter in self.params:
+            name = parameter.opts[0] if parameter.opts else str(parameter.name)
+            _check_numbers(name, str(parameter.name), ctx.params.get(str(parameter.name)))
+        return super().invoke(ctx)
+
+
+def _check_numbers(option: str, name: str, value: Any) -> None:
+    if isinstance(value, list | tuple):
+        for item in value:
+            _check_numbers(option, name, item)
+    elif isinstance(value, float):
+        checks.real(option, value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        most = checks.MOST
+        if name == "spp" or name.endswith("_spp"):
+            most = checks.MOST_SPP
+        elif name in ("width", "height", "size", "frame"):
+            most = checks.MOST_PIXELS
+        checks.whole(option, value, least=-checks.MOST, most=most)
+
+
+def whole_numbers(text: str, option: str) -> tuple[int, ...]:
+    """Read whole numbers that are separated by commas.
+
+    Raises:
+        ConfigError: A word is none.
+    """
+    words = text.split(",")
+    if not all(word.strip().isdecimal() and len(word) < 30 for word in words):
+        raise ConfigError(
+            f"{option} is {checks.show(text)}; expected a list of whole numbers such as 2,8"
+        )
+    return tuple(int(word) for word in words)
 
 
 def key_values(words: Sequence[str] | None, option: str) -> dict[str, str]:

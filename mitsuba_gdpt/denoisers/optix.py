@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.utils.dlpack
 
-from mitsuba_gdpt import _llvm
+from mitsuba_gdpt import _llvm, subprocesses
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.denoisers.registry import register
 from mitsuba_gdpt.errors import LayoutError, VariantError
@@ -55,7 +54,13 @@ def _check() -> None:
 def _survives(variant: str) -> bool:
     """Tell whether a denoiser can be made: where it cannot, Dr.Jit aborts the whole process."""
     code = f"import mitsuba as mi; mi.set_variant({variant!r}); mi.OptixDenoiser([16, 16])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    done = subprocess.run(
+        subprocesses.python(code),
+        env=subprocesses.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
     return done.returncode == 0
 
 

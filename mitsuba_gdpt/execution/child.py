@@ -15,24 +15,27 @@ import time
 from multiprocessing.connection import Connection
 from types import FrameType
 
+from mitsuba_gdpt import subprocesses
 from mitsuba_gdpt.execution.units import Outcome, attempt
 
 #: Seconds without a unit after which a process ends, should its worker have forgotten it.
 IDLE_LIMIT = 600.0
 _WATCH_INTERVAL = 0.5
+_DYING = 0.05  # seconds in which a dying parent lets go of its locks after its connections
 
 
-def main(descriptor: int, parent: int, threads: int) -> None:
+def main(descriptor: int, parent: int, threads: int, scratch: str) -> None:
     """Run units until the worker closes the connection or dies.
 
     Args:
         descriptor: File descriptor of the connection.
         parent: Process that has to live for this one to go on.
         threads: Size of Dr.Jit's thread pool.
+        scratch: Folder of the parent's temporary files, removed here if it dies.
     """
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, scratch), daemon=True).start()
     connection = Connection(descriptor)
     connection.send(_set_up(connection.recv_bytes(), threads))
     while connection.poll(IDLE_LIMIT):
@@ -46,6 +49,9 @@ def main(descriptor: int, parent: int, threads: int) -> None:
             outcome = Outcome.of(error)
         connection.send(outcome)
     sys.stderr.flush()
+    if not subprocesses.remove_orphan(scratch):
+        time.sleep(_DYING)
+        subprocesses.remove_orphan(scratch)
     os._exit(0)  # nothing is left to be saved, and freeing large scenes takes time
 
 
@@ -66,7 +72,8 @@ def _leave(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)  # so that temporary files are removed on the way
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, scratch: str) -> None:
     while os.getppid() == parent:
         time.sleep(_WATCH_INTERVAL)
+    subprocesses.remove_orphan(scratch)
     os._exit(1)

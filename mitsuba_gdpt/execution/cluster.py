@@ -6,9 +6,11 @@ when it is needed.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-import tempfile
+import shlex
+import shutil
 import time
 import uuid
 from collections import Counter, deque
@@ -22,7 +24,7 @@ import dask
 import distributed
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from mitsuba_gdpt import toml
+from mitsuba_gdpt import interrupts, subprocesses, toml
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.execution.options import ClusterOptions
@@ -33,6 +35,7 @@ _POLL_INTERVAL = 1.0  # seconds between two looks for new workers
 _CONNECT_TIMEOUT = 20.0
 _PLUGIN_TIMEOUT = 10.0
 _LOOPBACK = "127.0.0.1:0"
+_SUBMIT_TIMEOUT = 60.0
 _ADAPT = "adapt"  # table of the SLURM options with the arguments of Cluster.adapt()
 _log = logging.getLogger(__name__)
 
@@ -117,7 +120,7 @@ def run_units(
         ClusterError: No connection, or no worker that can run units.
         ConfigError: The SLURM options make no sense.
     """
-    with _client(options) as client:
+    with _client(options) as (client, refusals):
         _check_versions(client)
         local = options.scheduler is None and options.slurm is None
         limit = options.memory_limit
@@ -127,7 +130,7 @@ def run_units(
         client.register_plugin(plugin)
         try:
             with client.as_current():
-                _hand_out(units, client, plugin.name, options.retries, finish)
+                _hand_out(units, client, plugin.name, options.retries, finish, refusals)
         finally:
             try:
                 client.unregister_worker_plugin(plugin.name)
@@ -141,16 +144,21 @@ def _hand_out(
     plugin: str,
     retries: int,
     finish: Callable[[AnyUnit, Outcome], None],
+    refusals: Sequence[str],
 ) -> None:
     """Keep each worker busy with one unit at a time, and send the units of dead workers to others.
 
     Not left to Dask, which queues several units on a worker and blames all of them when it dies.
+    ``refusals`` grows when the cluster cannot start a worker.
     """
     waiting, active = deque(units), dict[distributed.Future, tuple[AnyUnit, str]]()
     unfit: dict[str, Outcome] = {}
     deaths: Counter[str] = Counter()
     while waiting or active:
+        interrupts.check()
         workers = set(_ask(client.nthreads))
+        if refusals and not workers:
+            raise ClusterError(f"the cluster cannot start workers: {refusals[0]}")
         for future, (unit, address) in list(active.items()):
             if address in workers:
                 continue
@@ -228,27 +236,35 @@ def _ask(question: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @contextmanager
-def _client(options: ClusterOptions) -> Iterator[distributed.Client]:
-    """Connect to the cluster that is asked for, starting it if it is to be ours."""
+def _client(options: ClusterOptions) -> Iterator[tuple[distributed.Client, list[str]]]:
+    """Connect to the cluster that is asked for, starting it if it is to be ours.
+
+    Yields:
+        The client, and a list to which is added why workers cannot be started.
+    """
+    refusals: list[str] = []
     with (
-        tempfile.TemporaryDirectory(prefix="mitsuba-gdpt-", ignore_cleanup_errors=True) as folder,
+        subprocesses.scratch() as folder,
         dask.config.set(
             {
-                "temporary-directory": folder,
+                "temporary-directory": str(folder),
                 "distributed.scheduler.work-stealing": False,
             }
         ),
     ):
         if options.scheduler is not None:
             with _connect(options.scheduler) as client:
-                yield client
+                yield client, refusals
         elif options.slurm is not None:
             # Its scheduler has to be reached from other hosts, so it listens on all interfaces.
-            with slurm_cluster(options.slurm, options.workers) as cluster, _connect(cluster) as c:
-                yield c
+            with (
+                slurm_cluster(options.slurm, options.workers, refusals) as cluster,
+                _connect(cluster) as client,
+            ):
+                yield client, refusals
         else:
             with _local_cluster(options) as cluster, _connect(cluster) as client:
-                yield client
+                yield client, refusals
 
 
 def _local_cluster(options: ClusterOptions) -> distributed.LocalCluster:
@@ -269,30 +285,57 @@ def _local_cluster(options: ClusterOptions) -> distributed.LocalCluster:
     )
 
 
-def slurm_cluster(path: str | os.PathLike[str], workers: int) -> Any:
+def slurm_cluster(
+    path: str | os.PathLike[str], workers: int, refusals: list[str] | None = None
+) -> Any:
     """Start a scheduler whose workers are SLURM jobs.
 
     Args:
         path: TOML file with keyword arguments of ``dask_jobqueue.SLURMCluster``. An optional table
             ``[adapt]`` holds those of ``Cluster.adapt``, and decides on the number of jobs.
         workers: Number of jobs without such a table.
+        refusals: What the scheduler says to jobs that it does not take is added to this list.
 
     Raises:
         FormatError: The file is not TOML.
         ConfigError: An option is unknown or missing.
+        ClusterError: There is no SLURM here.
     """
-    from dask_jobqueue.slurm import SLURMCluster
+    from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 
     settings = toml.read(Path(path))
     adapt = settings.pop(_ADAPT, None)
     if adapt is not None and not isinstance(adapt, dict):
         raise ConfigError(f"{path}: {_ADAPT} is {adapt!r}; expected a table [{_ADAPT}]")
+    said: list[str] = [] if refusals is None else refusals
+
+    class Job(SLURMJob):  # type: ignore[misc]
+        """Tells what becomes of its submission, where Dask would log it and wait for ever."""
+
+        async def start(self) -> None:
+            try:
+                await asyncio.wait_for(super().start(), _SUBMIT_TIMEOUT)
+            except Exception as error:
+                said.append(_submission(error, self.submit_command))
+                await distributed.deploy.spec.ProcessInterface.start(self)
+
+    class Cluster(SLURMCluster):  # type: ignore[misc]
+        job_cls = Job
+
     settings["scheduler_options"] = {"dashboard": False, **settings.get("scheduler_options", {})}
     settings.setdefault("silence_logs", logging.ERROR)
+    # Workers shall not look for modules in the folder in which they happen to be started.
+    prologue = settings.get("job_script_prologue")
+    if prologue is None:
+        prologue = dask.config.get("jobqueue.slurm.job-script-prologue", None) or []
+    settings["job_script_prologue"] = ["export PYTHONSAFEPATH=1", *prologue]
     try:
-        cluster = SLURMCluster(**settings)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: dask_jobqueue.SLURMCluster refuses this: {error}") from error
+        cluster = Cluster(**settings)
+    except OSError as error:
+        raise ClusterError(f"{path}: the Dask scheduler does not start: {error}") from error
+    except Exception as error:  # whatever it makes of values of the wrong kind
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: dask_jobqueue.SLURMCluster refuses this: {reason}") from error
     try:
         if adapt is None:
             cluster.scale(jobs=workers)
@@ -302,6 +345,19 @@ def slurm_cluster(path: str | os.PathLike[str], workers: int) -> Any:
         cluster.close()
         raise ConfigError(f"{path}: [{_ADAPT}] is refused: {error}") from error
     return cluster
+
+
+def _submission(error: Exception, command: str) -> str:
+    """Return what went wrong with a job's submission, in the scheduler's own words."""
+    program = shlex.split(command)[0]
+    if shutil.which(program) is None:
+        return f"{program} not found; run this where SLURM jobs can be submitted"
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        return f"{program} did not answer within {_SUBMIT_TIMEOUT:.0f} s"
+    text = str(error)
+    _, mark, words = text.partition("stderr:")  # dask_jobqueue puts its own command before it
+    lines = [line.strip() for line in (words if mark else text).splitlines() if line.strip()]
+    return " ".join(lines) or type(error).__name__
 
 
 def _connect(target: Any) -> distributed.Client:

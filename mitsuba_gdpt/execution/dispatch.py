@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 
-from mitsuba_gdpt import progress
+from mitsuba_gdpt import interrupts, progress
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.execution.options import ClusterOptions, cores
 from mitsuba_gdpt.execution.units import AnyUnit, Interrupted, Outcome, Summary, Unit, attempt
@@ -48,7 +48,7 @@ def run(
     if not todo:
         return summary
     patience = 0.0 if cluster is None else _PATIENCE
-    with progress.task(description, total=len(todo)) as task:
+    with interrupts.watching(), progress.task(description, total=len(todo)) as task:
 
         def finish(unit: AnyUnit, outcome: Outcome) -> None:
             error = outcome.error or _missing_result(unit, patience)
@@ -89,6 +89,7 @@ def _check_keys(units: Sequence[Unit]) -> None:
 
 def _missing_result(unit: Unit, patience: float) -> str:
     """Look for the result of a unit that ended well; network file systems may need a moment."""
+    interrupts.check()
     end = time.monotonic() + patience
     while not unit.is_done():
         if time.monotonic() >= end:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mitsuba_gdpt import packages
+from mitsuba_gdpt import checks, packages
 from mitsuba_gdpt.errors import ConfigError
 
 #: Mitsuba's leaks are of the order of megabytes per scene; starting a process takes about a second.
 UNITS_PER_WORKER = 100
+_MOST_WORKERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,15 @@ class ClusterOptions:
     memory_limit: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in {
-            "workers": 1,
-            "threads": 1,
-            "units_per_worker": 1,
-            "retries": 0,
-            "memory_limit": 1,
-        }.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"got {name}={value}; expected at least {least}")
+        for name, least, most in (
+            ("workers", 1, _MOST_WORKERS),
+            ("threads", 1, _MOST_WORKERS),
+            ("units_per_worker", 1, checks.MOST),
+            ("retries", 0, checks.MOST),
+            ("memory_limit", 1, 1 << 62),
+        ):
+            if (value := getattr(self, name)) is not None:
+                checks.whole(name, value, least=least, most=most)
         if self.scheduler is not None and self.slurm is not None:
             raise ConfigError(
                 "got both a scheduler address and SLURM options; expected one of them: SLURM jobs "

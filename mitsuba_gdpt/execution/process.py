@@ -4,44 +4,50 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
+from mitsuba_gdpt import subprocesses
 from mitsuba_gdpt.execution.units import Outcome
 
 _POLL_INTERVAL = 0.1
 _GRACE = 2.0  # seconds between asking a process to end and killing it
 _TAIL = 2000  # characters of output that are kept when a process has died
 _PROGRAM = (
-    "import sys; from mitsuba_gdpt.execution.child import main; main(*map(int, sys.argv[1:]))"
+    "from mitsuba_gdpt.execution.child import main; "
+    "main(*map(int, sys.argv[1:4]), scratch=sys.argv[4])"
 )
 
 
 class UnitProcess:
     """One process that runs units, one after the other, until it is closed or dies."""
 
-    def __init__(self, setup: bytes, threads: int, memory_limit: int | None) -> None:
+    def __init__(self, setup: bytes, threads: int, memory_limit: int | None, scratch: Path) -> None:
         """Start the process and run the setup in it.
 
         Args:
             setup: Pickled callable or None.
             threads: For Dr.Jit and torch.
             memory_limit: Bytes of resident memory at which it is killed.
+            scratch: Folder of this process for temporary files. The new one gets a folder in it,
+                and removes all of it if this process dies.
         """
         self.units = 0
         self.too_large = False
         self._limit = memory_limit
         self._connection, theirs = multiprocessing.Pipe()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close())
+        self._folder = tempfile.mkdtemp(dir=scratch)
         with theirs:
-            arguments = (theirs.fileno(), os.getpid(), threads)
+            arguments = (theirs.fileno(), os.getpid(), threads, scratch)
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, *map(str, arguments)],
-                env=_environment(threads),
+                subprocesses.python(_PROGRAM, *arguments),
+                env=_environment(threads, self._folder),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
@@ -83,6 +89,7 @@ class UnitProcess:
         self._connection.close()  # it takes that for the sign to leave
         self._reap()
         self._output.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def stop(self) -> None:
         """End the process in the middle of a unit; for other threads than the one that waits."""
@@ -140,6 +147,8 @@ class ProcessKeeper:
         self._lock = threading.Lock()
         self._process: UnitProcess | None = None
         self._closed = False
+        self._stack = ExitStack()
+        self._scratch = self._stack.enter_context(subprocesses.scratch())
 
     def run(self, payload: bytes) -> Outcome:
         """Run a pickled unit, again if its process dies, and say what came of it."""
@@ -178,13 +187,14 @@ class ProcessKeeper:
             if (process := self._process) is not None:
                 process.stop()
         self._discard()
+        self._stack.close()
         self._lock.release()
 
     def _fit_process(self) -> UnitProcess:
         if self._process is not None and not self._process.alive:  # died while idle
             self._discard()
         if self._process is None:
-            self._process = UnitProcess(self._setup, self._threads, self._limit)
+            self._process = UnitProcess(self._setup, self._threads, self._limit, self._scratch)
         return self._process
 
     def _discard(self) -> None:
@@ -203,13 +213,11 @@ def resident_memory(pid: int) -> int:
         return 0
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """Environment of a unit process: our import path, and thread counts for torch and NumPy."""
-    root = str(Path(__file__).parents[2])
-    path = dict.fromkeys(entry or os.getcwd() for entry in (root, *sys.path))
+def _environment(threads: int, folder: str) -> dict[str, str]:
+    """Environment of a unit process: where temporary files go, thread counts of the libraries."""
     return {
         "OMP_WAIT_POLICY": "PASSIVE",  # other processes want the cores
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path),
+        **subprocesses.environment(),
+        "TMPDIR": folder,
         **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")},
     }

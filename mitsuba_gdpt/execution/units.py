@@ -6,6 +6,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from mitsuba_gdpt import interrupts
 from mitsuba_gdpt.errors import GDPTError
 
 
@@ -84,10 +85,15 @@ def attempt(unit: Unit) -> Outcome:
 
     Looks for the result first: a unit that was sent twice, because the connection to a worker
     was lost, is not run twice.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, also where a library made another error of it or swallowed it.
     """
     try:
         if not unit.is_done():
             unit.run()
     except Exception as error:
+        interrupts.pass_on(error)
         return Outcome.of(error)
+    interrupts.check()
     return Outcome()

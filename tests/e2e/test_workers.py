@@ -181,7 +181,10 @@ print(execution.run(units, cluster=options, description="testing"))
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_driver_leaves_nothing_and_is_resumed(tmp_path: Path, signal_number: int) -> None:
     command = [sys.executable, "-c", DRIVER, str(tmp_path)]
-    driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
     units = write_files(tmp_path, 12)
     wait_until(lambda: sum(unit.is_done() for unit in units) >= 3)
     children = psutil.Process(driver.pid).children(recursive=True)
@@ -192,6 +195,7 @@ def test_stopped_driver_leaves_nothing_and_is_resumed(tmp_path: Path, signal_num
         assert "of 12 results complete; run the same again" in errors.splitlines()[-1]
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
+    assert not list(scratch.iterdir()), "temporary folders are left"
     complete = [unit for unit in units if unit.is_done()]
     assert len(complete) < 12
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

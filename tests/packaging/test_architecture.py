@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 
 #: Top-level parts of the package, lowest first; a part may import from the layers below its own.
 LAYERS = (
-    {"errors", "_version"},
-    {"channels", "progress", "files", "packages", "provenance", "toml", "_llvm"},
+    {"errors", "_version", "interrupts"},
+    {"checks"},
+    {"channels", "progress", "files", "packages", "provenance", "subprocesses", "toml", "_llvm"},
     {"exr"},
     {"buffers"},
     {"motion"},
@@ -33,6 +34,8 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 #: Parts that must not import a library when they are imported themselves, directly or not.
 FORBIDDEN_AT_IMPORT = {
     "errors": {"torch", "mitsuba", "drjit"},
+    "interrupts": {"torch", "mitsuba", "drjit"},
+    "checks": {"torch", "mitsuba", "drjit"},
     "channels": {"torch", "mitsuba", "drjit"},
     "progress": {"torch", "mitsuba", "drjit"},
     "_llvm": {"torch", "mitsuba", "drjit"},

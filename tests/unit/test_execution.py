@@ -8,11 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from mitsuba_gdpt import execution, progress
+from mitsuba_gdpt import execution, interrupts, progress, subprocesses
 from mitsuba_gdpt.errors import ConfigError, GDPTError
-from mitsuba_gdpt.execution import ClusterOptions
+from mitsuba_gdpt.execution import ClusterError, ClusterOptions
 from mitsuba_gdpt.execution.dispatch import cores
-from tests.work import Forget, Interrupt, Raise, RaiseOurs, WriteFile
+from tests.work import (
+    Disguise,
+    Forget,
+    Grandchild,
+    Interrupt,
+    LeaveTemporaryFile,
+    Raise,
+    RaiseOurs,
+    Swallow,
+    WriteFile,
+)
 
 
 def run(units, **arguments):
@@ -77,6 +87,22 @@ def test_interruption_says_how_to_go_on(tmp_path: Path) -> None:
     assert not units[2].is_done()
 
 
+def test_interrupt_that_became_another_error_is_no_failure(tmp_path: Path) -> None:
+    units = [Disguise(tmp_path, "a"), WriteFile(tmp_path, "b")]
+    with pytest.raises(KeyboardInterrupt, match=r"0 of 2 results complete"):
+        run(units)
+    assert not units[1].is_done()
+
+
+def test_interrupt_that_a_unit_swallows_ends_the_run(tmp_path: Path) -> None:
+    units = [Swallow(tmp_path, "a"), WriteFile(tmp_path, "b")]
+    with pytest.raises(KeyboardInterrupt, match=r"of 2 results complete"):
+        run(units)
+    assert not units[1].is_done()
+    assert not interrupts.noticed()
+    assert run(units).failed == {}
+
+
 def test_keys_have_to_differ(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two units have the key 'a'"):
         run([WriteFile(tmp_path, "a"), WriteFile(tmp_path, "b"), WriteFile(tmp_path, "a")])
@@ -93,10 +119,12 @@ def test_serial_runs_import_no_dask() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": 0}, "got workers=0; expected at least 1"),
-        ({"threads": 0}, "got threads=0"),
-        ({"units_per_worker": 0}, "got units_per_worker=0"),
-        ({"retries": -1}, "got retries=-1; expected at least 0"),
+        ({"workers": 0}, "workers is 0; expected at least 1"),
+        ({"threads": 0}, "threads is 0"),
+        ({"units_per_worker": 0}, "units_per_worker is 0"),
+        ({"workers": 2.5}, "workers is 2.5; expected a whole number"),
+        ({"threads": float("nan")}, "threads is nan"),
+        ({"retries": -1}, "retries is -1; expected at least 0"),
         ({"scheduler": "localhost:8786"}, "expected one like tcp://"),
         ({"scheduler": "tcp://a:1", "slurm": "x.toml"}, "expected one of them"),
         ({"slurm": "/nonexistent/x.toml"}, "does not exist"),
@@ -129,6 +157,7 @@ def test_slurm_job_script(tmp_path: Path) -> None:
         assert line in script
     assert "--nthreads 8" in script  # one unit at a time, with all cores of the job
     assert "--memory-limit" in script
+    assert "export PYTHONSAFEPATH=1" in script  # no module of the folder that it starts in
 
 
 @pytest.mark.parametrize(
@@ -147,3 +176,96 @@ def test_bad_slurm_options(tmp_path: Path, text: str, message: str) -> None:
     options.write_text(text)
     with pytest.raises(GDPTError, match=message):
         slurm_cluster(options, workers=1)
+
+
+SLURM = """queue = "cpu"\ncores = 2\nprocesses = 1\nmemory = "2GB"\ninterface = "lo"\n"""
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "message"),
+    [
+        (None, "cannot start workers: sbatch not found"),
+        ("echo sbatch: error: no such partition >&2; exit 1", "sbatch: error: no such partition"),
+        ("exit 3", "cannot start workers: "),
+        ("echo sent", "cannot start workers: .*job id"),
+    ],
+)
+def test_a_cluster_that_cannot_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd, sbatch: str | None, message: str
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    if sbatch is not None:
+        (programs / "sbatch").write_text(f"#!/bin/sh\n{sbatch}\n")
+        (programs / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    options = tmp_path / "slurm.toml"
+    options.write_text(SLURM)
+    with pytest.raises(ClusterError, match=message):
+        run([WriteFile(tmp_path, "a")], cluster=ClusterOptions(slurm=options))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+HOSTILE = """
+import pathlib
+pathlib.Path({marker!r}).touch()
+raise SystemExit(99)
+"""
+
+
+def test_children_run_no_file_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, results, marker = tmp_path / "here", tmp_path / "results", tmp_path / "executed"
+    here.mkdir()
+    results.mkdir()
+    for name in ("random", "numpy", "mitsuba_gdpt", "pickle", "drjit", "sitecustomize"):
+        (here / f"{name}.py").write_text(HOSTILE.format(marker=str(marker)))
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend("")  # as in an interactive session
+    units = [WriteFile(results, "a"), Grandchild(results, "b")]
+    assert run(units, cluster=ClusterOptions(workers=1, threads=1)).failed == {}
+    assert not marker.exists()
+
+
+def test_temporary_folders_go_with_their_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    results = tmp_path / "results"
+    results.mkdir()
+    unit = LeaveTemporaryFile(results, "a")
+    assert run([unit], cluster=ClusterOptions(workers=1, threads=1)).failed == {}
+    assert unit.where().parent.parent.name.startswith("mitsuba-gdpt-")
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_what_the_dead_left_is_removed_and_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import os, sys; from mitsuba_gdpt import subprocesses as s; "
+        "c = s.scratch(); f = c.__enter__(); (f / 'x').touch(); print(f, flush=True); {}"
+    )
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def start(end: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", code.format(end)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    (tmp_path / "mitsuba-gdpt-of-a-person").mkdir()
+    dead, living = start("os._exit(1)"), start("sys.stdin.read(); os._exit(1)")
+    left = Path(dead.communicate(timeout=60)[0].strip())
+    assert living.stdout is not None
+    kept = Path(living.stdout.readline().strip())
+    with subprocesses.scratch() as own, subprocesses.scratch() as same:
+        assert own == same
+        assert {path.name for path in tmp_path.iterdir()} == {
+            kept.name,
+            own.name,
+            "mitsuba-gdpt-of-a-person",
+        }
+    living.communicate()
+    assert not own.exists()
+    assert left != kept
