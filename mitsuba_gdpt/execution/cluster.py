@@ -309,7 +309,7 @@ def slurm_cluster(
         raise ConfigError(f"{path}: {_ADAPT} is {adapt!r}; expected a table [{_ADAPT}]")
     said: list[str] = [] if refusals is None else refusals
 
-    class Job(SLURMJob):  # type: ignore[misc]
+    class Job(SLURMJob):
         """Tells what becomes of its submission, where Dask would log it and wait for ever."""
 
         async def start(self) -> None:
@@ -319,7 +319,7 @@ def slurm_cluster(
                 said.append(_submission(error, self.submit_command))
                 await distributed.deploy.spec.ProcessInterface.start(self)
 
-    class Cluster(SLURMCluster):  # type: ignore[misc]
+    class Cluster(SLURMCluster):
         job_cls = Job
 
     settings["scheduler_options"] = {"dashboard": False, **settings.get("scheduler_options", {})}
