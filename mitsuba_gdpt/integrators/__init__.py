@@ -17,7 +17,12 @@ def install() -> None:
     """Register the plugin for the active variant, and for every variant that is set later."""
     mi.detail.add_variant_callback(_register)
     if mi.variant() is not None:
-        _register(None, mi.variant())
+        register()
+
+
+def register() -> None:
+    """Register the plugin for the active variant, in place of what is registered there."""
+    _register(None, mi.variant())
 
 
 def _register(_old: str | None, new: str) -> None:

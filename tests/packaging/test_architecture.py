@@ -27,7 +27,7 @@ LAYERS = (
     {"data"},
     {"training", "batch", "evaluation"},
     {"cli"},
-    {PACKAGE, "__main__"},  # the public API in __init__.py
+    {PACKAGE, "__main__", "mitsuba_plugin"},  # the public API in __init__.py; what Mitsuba imports
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
