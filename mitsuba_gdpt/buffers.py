@@ -47,6 +47,8 @@ class FrameBuffers:
         layout: Which buffers there are, in which order.
         metadata: Strings from the header of the file that the buffers were read from; written
             again by :meth:`to_exr`.
+        attributes: The other attributes of that header (windows, chromaticities, ...), written
+            again too.
 
     Example:
         >>> buffers = FrameBuffers.from_tensor(torch.zeros(4, 6, Layout.make().count))
@@ -55,7 +57,11 @@ class FrameBuffers:
     """
 
     def __init__(
-        self, data: torch.Tensor, layout: Layout, metadata: Mapping[str, str] | None = None
+        self,
+        data: torch.Tensor,
+        layout: Layout,
+        metadata: Mapping[str, str] | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> None:
         """Wrap a tensor without copying it; see the ``from_...`` methods for other sources.
 
@@ -77,6 +83,7 @@ class FrameBuffers:
         self.data = data
         self.layout = layout
         self.metadata = dict(metadata or {})
+        self.attributes = dict(attributes or {})
         self._slices = layout.slices
 
     # ------------------------------------------------------------------------------ sources
@@ -184,7 +191,7 @@ class FrameBuffers:
         data = torch.empty((*planes[0].shape, layout.count), dtype=torch.float32)
         for target, source in enumerate(order):
             data[..., target] = torch.from_numpy(planes[source].astype(np.float32, copy=False))
-        return cls(data.to(device), layout, image.metadata)
+        return cls(data.to(device), layout, image.metadata, image.attributes)
 
     @classmethod
     def _from_named(cls, data: torch.Tensor, names: Sequence[str], strict: bool) -> FrameBuffers:
@@ -315,7 +322,10 @@ class FrameBuffers:
                 f"inside the {self.width} x {self.height} frame, with width, height >= 1"
             )
         cropped = FrameBuffers(
-            self.data[..., y : y + height, x : x + width, :].clone(), self.layout, self.metadata
+            self.data[..., y : y + height, x : x + width, :].clone(),
+            self.layout,
+            self.metadata,
+            exr.cropped(self.attributes, x, y, width, height),
         )
         for part in self.layout.buffers:
             if part.difference is not None:
@@ -335,7 +345,7 @@ class FrameBuffers:
         if not layout.buffers:
             raise LayoutError(f"none of the buffers is left; there are: {', '.join(self.names)}")
         data = self.data[..., self.layout.indices(layout.names)]
-        return FrameBuffers(data, layout, self.metadata)
+        return FrameBuffers(data, layout, self.metadata, self.attributes)
 
     def without(self, names: Iterable[str]) -> FrameBuffers:
         """Copy all buffers but these, in the order that they have here.
@@ -368,7 +378,8 @@ class FrameBuffers:
                 f"got {name} of shape {tuple(values.shape)}; expected {expected}, as of the buffers"
             )
         data = torch.cat([self.data, values.to(self.data)], dim=-1)
-        return FrameBuffers(data, Layout((*self.layout.buffers, row)), self.metadata)
+        layout = Layout((*self.layout.buffers, row))
+        return FrameBuffers(data, layout, self.metadata, self.attributes)
 
     def require_one_frame(self) -> None:
         """Refuse several frames where one is meant.
@@ -383,7 +394,7 @@ class FrameBuffers:
 
     def to(self, device: torch.device | str) -> FrameBuffers:
         """Return the buffers on another device (the same memory if they are there already)."""
-        return FrameBuffers(self.data.to(device), self.layout, self.metadata)
+        return FrameBuffers(self.data.to(device), self.layout, self.metadata, self.attributes)
 
     # -------------------------------------------------------------------------------- sinks
 
@@ -418,7 +429,13 @@ class FrameBuffers:
             if half and buffer.name in _HALF_BUFFERS
             for channel in buffer.channels
         ]
-        exr.write(path, layers, metadata={**self.metadata, **(metadata or {})}, half=small)
+        exr.write(
+            path,
+            layers,
+            metadata={**self.metadata, **(metadata or {})},
+            attributes=self.attributes,
+            half=small,
+        )
 
     def to_bitmap(self) -> Any:
         """Copy all buffers into a multi-channel ``mi.Bitmap`` with named channels.

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from mitsuba_gdpt import checks
 from mitsuba_gdpt.errors import FormatError
 
 
@@ -25,7 +26,7 @@ def replace_file(path: str | os.PathLike[str], write_to: Callable[[Path], object
     path = Path(path)
     if not path.parent.is_dir():
         raise FormatError(f"{path}: the folder {path.parent} does not exist; create it first")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.with_name(f".{_shortened(path.name)}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         write_to(temporary)
         os.replace(temporary, path)
@@ -33,6 +34,13 @@ def replace_file(path: str | os.PathLike[str], write_to: Callable[[Path], object
         raise FormatError(f"{path}: cannot write this file: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _shortened(name: str) -> str:
+    """Return the beginning of a file name, so that what is added to it fits a file system."""
+    while len(os.fsencode(name)) > checks.MOST_NAME_BYTES:
+        name = name[:-1]
+    return name
 
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:

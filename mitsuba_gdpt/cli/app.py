@@ -135,9 +135,26 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _check_letters(arguments: list[str]) -> None:
+    """Refuse names that Python has but libraries cannot be told, before any work is done.
+
+    Raises:
+        ConfigError: A word holds bytes that are no letters in this locale.
+    """
+    for word in arguments:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{ascii(word)} has letters that this locale ({sys.getfilesystemencoding()}) does "
+                "not know; set LC_ALL=C.UTF-8, or choose other letters"
+            ) from None
+
+
 def _run(arguments: list[str], debug: bool) -> int:
     """Run a command, show its error if there is one, and return the exit code."""
     try:
+        _check_letters(arguments)
         code = app(args=arguments, prog_name="mitsuba-gdpt", standalone_mode=False) or 0
         if code != INTERRUPTED:  # what typer makes of Ctrl-C
             interrupts.check()

@@ -73,9 +73,9 @@ def denoise(
         image = image.cpu()  # a GPU works in the background: wait for it here
     if output is not None:
         metadata = {**frame.metadata, "denoiser": method}
-        exr.write_image(output, image, metadata=metadata)
+        exr.write_image(output, image, metadata=metadata, attributes=frame.attributes)
     if png is not None:
-        exr.write_png(png, image, exposure=exposure)
+        exr.write_png(png, image, exposure=exposure, attributes=frame.attributes)
     parts = [
         f"{buffers}: {frame.width}x{frame.height}",
         f"loaded in {watch.seconds['load']:.2f} s",

@@ -486,3 +486,41 @@ def test_interrupted_training_says_how_to_resume(
     assert stop.value.code == 130
     expected = "interrupted; run the same with --resume to go on from the last checkpoint\n"
     assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("utf8", ["1", "0"])
+def test_names_in_the_locale_c(tmp_path: Path, utf8: str) -> None:
+    """Python knows UTF-8 there unless that is turned off."""
+    exr.write_image(tmp_path / "Küche.exr", np.ones((2, 3, 3)))
+    words = ("denoise", tmp_path / "Küche.exr", "--method", "none", "-o", tmp_path / "Möbel.exr")
+    done = program(*words, LC_ALL="C", PYTHONUTF8=utf8, PYTHONCOERCECLOCALE="0")
+    if utf8 == "1":
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "Möbel.exr").is_file()
+    else:
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert "set LC_ALL=C.UTF-8" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_header_of_a_foreign_image_survives(run, tmp_path: Path) -> None:
+    window = np.array([10, 20], np.int32), np.array([12, 21], np.int32)
+    foreign = {
+        "owner": "me",
+        "pixelAspectRatio": 2.0,
+        "dataWindow": window,
+        "displayWindow": (np.array([0, 0], np.int32), np.array([63, 63], np.int32)),
+        "chromaticities": (0.708, 0.292, 0.17, 0.797, 0.131, 0.046, 0.3127, 0.329),
+    }
+    exr.write_image(tmp_path / "in.exr", np.full((2, 3, 3), [0.25, 0, 0]), attributes=foreign)
+    out, png = tmp_path / "out.exr", tmp_path / "out.png"
+    done = run("denoise", tmp_path / "in.exr", "--method", "none", "-o", out, "--png", png)
+    assert done.code == 0, done.err
+    kept = exr.read(out).attributes
+    assert str(kept) == str(exr.read(tmp_path / "in.exr").attributes)
+    assert kept["owner"] == "me"
+    assert np.array_equal(kept["dataWindow"], window)
+    # Rec. ITU-R BT.2087: the red of Rec. 2020 is brighter than that of Rec. 709.
+    red = float(exr.linear_to_srgb(np.array(0.25 * 1.6605)))
+    assert Image.open(png).getpixel((0, 0)) == (round(red * 255), 0, 0)

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 LAYERS = (
     {"errors", "_version", "interrupts"},
     {"checks"},
-    {"channels", "progress", "files", "packages", "provenance", "subprocesses", "toml", "_llvm"},
+    {"channels", "colorimetry", "progress", "files", "packages"}
+    | {"provenance", "subprocesses", "toml", "_llvm"},
     {"exr"},
     {"buffers"},
     {"motion"},

@@ -35,3 +35,9 @@ def test_a_failure_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> Non
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="nowhere does not exist"):
         replace_text(tmp_path / "nowhere" / "a.txt", "")
+
+
+@pytest.mark.parametrize("name", ["a" * 240, "a" * 255, "ü" * 120, "雪" * 85])
+def test_names_as_long_as_a_file_system_takes(tmp_path: Path, name: str) -> None:
+    replace_text(tmp_path / name, "text")
+    assert [*tmp_path.iterdir()] == [tmp_path / name]
