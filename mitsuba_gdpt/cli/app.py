@@ -146,7 +146,7 @@ def _check_letters(arguments: list[str]) -> None:
             word.encode()
         except UnicodeEncodeError:
             raise ConfigError(
-                f"{ascii(word)} has letters that this locale ({sys.getfilesystemencoding()}) does "
+                f"{word!a} has letters that this locale ({sys.getfilesystemencoding()}) does "
                 "not know; set LC_ALL=C.UTF-8, or choose other letters"
             ) from None
 
