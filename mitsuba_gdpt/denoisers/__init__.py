@@ -18,6 +18,7 @@ from mitsuba_gdpt.denoisers import poisson as poisson
 from mitsuba_gdpt.denoisers import rdae as rdae
 from mitsuba_gdpt.denoisers import temporal as temporal
 from mitsuba_gdpt.denoisers.choice import PREFERRED_METHODS, default_method
+from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.registry import (
     Method,
     find,
@@ -88,7 +89,7 @@ def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **op
     return same_kind(image, buffers)
 
 
-@register("none", needs=("primal",), doc="the noisy primal itself")
+@register("none", needs=("primal",), doc="the noisy primal itself", exposure=Exposure.UNTOUCHED)
 def _primal(buffers: FrameBuffers) -> torch.Tensor:
     """Return a copy of the primal, (H, W, 3)."""
     return buffers["primal"].clone(memory_format=torch.contiguous_format)

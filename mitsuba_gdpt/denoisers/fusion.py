@@ -14,9 +14,9 @@ import torch
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DIFFERENCE_AXES, GRADIENTS, PRIMAL, Layout
 from mitsuba_gdpt.denoisers import noise, registry
+from mitsuba_gdpt.denoisers.exposure import exposure_scale
 from mitsuba_gdpt.denoisers.inputs import (
     difference,
-    exposure_scale,
     mean_square,
 )
 from mitsuba_gdpt.denoisers.networks import fuse

@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 
 from mitsuba_gdpt.channels import DIFFERENCE_AXES, PRIMAL, Layout, buffer
+from mitsuba_gdpt.denoisers.exposure import exposure_scale
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 #: Prefix of the source of a feature that is another method's image.
@@ -31,8 +32,6 @@ MARGIN = 8
 _DEPTH_EPSILON = 1e-10
 _ALBEDO_EPSILON = 0.01  # of the demodulation; black surfaces must not blow noise up
 _NO_ALBEDO = 0.02  # mean over RGB; a pixel below it shows next to no surface
-_EXPOSURE_KEY = 0.18
-_EXPOSURE_BLOCK = 16
 _BLACK = 1e-8
 
 
@@ -341,24 +340,6 @@ def require(names: Sequence[str], layout: Layout) -> None:
             f"the network needs the buffer(s) {', '.join(missing)}; there are: "
             f"{', '.join(layout.names)}. Render them, or use other weights"
         )
-
-
-def exposure_scale(primal: torch.Tensor) -> torch.Tensor:
-    """Return the factor that brings a frame to a common brightness, (N, 1, 1, 1).
-
-    Works on block means, which hardly depend on the noise; black blocks do not count.
-
-    Args:
-        primal: (N, H, W, 3) radiance.
-    """
-    luminance = primal @ primal.new_tensor([0.2126, 0.7152, 0.0722])
-    rows, columns = (max(1, size // _EXPOSURE_BLOCK) for size in luminance.shape[1:])
-    blocks = functional.adaptive_avg_pool2d(luminance[:, None], (rows, columns)).flatten(1)
-    lit = blocks > _BLACK
-    logarithms = torch.where(lit, blocks, torch.ones_like(blocks)).log()
-    mean = (logarithms.sum(1) / lit.sum(1).clamp_min(1)).exp()
-    scale = torch.where(lit.any(1), _EXPOSURE_KEY / mean, torch.ones_like(mean))
-    return scale[:, None, None, None]
 
 
 def _modulation(albedo: torch.Tensor, least: float) -> torch.Tensor:

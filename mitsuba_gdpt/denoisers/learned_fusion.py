@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from mitsuba_gdpt.channels import DIFFERENCE_AXES, PRIMAL, Layout
 from mitsuba_gdpt.denoisers import fusion, noise
+from mitsuba_gdpt.denoisers.exposure import exposure_scale
 from mitsuba_gdpt.denoisers.inputs import (
     difference,
-    exposure_scale,
     mean_square,
     require,
     window_mean,

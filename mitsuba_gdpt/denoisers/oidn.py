@@ -16,12 +16,14 @@ import math
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.registry import register, requires_package
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
 
@@ -45,12 +47,19 @@ _GUIDES = ("albedo", "normal")
 _LEAST_WEIGHTS = 64  # bytes; the library reads the header of any blob without looking at its size
 
 
+def _exposure(options: Mapping[str, Any]) -> Exposure:
+    """Leave the unit of radiance alone where an option is about it."""
+    absolute = options.get("input_scale") is not None or not options.get("hdr", True)
+    return Exposure.ABSOLUTE if absolute else Exposure.BINARY
+
+
 @register(
     "oidn",
     needs=("primal",),
     uses=_GUIDES,
     doc="Intel Open Image Denoise",
     check=requires_package("mitsuba_oidn", "oidn"),
+    exposure=_exposure,
 )
 def oidn(
     buffers: FrameBuffers,

@@ -16,6 +16,7 @@ import torch.utils.dlpack
 
 from mitsuba_gdpt import _llvm, subprocesses
 from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.registry import register
 from mitsuba_gdpt.errors import LayoutError, VariantError
 
@@ -70,6 +71,7 @@ def _survives(variant: str) -> bool:
     uses=_GUIDES,
     doc="NVIDIA OptiX denoiser (GPU only)",
     check=_check,
+    exposure=Exposure.BINARY,
 )
 def optix(buffers: FrameBuffers, *, guided: bool = True) -> torch.Tensor:
     """Denoise the primal, guided by albedo and normal.

@@ -35,6 +35,7 @@ import torch
 
 from mitsuba_gdpt import progress
 from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.registry import register
 from mitsuba_gdpt.errors import ConfigError
 
@@ -51,8 +52,9 @@ class Preset:
 
     Attributes:
         irls_iterations: Number of linear systems; the first is unweighted, so 1 means L2.
-        regularisation: Added to the residual norm in the weights of the second system, in units
-            of radiance; keeps rows that fit exactly from getting infinite weight.
+        regularisation: Added to the residual norm in the weights of the second system, in radiance
+            at common brightness (:mod:`mitsuba_gdpt.denoisers.exposure`); keeps rows that fit
+            exactly from getting infinite weight.
         regularisation_decay: Factor on ``regularisation`` from one system to the next.
         cg_iterations: Most CG steps spent on one system.
         cg_tolerance: A system counts as solved when its preconditioned residual norm has fallen
@@ -138,7 +140,12 @@ def poisson_l1(
     return _reconstruct(buffers, alpha, replace(L1_PRESETS[preset], **chosen))
 
 
-@register("poisson-l2", needs=("primal", "dx", "dy"), doc="screened Poisson, L2, solved directly")
+@register(
+    "poisson-l2",
+    needs=("primal", "dx", "dy"),
+    doc="screened Poisson, L2, solved directly",
+    exposure=Exposure.BINARY,
+)
 def poisson_l2(
     buffers: FrameBuffers, *, alpha: float = DEFAULT_ALPHA, preset: str = "L2D"
 ) -> torch.Tensor:

@@ -17,7 +17,7 @@ What keeps the result steady over time, besides the memory of the network:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,8 @@ from torch.nn import functional
 
 from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
 from mitsuba_gdpt.denoisers import models
-from mitsuba_gdpt.denoisers.inputs import InputConfig, Padding, Prepared, exposure_scale, preprocess
+from mitsuba_gdpt.denoisers.exposure import exposure_scale
+from mitsuba_gdpt.denoisers.inputs import InputConfig, Padding, Prepared, preprocess
 from mitsuba_gdpt.denoisers.models import Model, compressed
 from mitsuba_gdpt.denoisers.networks import RecurrentUNet, RecurrentUNetConfig
 from mitsuba_gdpt.errors import ConfigError, LayoutError
@@ -155,6 +156,11 @@ class State:
         """Memory that it takes."""
         tensors = (*self.hidden, self.exposure, self.image, self.geometry, self.age)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+    def exposed(self, factor: float) -> State:
+        """Multiply the radiance in it by a factor."""
+        image = None if self.image is None else self.image * factor
+        return replace(self, exposure=self.exposure / factor, image=image)
 
 
 class RecurrentModel(Model):

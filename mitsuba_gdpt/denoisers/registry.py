@@ -30,6 +30,13 @@ from mitsuba_gdpt import packages
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, buffer
 from mitsuba_gdpt.channels import buffer as table_row
+from mitsuba_gdpt.denoisers.exposure import (
+    ExposedState,
+    Exposure,
+    expose,
+    expose_option,
+    restore,
+)
 from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError
 
 Target = TypeVar("Target", bound=Callable[..., Any])
@@ -49,6 +56,7 @@ class Method:
         check_unless: Name of an option that makes the check needless when it is given.
         delegate: Name of an option that names another method, which runs on the same buffers.
         recurrent: Whether it remembers earlier frames of a sequence.
+        exposure: What brings frames to common brightness for it, or a function of the options.
     """
 
     name: str
@@ -60,6 +68,7 @@ class Method:
     check_unless: str | None = None
     delegate: str | None = None
     recurrent: bool = False
+    exposure: Exposure | Callable[[Mapping[str, Any]], Exposure] = Exposure.COMMON
 
     @property
     def options(self) -> dict[str, Any]:
@@ -84,6 +93,14 @@ class Method:
             return self.needs
         other, others = self._delegated(options)
         return tuple(dict.fromkeys((*self.needs, *other.requires(others))))
+
+    def exposure_for(self, options: Mapping[str, Any]) -> Exposure:
+        """Return what brings frames to common brightness, given some options."""
+        if self.delegate is not None:
+            other, others = self._delegated(options)
+            if other.exposure_for(others) is Exposure.ABSOLUTE:
+                return Exposure.ABSOLUTE
+        return self.exposure(options) if callable(self.exposure) else self.exposure
 
     def _delegated(self, options: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
         """Return the method that this one calls, and its options."""
@@ -127,7 +144,8 @@ class Method:
         """Check options, requirements and input, then reconstruct the next frame of a sequence.
 
         Args:
-            buffers: The frame.
+            buffers: The frame. The method sees it at a common brightness; what it makes of k times
+                the radiance is k times the image.
             state: What the frame before gave; None for the first. It is not changed.
             options: Options of the method.
 
@@ -163,10 +181,19 @@ class Method:
         if inspect.isclass(self.target):
             target = target(**options)
             options = {}
-        if self.recurrent:
-            image, state = target(buffers, state, **options)
-            return image, state
-        return target(buffers, **options), None
+        exposure = self.exposure_for(options)
+        factor: float | None = 1.0
+        held = None if state is None else state.state
+        if exposure.applies:
+            factor = exposure.factor(buffers, self.needs)
+            if state is not None:
+                factor, held = state.at(factor)
+            buffers = expose(buffers, factor)
+            options = {name: expose_option(value, factor) for name, value in options.items()}
+        if not self.recurrent:
+            return restore(target(buffers, **options), factor), None
+        image, held = target(buffers, held, **options)
+        return restore(image, factor), ExposedState(factor, held)
 
 
 def _remedy(missing: Sequence[str]) -> str:
@@ -191,6 +218,7 @@ def register(
     check_unless: str | None = None,
     delegate: str | None = None,
     recurrent: bool = False,
+    exposure: Exposure | Callable[[Mapping[str, Any]], Exposure] = Exposure.COMMON,
 ) -> Callable[[Target], Target]:
     """Enter a function or class under a method name; see the module's docstring.
 
@@ -204,7 +232,10 @@ def register(
         check_unless: Name of an option (``"weights"``) that makes the check needless when given.
         delegate: Name of an option whose value is a call of another method, as
             :func:`parse_call` reads it.
-        recurrent: It takes (buffers, state) and returns (image, state); see the module.
+        recurrent: It takes (buffers, state) and returns (image, state); see the module. Its states
+            have a method ``exposed(factor)``, which multiplies the radiance in them.
+        exposure: What brings frames to common brightness before the method sees them, or a
+            function of the options; see :mod:`mitsuba_gdpt.denoisers.exposure`.
 
     Raises:
         ConfigError: The name is taken, or the options are not spelt out in the signature.
@@ -220,7 +251,7 @@ def register(
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             raise ConfigError(f"method {name!r} takes **options; expected named keyword options")
         _METHODS[name] = Method(
-            name, needs, uses, doc, target, check, check_unless, delegate, recurrent
+            name, needs, uses, doc, target, check, check_unless, delegate, recurrent, exposure
         )
         return target
 

@@ -93,7 +93,7 @@ def stream(method: str | None = None, *, layout: Any = None, **options: Any) -> 
 
 
 def denoise_sequence(
-    frames: Iterable[Any], method: str | None = None, *, layout: Any = None, **options: Any
+    frames: Iterable[Any], /, method: str | None = None, *, layout: Any = None, **options: Any
 ) -> Iterator[Any]:
     """Reconstruct the frames of one sequence, lazily, each when it is asked for.
 

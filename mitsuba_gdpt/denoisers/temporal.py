@@ -41,6 +41,7 @@ from torch.nn import functional
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DIFFERENCE_AXES, MOTION, PRIMAL, Layout
 from mitsuba_gdpt.denoisers import registry
+from mitsuba_gdpt.denoisers.exposure import Exposure, expose
 from mitsuba_gdpt.denoisers.inputs import (
     difference,
     window_mean,
@@ -64,7 +65,8 @@ _LIGHT_WINDOW = 9  # side of what is around, in pixels
 _LIGHT_NOISE = 3.0  # standard deviations that noise explains; with 2, noise counts as change
 _STILL = 0.2  # motion in pixels that narrows the range of the neighbours to 1/e
 _DARKEST = 1e-3  # radiance, relative to the mean, at which logarithms become linear
-_DARK = 1e-6  # depth in scene units, and radiance, that count as none
+_DARK = 1e-6  # depth in scene units that counts as none
+_BLACK = 1e-12  # radiance at common brightness, likewise
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,20 @@ class History:
         tensors = [getattr(frame, field.name) for frame in self.frames for field in fields(frame)]
         tensors += [] if self.image is None else [self.image]
         return sum(t.numel() * t.element_size() for t in tensors)
+
+    def exposed(self, factor: float) -> History:
+        """Multiply the radiance in it by a factor."""
+        light = torch.tensor([factor, factor**2])
+        frames = tuple(
+            replace(
+                frame,
+                data=expose(FrameBuffers(frame.data, self.layout), factor).data,
+                light=frame.light * light.to(frame.light),
+            )
+            for frame in self.frames
+        )
+        image = None if self.image is None else self.image * factor
+        return History(self.layout, frames, image)
 
 
 def accumulate(
@@ -332,7 +348,7 @@ def _same_light(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     (mean_a, variance_a), (mean_b, variance_b) = a.split(1, -1), b.split(1, -1)
     noise = _LIGHT_NOISE**2 * (variance_a + variance_b)
     change = ((mean_a - mean_b).square() - noise).clamp_min(0)
-    tolerated = _LIGHT * torch.maximum(mean_a, mean_b).clamp_min(_DARK)
+    tolerated = _LIGHT * torch.maximum(mean_a, mean_b).clamp_min(_BLACK)
     return (-change / tolerated.square()).exp()
 
 
@@ -372,6 +388,7 @@ def _fetch(image: torch.Tensor, pixel: torch.Tensor) -> torch.Tensor:
     check_unless="using",
     delegate="using",
     recurrent=True,
+    exposure=Exposure.BINARY,
 )
 def temporal(
     buffers: FrameBuffers,

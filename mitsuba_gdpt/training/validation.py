@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from mitsuba_gdpt import metrics, report
 from mitsuba_gdpt.channels import PRIMAL
 from mitsuba_gdpt.denoisers import models
-from mitsuba_gdpt.denoisers.inputs import exposure_scale
+from mitsuba_gdpt.denoisers.exposure import exposure_scale
 from mitsuba_gdpt.denoisers.models import Model
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
 from mitsuba_gdpt.training.examples import Examples

@@ -7,12 +7,12 @@ import torch
 
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import tiling
+from mitsuba_gdpt.denoisers.exposure import exposure_scale
 from mitsuba_gdpt.denoisers.inputs import (
     Feature,
     InputConfig,
     Padding,
     Prepared,
-    exposure_scale,
     preprocess,
     without_spikes,
 )

@@ -153,13 +153,13 @@ class TestState:
         for i in range(200):
             image = video(render(i % 7, 9, 9))
             assert not image.requires_grad
-            sizes.add(video._state.bytes)
+            sizes.add(video._state.state.bytes)
             if i % 50 == 9:
                 gc.collect()
                 counts.append(sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()))
         assert len(sizes) == 1
         assert len(set(counts)) == 1
-        assert all(h.grad_fn is None for h in video._state.hidden)
+        assert all(h.grad_fn is None for h in video._state.state.hidden)
 
     def test_another_resolution(self, tmp_path: Path) -> None:
         video = stream("rdae-grad", weights=save(tiny(), tmp_path))

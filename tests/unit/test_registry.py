@@ -13,6 +13,7 @@ from mitsuba_gdpt import denoisers
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import denoise, registry
+from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.errors import (
     ConfigError,
     LayoutError,
@@ -112,7 +113,7 @@ def test_drjit_result_is_not_copied(device_variant: str, own_registry: None) -> 
 
     made = []
 
-    @registry.register("made", needs=("primal",), doc="remembers its result")
+    @registry.register("made", needs=("primal",), doc="its result", exposure=Exposure.UNTOUCHED)
     def make(buffers: FrameBuffers) -> torch.Tensor:
         made.append(buffers.primal.contiguous())
         return made[0]
@@ -224,7 +225,13 @@ class TestRegistry:
         assert method.doc
 
     def test_class_as_method(self, own_registry: None) -> None:
-        @registry.register("gain", needs=("primal",), uses=("roughness",), doc="a class")
+        @registry.register(
+            "gain",
+            needs=("primal",),
+            uses=("roughness",),
+            doc="a class",
+            exposure=Exposure.UNTOUCHED,
+        )
         class Gain:
             def __init__(self, *, gain: float = 2.0) -> None:
                 self.gain = gain

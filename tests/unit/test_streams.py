@@ -18,6 +18,7 @@ from mitsuba_gdpt.denoisers import (
     registry,
     stream,
 )
+from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError
 
 LAYOUT = Layout.make()
@@ -33,7 +34,7 @@ def running_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     """A recurrent method: the mean of all primals so far, times ``gain``."""
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
 
-    @registry.register("mean", needs=("primal",), doc="", recurrent=True)
+    @registry.register("mean", needs=("primal",), doc="", recurrent=True, exposure=Exposure.UNTOUCHED)
     def mean(
         buffers: FrameBuffers, state: tuple[torch.Tensor, int] | None, *, gain: float = 1.0
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, int]]:

@@ -39,6 +39,7 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX
+from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.nfor import inputs
 from mitsuba_gdpt.denoisers.nfor.inputs import Image
 from mitsuba_gdpt.denoisers.nfor.nlmeans import PatchDistances, filter_images
@@ -65,6 +66,7 @@ _SECOND_BANDWIDTH = 1.0
     ),
     uses=(inputs.VISIBILITY,),
     doc="nonlinearly weighted first-order regression on features; best with halves",
+    exposure=Exposure.BINARY,
 )
 def nfor(
     buffers: FrameBuffers,
