@@ -98,7 +98,9 @@ class TestEveryMethod:
         assert float((result - expected).abs().max()) < TOLERANCE * float(expected.abs().mean())
 
     @pytest.mark.parametrize("exponent", [-30, 20])
-    def test_twice_the_radiance_gives_exactly_twice_the_image(self, call: str, exponent: int) -> None:
+    def test_twice_the_radiance_gives_exactly_twice_the_image(
+        self, call: str, exponent: int
+    ) -> None:
         factor = 2.0**exponent
         result, expected = (
             images(call, [times(frame, k) for frame in FRAMES]) for k in (factor, 2 * factor)

@@ -34,7 +34,9 @@ def running_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     """A recurrent method: the mean of all primals so far, times ``gain``."""
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
 
-    @registry.register("mean", needs=("primal",), doc="", recurrent=True, exposure=Exposure.UNTOUCHED)
+    @registry.register(
+        "mean", needs=("primal",), doc="", recurrent=True, exposure=Exposure.UNTOUCHED
+    )
     def mean(
         buffers: FrameBuffers, state: tuple[torch.Tensor, int] | None, *, gain: float = 1.0
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, int]]:
