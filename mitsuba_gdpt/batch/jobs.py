@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
-from collections.abc import Iterator, Mapping
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mitsuba_gdpt import denoisers, exr
-from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt import checks, denoisers, records
 from mitsuba_gdpt.batch.spec import AXES, Batch, Override
-from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.provenance import fingerprint
 from mitsuba_gdpt.rendering import BUILTIN
 
-#: Header attributes of the EXR files: fingerprints of all settings, and of those of the render.
-SETTINGS, RENDER = "batch.settings", "batch.render"
-#: Header attribute: stops that suit the scene, before those of the job.
+#: Header attribute of the EXR files: stops that suit the scene, before those of the job.
 EXPOSURE = "batch.scene_exposure"
+#: Key of the record: fingerprint of what decides on the render.
+RENDER = "render"
+#: Larger products are taken for mistakes.
+MOST_JOBS = 100_000
 
 
 @dataclass(frozen=True)
@@ -83,48 +86,61 @@ class Job:
         return self.output.with_suffix(".png")
 
     @property
-    def metrics_path(self) -> Path:
-        """Where the metrics go."""
+    def record_path(self) -> Path:
+        """Where settings, times and metrics go; see :mod:`mitsuba_gdpt.records`."""
         return self.output.with_suffix(".json")
 
     @property
-    def products(self) -> tuple[Path, ...]:
-        """All files of the job; the EXR is written last."""
-        wanted = (
-            (self.png_path, self.png),
-            (self.metrics_path, bool(self.reference)),
-            (self.output, True),
-        )
-        return tuple(path for path, is_wanted in wanted if is_wanted)
+    def pictures(self) -> tuple[Path, ...]:
+        """The files of the job but for its record, which is written last."""
+        return (self.output, self.png_path) if self.png else (self.output,)
 
     @cached_property
     def scene_key(self) -> str:
         """Fingerprint of the loaded scene: equal ones need not be loaded again."""
-        keys = ("variant", "source", "parameters", "width", "height")
-        content = {key: getattr(self, key) for key in keys}
-        return _fingerprint({**content, "file": _content(self.source), "version": __version__})
+        return fingerprint(
+            self.variant,
+            self.source,
+            dict(self.parameters),
+            self.width,
+            self.height,
+            _content(self.source),
+        )
 
     @cached_property
     def render_key(self) -> str:
         """Fingerprint of the render: jobs that have it in common share one."""
-        keys = ("sensor", "spp", "seed", "settings")
-        return _fingerprint({**{key: getattr(self, key) for key in keys}, "scene": self.scene_key})
+        return fingerprint(self.scene_key, self.sensor, self.spp, self.seed, dict(self.settings))
 
     @cached_property
     def settings_key(self) -> str:
         """Fingerprint of all that decides on the files of the job."""
-        keys = ("method", "options", "reference", "metrics", "exposure", "png")
-        content = {key: getattr(self, key) for key in keys}
-        if not self.reference:
-            del content["metrics"]
         references = [_stamp(path) for path in self.reference]
-        return _fingerprint({**content, "render": self.render_key, "references": references})
+        return fingerprint(
+            self.render_key,
+            self.method,
+            dict(self.options),
+            list(self.reference),
+            references,
+            list(self.metrics) if self.reference else [],
+            self.exposure,
+            self.png,
+        )
 
     def is_done(self) -> bool:
-        """Tell whether all files are there, made with these settings."""
+        """Tell whether all files are there, whole, and made with these settings."""
+        record = records.read(self.record_path)
+        return record is not None and records.is_complete(
+            self.record_path, record, self.settings_key
+        )
+
+    def has_render(self) -> bool:
+        """Tell whether the file holds buffers that this job would render, whatever became of it."""
+        record = records.read(self.record_path)
         return (
-            all(path.is_file() for path in self.products)
-            and recorded(self.output, SETTINGS) == self.settings_key
+            record is not None
+            and record.get(RENDER) == self.render_key
+            and records.is_complete(self.record_path, record, str(record.get("fingerprint")))
         )
 
 
@@ -136,8 +152,12 @@ def expand(batch: Batch, variant: str) -> tuple[Job, ...]:
         variant: Mitsuba variant that is going to render.
 
     Raises:
-        ConfigError: Two jobs would write the same file, or an override matches no job.
+        ConfigError: There are absurdly many, one would write outside the output folder, two would
+            write the same file, or an override matches no job.
     """
+    count = math.prod(len(axis) for axis in _axes(batch))
+    if count > MOST_JOBS:
+        raise ConfigError(f"got a batch of {count} jobs; expected at most {MOST_JOBS}")
     used: set[int] = set()
     jobs = tuple(_jobs(batch, variant, used))
     for number, override in enumerate(batch.overrides):
@@ -156,11 +176,18 @@ def expand(batch: Batch, variant: str) -> tuple[Job, ...]:
                 f"two jobs would write {job.output}: {other.label}; {job.label}. Put what tells "
                 "them apart into the template 'name'"
             )
+    for job in jobs:
+        for folder in job.output.parents:
+            if other := writers.get(folder):
+                raise ConfigError(
+                    f"{folder} would be the file of one job ({other.label}) and the folder of "
+                    f"another ({job.label}); change the template 'name'"
+                )
     return jobs
 
 
-def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
-    axes = (
+def _axes(batch: Batch) -> tuple[Sequence[Any], ...]:
+    return (
         batch.scenes,
         batch.sensors,
         batch.integrators,
@@ -168,7 +195,10 @@ def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
         batch.seeds,
         batch.denoisers,
     )
-    for scene, sensor, integrator, spp, seed, denoiser in itertools.product(*axes):
+
+
+def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
+    for scene, sensor, integrator, spp, seed, denoiser in itertools.product(*_axes(batch)):
         method = denoiser.method or denoisers.default_method().name
         label = denoiser.name or method
         labels: dict[str, Any] = dict(
@@ -176,8 +206,13 @@ def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
         )
         try:
             name = batch.name.format(**labels)
-        except ValueError as error:
+        except (ValueError, LookupError, AttributeError) as error:
             raise ConfigError(f"name: {batch.name!r} does not fit {labels}: {error}") from error
+        checks.relative_path(f"name {batch.name!r}", name)
+        if not name.endswith(".exr"):
+            raise ConfigError(
+                f"name: {batch.name!r} gives {name!r}; expected one that ends in .exr"
+            )
         job: Job | None = Job(
             **labels,
             output=batch.output / name,
@@ -212,22 +247,9 @@ def _apply(override: Override, job: Job) -> Job | None:
     return replace(job, **values)
 
 
-def recorded(path: Path, attribute: str) -> str | None:
-    """Return a header attribute of an EXR file; None if there is no such file or attribute."""
-    try:
-        return exr.read_metadata(path).get(attribute)
-    except FormatError:
-        return None
-
-
 def describe(job: Job) -> dict[str, Any]:
     """Return the fields of a job as JSON can hold them."""
     return {key: str(v) if isinstance(v, Path) else v for key, v in asdict(job).items()}
-
-
-def _fingerprint(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _content(source: str) -> str:
@@ -242,7 +264,7 @@ def _content(source: str) -> str:
 
 def _stamp(path: str) -> tuple[int, int] | None:
     try:
-        status = Path(path).stat()
+        status = os.stat(path)
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns

@@ -5,12 +5,23 @@ from __future__ import annotations
 import functools
 import json
 import os
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mitsuba_gdpt import denoisers, execution, exr, metrics, packages, rendering, report, scenes
+from mitsuba_gdpt import (
+    denoisers,
+    execution,
+    exr,
+    metrics,
+    packages,
+    records,
+    rendering,
+    report,
+    scenes,
+)
 from mitsuba_gdpt.batch.jobs import EXPOSURE, Job, expand
 from mitsuba_gdpt.batch.spec import Batch
 from mitsuba_gdpt.batch.unit import RenderUnit, forget_scenes, group
@@ -93,10 +104,14 @@ def validate(batch: Batch) -> tuple[Job, ...]:
     if batch.gallery:
         packages.check("jinja2", "batch")
     jobs = expand(batch, mi.variant())
+    for name in batch.metrics:
+        metrics.find(name)
     layouts: dict[str, Layout] = {}
     checked: set[str] = set()
+    references: set[str] = set()
     for job in jobs:
         _check_scene(job)
+        _check_output(job)
         settings = json.dumps(dict(job.settings), sort_keys=True)
         if settings not in layouts:
             with _blaming(f"integrator {job.integrator!r}"):
@@ -109,8 +124,9 @@ def validate(batch: Batch) -> tuple[Job, ...]:
         for name in job.metrics if job.reference else ():
             if (obstacle := metrics.find(name).obstacle()) is not None:
                 raise obstacle
-        for path in job.reference:
-            exr.read_metadata(path)
+        for path in set(job.reference) - references:
+            exr.read_image(path)  # all of it: a file that was cut short has a good head
+            references.add(path)
     return jobs
 
 
@@ -140,6 +156,20 @@ def _check_scene(job: Job) -> None:
         raise FormatError(f"scene {job.scene!r}: the file {job.source} does not exist")
 
 
+def _check_output(job: Job) -> None:
+    """Look for what is in the way of a job's files."""
+    for path in (*job.pictures, job.record_path):
+        if path.is_dir():
+            raise ConfigError(f"{path}: there is a folder of that name; expected a file or nothing")
+    for parent in (job.output.parent, *job.output.parent.parents):
+        if parent.exists():
+            if not parent.is_dir():
+                raise ConfigError(f"{parent}: there is a file of that name; expected a folder")
+            if not os.access(parent, os.W_OK):
+                raise ConfigError(f"{parent}: this folder cannot be written")
+            return
+
+
 def _failures(units: list[RenderUnit], summary: execution.Summary) -> Iterator[tuple[Path, str]]:
     for unit in units:
         if (error := summary.failed.get(unit.key)) is None:
@@ -161,17 +191,15 @@ def _item(job: Job, error: str | None, folder: Path) -> report.GalleryItem:
         else:
             image = exr.read_image(job.output, exr.DENOISED)
             exposure = job.exposure + float(exr.read_metadata(job.output)[EXPOSURE])
-        for path in job.products:
-            links[path.suffix.removeprefix(".").upper()] = Path(
-                os.path.relpath(path, folder)
-            ).as_posix()
-        if job.reference:
-            measured = json.loads(job.metrics_path.read_text(encoding="utf-8"))["metrics"]
-            values = {
-                metrics.find(name).label: entry["value"]
-                for name, entry in measured.items()
-                if entry["value"] is not None
-            }
+        for path in (*job.pictures, job.record_path):
+            relative = Path(os.path.relpath(path, folder)).as_posix()
+            links[path.suffix.removeprefix(".").upper()] = urllib.parse.quote(relative)
+        measured = (records.read(job.record_path) or {}).get("metrics", {})
+        values = {
+            metrics.find(name).label: entry["value"]
+            for name, entry in measured.items()
+            if entry["value"] is not None
+        }
     return report.GalleryItem(
         title=f"{job.scene}: {job.denoiser}",
         image=image,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import string
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from mitsuba_gdpt import toml
+from mitsuba_gdpt import checks, toml
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering import BUILTIN
 
@@ -33,6 +34,7 @@ OVERRIDABLE = (
     "png",
     "skip",
 )
+_FORMAT = re.compile(r"(?:[^{}]?[<>=^])?0?\d{0,2}(?:\.\d{1,2})?[a-z]?")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -42,6 +44,23 @@ def _check_label(what: str, label: str) -> None:
             f"{what}: got the name {label!r}; expected letters, digits, '.', '_' and '-', because "
             "it becomes part of file names"
         )
+    checks.file_name(what, label)
+
+
+def _check_settings(what: str, settings: Mapping[str, Any]) -> None:
+    for key, value in settings.items():
+        checks.setting(f"{what}: {key}", value)
+
+
+def _check_values(values: Mapping[str, Any]) -> None:
+    """Check what a batch and an override have in common, as far as it is there."""
+    for key in ("width", "height"):
+        if (value := values.get(key)) is not None:
+            checks.pixels(key, value)
+    if "exposure" in values:
+        checks.real("exposure", values["exposure"], least=-100, most=100)
+    for key in ("settings", "options"):
+        _check_settings(key, values.get(key, {}))
 
 
 @dataclass(frozen=True)
@@ -88,6 +107,7 @@ class IntegratorChoice:
 
     def __post_init__(self) -> None:
         _check_label("integrator", self.name)
+        _check_settings(f"integrator {self.name!r}", self.settings)
 
 
 @dataclass(frozen=True)
@@ -114,6 +134,7 @@ class DenoiserChoice:
             raise ConfigError(
                 f"got options for a denoiser without a method: {', '.join(self.options)}"
             )
+        _check_settings(f"denoiser {self.name!r}", self.options)
 
 
 @dataclass(frozen=True)
@@ -140,6 +161,7 @@ class Override:
                     f"an override cannot {what} {', '.join(map(repr, unknown))}; "
                     f"known: {', '.join(known)}"
                 )
+        _check_values(self.values)
 
     def matches(self, labels: Mapping[str, Any]) -> bool:
         """Tell whether a job of these labels is meant."""
@@ -195,13 +217,16 @@ class Batch:
             labels = [getattr(value, "name", value) for value in values]
             if not labels:
                 raise ConfigError(f"got no {axis}; expected at least one")
-            if twice := sorted({str(label) for label in labels if labels.count(label) > 1}):
+            if twice := sorted(str(label) for label, n in Counter(labels).items() if n > 1):
                 raise ConfigError(
                     f"{axis}: {', '.join(twice)} comes twice; give each entry a name of its own"
                 )
-        for axis, least in {"sensors": 0, "spp": 1, "seeds": 0}.items():
-            if (lowest := min(getattr(self, axis))) < least:
-                raise ConfigError(f"{axis}: got {lowest}; expected at least {least}")
+        for spp in self.spp:
+            checks.spp("spp", spp)
+        for axis in ("sensors", "seeds"):
+            for number in getattr(self, axis):
+                checks.whole(axis, number)
+        _check_values({"width": self.width, "height": self.height, "exposure": self.exposure})
         check_template(self.name)
 
     @classmethod
@@ -222,17 +247,17 @@ class Batch:
         optional: dict[str, Callable[[Any], Any]] = {
             "integrators": _entries(lambda v: _integrator(v, path)),
             "denoisers": _entries(lambda v: _denoiser(v, path)),
-            "sensors": _integers,
-            "spp": _integers,
-            "seeds": _integers,
+            "sensors": toml.integers,
+            "spp": toml.integers,
+            "seeds": toml.integers,
             "name": toml.text,
             "title": toml.text,
-            "width": _size,
-            "height": _size,
+            "width": toml.pixels,
+            "height": toml.pixels,
             "exposure": toml.number,
-            "metrics": _texts,
-            "png": _boolean,
-            "gallery": _boolean,
+            "metrics": toml.texts,
+            "png": toml.boolean,
+            "gallery": toml.boolean,
         }
         for key, convert in optional.items():
             if (value := table.take(key, convert, None)) is not None:
@@ -250,9 +275,16 @@ def check_template(template: str) -> None:
 
     Raises:
         ConfigError: A placeholder is unknown, it does not end in ``.exr`` or leaves the folder.
+            What the placeholders make of it is looked at when they are filled.
     """
     try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
+        if bad := [part[2] for part in parts if not _FORMAT.fullmatch(part[2] or "") or part[3]]:
+            raise ConfigError(
+                f"name: {checks.show(template)} has the format {checks.show(bad[0])}; expected at "
+                "most a width of two digits, such as {spp:04}"
+            )
+        fields = [str(part[1]) for part in parts]
         if unknown := [name for name in fields if name not in AXES]:
             raise ConfigError(
                 f"name: {template!r} has unknown placeholders "
@@ -303,7 +335,7 @@ def _scene(value: Any, folder: Path, file: Path) -> SceneChoice:
 def _integrator(value: Any, file: Path) -> IntegratorChoice:
     table = toml.Table(value, f"{file}, integrators")
     choice = IntegratorChoice(
-        name=table.take("name", toml.text), settings=table.take("settings", _mapping, {})
+        name=table.take("name", toml.text), settings=table.take("settings", toml.settings, {})
     )
     table.finish()
     return choice
@@ -316,26 +348,26 @@ def _denoiser(value: Any, file: Path) -> DenoiserChoice:
     choice = DenoiserChoice(
         method=table.take("method", toml.text),
         name=table.take("name", toml.text, ""),
-        options=table.take("options", _mapping, {}),
+        options=table.take("options", toml.settings, {}),
     )
     table.finish()
     return choice
 
 
 def _override(table: toml.Table, folder: Path) -> Override:
-    match = table.take("match", _mapping)
-    row = toml.Table(table.take("values", _mapping), f"{table.where}, values")
+    match = table.take("match", toml.settings)
+    row = toml.Table(table.take("values", toml.table), f"{table.where}, values")
     converters: dict[str, Callable[[Any], Any]] = {
-        "width": _size,
-        "height": _size,
+        "width": toml.pixels,
+        "height": toml.pixels,
         "parameters": toml.parameters,
-        "settings": _mapping,
-        "options": _mapping,
+        "settings": toml.settings,
+        "options": toml.settings,
         "exposure": toml.number,
         "reference": lambda v: _paths(v, folder),
-        "metrics": _texts,
-        "png": _boolean,
-        "skip": _boolean,
+        "metrics": toml.texts,
+        "png": toml.boolean,
+        "skip": toml.boolean,
     }
     values = {
         key: value
@@ -351,30 +383,4 @@ def _source(source: str, folder: Path) -> str:
 
 
 def _paths(value: Any, folder: Path) -> tuple[str, ...]:
-    return tuple(str(folder / name) for name in _texts(value))
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(toml.text(item) for item in _as_tuple(value))
-
-
-def _integers(value: Any) -> tuple[int, ...]:
-    return tuple(toml.integer(item) for item in _as_tuple(value))
-
-
-def _size(value: Any) -> int:
-    if (size := toml.integer(value)) < 1:
-        raise ValueError("expected at least 1 pixel")
-    return size
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("expected true or false")
-    return value
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError("expected a table, such as { max_depth = 12 }")
-    return dict(value)
+    return tuple(str(folder / name) for name in toml.texts(value))

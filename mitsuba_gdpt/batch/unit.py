@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mitsuba_gdpt import exr, rendering
+from mitsuba_gdpt import exr, interrupts, provenance, records, rendering
 from mitsuba_gdpt._version import __version__
-from mitsuba_gdpt.batch import jobs as records
-from mitsuba_gdpt.batch.jobs import Job
+from mitsuba_gdpt.batch.jobs import EXPOSURE, RENDER, Job, describe
 from mitsuba_gdpt.errors import ConfigError, GDPTError
-from mitsuba_gdpt.files import replace_text
 
 if TYPE_CHECKING:
     import torch
@@ -79,9 +77,9 @@ class RenderUnit:
         from mitsuba_gdpt.buffers import FrameBuffers
 
         for job in self.jobs:
-            if records.recorded(job.output, records.RENDER) == job.render_key:
+            if job.has_render():
                 buffers = FrameBuffers.from_exr(job.output)
-                exposure = float(buffers.metadata[records.EXPOSURE])
+                exposure = float(buffers.metadata[EXPOSURE])
                 return _Rendered(buffers, exposure, float(buffers.metadata["render_seconds"]))
         return None
 
@@ -123,6 +121,7 @@ def _collect(errors: dict[str, str], job: Job) -> Iterator[None]:
     try:
         yield
     except (GDPTError, ArithmeticError, RuntimeError) as error:
+        interrupts.pass_on(error)
         errors[f"{job.scene}, {job.denoiser}"] = " ".join(str(error).split())
 
 
@@ -177,7 +176,7 @@ def _load_reference(job: Job, width: int, height: int) -> Any:
 
 
 def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
-    """Reconstruct and write the files of one job; the EXR, which tells that it is done, last."""
+    """Reconstruct and write the files of one job; the record, which tells that it is done, last."""
     from mitsuba_gdpt import denoisers
 
     job.output.parent.mkdir(parents=True, exist_ok=True)
@@ -186,14 +185,6 @@ def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
     denoise_seconds = time.perf_counter() - start
     if job.png:
         exr.write_png(job.png_path, image, exposure=rendered.exposure + job.exposure)
-    if reference is not None:
-        report = {
-            "job": records.describe(job),
-            "seconds": {"render": rendered.seconds, "denoise": denoise_seconds},
-            "metrics": _measure(job, image, reference),
-            "settings": job.settings_key,
-        }
-        replace_text(job.metrics_path, json.dumps(report, indent=2) + "\n")
     metadata = {
         "version": __version__,
         "variant": job.variant,
@@ -203,11 +194,17 @@ def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
         "denoiser_options": json.dumps(dict(job.options), sort_keys=True),
         "render_seconds": rendered.seconds,
         "denoise_seconds": denoise_seconds,
-        records.EXPOSURE: rendered.exposure,
-        records.RENDER: job.render_key,
-        records.SETTINGS: job.settings_key,
+        "sources": provenance.sources(),
+        EXPOSURE: rendered.exposure,
     }
     rendered.buffers.to_exr(job.output, image=image, metadata=metadata)
+    report = {
+        "job": describe(job),
+        "seconds": {"render": rendered.seconds, "denoise": denoise_seconds},
+        "metrics": {} if reference is None else _measure(job, image, reference),
+        RENDER: job.render_key,
+    }
+    records.write(job.record_path, job.settings_key, report, job.pictures)
 
 
 def _measure(job: Job, image: torch.Tensor, reference: Any) -> dict[str, dict[str, float | None]]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mitsuba_gdpt import batch, denoisers, exr, rendering
+from mitsuba_gdpt import batch, denoisers, exr, provenance, rendering
 from mitsuba_gdpt.batch import Batch, DenoiserChoice, IntegratorChoice, Override, SceneChoice
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
@@ -97,6 +97,7 @@ def test_files_and_reuse(spec: Batch, square: str, tmp_path: Path, renders: list
     )
     assert report["metrics"]["psnr"]["value"] > 10
     assert report["seconds"]["render"] > 0
+    assert report["sources"] == provenance.sources()
     assert report["job"]["method"] == "poisson-l2"
     page = (spec.output / "gallery.html").read_text()
     assert page.count("data:image/png;base64") == 4
@@ -126,6 +127,44 @@ def test_files_and_reuse(spec: Batch, square: str, tmp_path: Path, renders: list
     assert str(batch.run(deeper).summary) == "1 done, 1 skipped, 0 failed"
     assert path.with_suffix(".png").exists()
     assert renders == [1, 2, 2]
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize("suffix", [".exr", ".png", ".json"])
+@pytest.mark.parametrize("kept", [0.0, 0.7])
+def test_damaged_files_are_made_again(
+    spec: Batch, renders: list[int], suffix: str, kept: float
+) -> None:
+    spec = replace(spec, spp=(1,), gallery=False)
+    result = batch.run(spec)
+    path = result.jobs[1].output.with_suffix(suffix)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    assert [job.is_done() for job in result.jobs] == [True, False]
+    assert str(batch.run(spec).summary) == "1 done, 0 skipped, 0 failed"
+    assert renders == [1]  # the other job has the buffers
+    assert all(job.is_done() for job in result.jobs)
+    if suffix == ".png":
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_other_code_makes_everything_again(
+    spec: Batch, renders: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(spec, spp=(1,), gallery=False)
+    batch.run(spec)
+    monkeypatch.setattr(provenance, "sources", lambda: "other code")
+    assert str(batch.run(spec).summary) == "1 done, 0 skipped, 0 failed"
+    assert renders == [1, 1]
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_links_are_quoted(spec: Batch) -> None:
+    spec = replace(spec, spp=(1,), name="50% of #1?{denoiser}.exr".replace("?", "/"))
+    batch.run(spec)
+    page = (spec.output / "gallery.html").read_text()
+    assert 'href="50%25%20of%20%231/none.exr"' in page
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
@@ -177,7 +216,20 @@ def test_all_is_checked_before_anything_is_rendered(
     scene = SceneChoice(square, reference=(str(here),))
     with pytest.raises(ConfigError, match="unknown metric 'beauty'"):
         batch.run(replace(spec, scenes=(scene,), metrics=("beauty",)))
+    with pytest.raises(ConfigError, match="unknown metric 'beauty'"):
+        batch.run(replace(spec, metrics=("beauty",)))
+    here.write_bytes(here.read_bytes()[:-20])
+    with pytest.raises(FormatError, match="reference"):
+        batch.run(replace(spec, scenes=(scene,)))
     assert not spec.output.exists()
+    spec.output.mkdir()
+    (spec.output / "square").touch()
+    with pytest.raises(ConfigError, match="square: there is a file of that name"):
+        batch.run(spec)
+    (spec.output / "square").unlink()
+    (spec.output / "square/0-gdpt-1spp-0-none.exr").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="there is a folder of that name"):
+        batch.run(spec)
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")

@@ -20,7 +20,7 @@ LAYERS = (
     {"checks"},
     {"channels", "colorimetry", "progress", "files", "packages"}
     | {"provenance", "subprocesses", "toml", "_llvm"},
-    {"exr"},
+    {"exr", "records"},
     {"buffers"},
     {"motion"},
     {"integrators", "denoisers", "metrics", "scenes"},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
 
-from mitsuba_gdpt import denoisers
+from mitsuba_gdpt import denoisers, provenance
 from mitsuba_gdpt.batch import (
     Batch,
     DenoiserChoice,
@@ -79,7 +80,9 @@ def test_overrides() -> None:
     assert {key[1] for key in jobs if key[0] == "b"} == {2}
 
 
-def test_what_changes_a_render_and_what_does_not(tmp_path: Path) -> None:
+def test_what_changes_a_render_and_what_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def keys(**arguments) -> tuple[str, str]:
         (job,) = expand(make(scenes=(scene,), **arguments), VARIANT)
         return job.render_key, job.settings_key
@@ -98,6 +101,10 @@ def test_what_changes_a_render_and_what_does_not(tmp_path: Path) -> None:
         assert keys(**change) == before
     file.write_text("<scene />")
     assert keys()[0] != before[0]
+    file.write_text("<scene/>")
+    monkeypatch.setattr(provenance, "sources", lambda: "other code")
+    assert keys()[0] != before[0]
+    assert keys()[1] != before[1]
 
 
 @pytest.mark.parametrize(
@@ -109,11 +116,18 @@ def test_what_changes_a_render_and_what_does_not(tmp_path: Path) -> None:
         ({"name": "{scene}.png"}, "ends in .exr"),
         ({"name": "../{scene}.exr"}, "inside the output folder"),
         ({"name": "/tmp/{scene}.exr"}, "inside the output folder"),
+        ({"name": "{spp:>999999999}.exr"}, "expected at most a width of two digits"),
+        ({"name": "{scene:{seed}}.exr"}, "expected at most a width of two digits"),
+        ({"name": "{scene!r}.exr"}, "expected at most a width of two digits"),
+        ({"spp": (10**12,)}, "spp is 1000000000000; expected at most"),
+        ({"seeds": (2**40,)}, "seeds is .*; expected at most"),
+        ({"width": 10**9}, "width is .*; expected at most 65536"),
+        ({"exposure": float("nan")}, "exposure is nan; expected a finite number"),
         ({"scenes": ()}, "got no scenes"),
         ({"scenes": (A, A)}, "scenes: a comes twice"),
         ({"spp": (1, 1)}, "spp: 1 comes twice"),
-        ({"spp": (0,)}, "spp: got 0; expected at least 1"),
-        ({"sensors": (-1,)}, "sensors: got -1"),
+        ({"spp": (0,)}, "spp is 0; expected at least 1"),
+        ({"sensors": (-1,)}, "sensors is -1; expected at least 0"),
     ],
 )
 def test_bad_batches(arguments: dict, message: str) -> None:
@@ -126,6 +140,12 @@ def test_bad_batches(arguments: dict, message: str) -> None:
     [
         ({"name": "{scene}.exr", "spp": (1, 2)}, r"two jobs would write out/a\.exr: a sensor 0"),
         ({"name": "{scene:d}.exr"}, "does not fit"),
+        ({"name": "{spp:/>5}.exr"}, "inside the folder"),
+        ({"name": "{scene:.>2.0}/{scene:.>2.0}/x{spp}.exr"}, "inside the folder"),
+        ({"name": "a:{spp}.exr", "scenes": (A,)}, "none of the characters ':'"),
+        ({"name": "{scene:\n<9}.exr"}, "none of the characters"),
+        ({"name": "x" * 250 + "{scene}.exr"}, "has 255 bytes; expected at most 240"),
+        ({"seeds": tuple(range(300)), "spp": tuple(range(1, 400))}, "expected at most 100000"),
         ({"overrides": (Override({"scene": "c"}, {"width": 2}),)}, "number 1 matches no job"),
         ({"overrides": (Override({"spp": 16}, {"skip": True}),)}, "nothing is left to do"),
     ],
@@ -152,6 +172,21 @@ def test_name_with_a_format() -> None:
 def test_bad_overrides(match: dict, values: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Override(match, values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"width": 0},
+        {"height": 10**9},
+        {"exposure": float("inf")},
+        {"settings": {"max_depth": datetime.date(1979, 5, 27)}},
+        {"options": {"alpha": float("nan")}},
+    ],
+)
+def test_overrides_with_values_that_make_no_sense(values: dict) -> None:
+    with pytest.raises(ConfigError, match="; expected"):
+        Override({"spp": 1}, values)
 
 
 @pytest.mark.parametrize("label", ["", "a/b", "..", "a b", "-a"])
@@ -241,11 +276,21 @@ def test_toml(tmp_path: Path) -> None:
         ('output = "x"\nscenes = "builtin:a"\npng = 1', "png is 1; expected true or false"),
         ('output = "x"\nscenes = [{ name = "a" }]', "scenes: the key 'source' is missing"),
         (
+            'output = "x"\nscenes = "builtin:a"\n'
+            'integrators = [{ name = "a", settings = { max_depth = 1979-05-27 } }]',
+            r"jobs\.toml, integrators, settings: 'max_depth' is datetime.*; expected a number",
+        ),
+        (
+            'output = "x"\nscenes = "builtin:a"\nexposure = nan',
+            "exposure is nan; expected a finite",
+        ),
+        ('output = "x"\nscenes = { source = "a.xml", name = "a/b" }', r"jobs\.toml, scenes: .*a/b"),
+        (
             'output = "x"\nscenes = "builtin:a"\n[[override]]\nmatch = { spp = 1 }\n'
             "values = { with = 3 }",
             "unknown key 'with'; did you mean 'width'",
         ),
-        ('output = "x"\nscenes = "builtin:a"\nspp = [0]', r"jobs\.toml: spp: got 0"),
+        ('output = "x"\nscenes = "builtin:a"\nspp = [0]', r"jobs\.toml: spp is 0"),
     ],
 )
 def test_bad_toml(tmp_path: Path, text: str, message: str) -> None:
