@@ -178,9 +178,9 @@ def expand(batch: Batch, variant: str) -> tuple[Job, ...]:
             )
     for job in jobs:
         for folder in job.output.parents:
-            if other := writers.get(folder):
+            if writer := writers.get(folder):
                 raise ConfigError(
-                    f"{folder} would be the file of one job ({other.label}) and the folder of "
+                    f"{folder} would be the file of one job ({writer.label}) and the folder of "
                     f"another ({job.label}); change the template 'name'"
                 )
     return jobs
