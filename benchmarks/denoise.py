@@ -52,7 +52,7 @@ def buffers(size: str, variant: str, synthetic: bool) -> Any:
         layout = Layout.make(features=features, variances=True)
         noise = torch.rand(height, width, layout.count, generator=torch.Generator().manual_seed(0))
         return FrameBuffers(noise, layout).to("cuda" if variant.startswith("cuda") else "cpu")
-    source = rendering.open_source(rendering.BUILTIN + SCENE, width=width, height=height)
+    source = rendering.open_source(f"builtin:{SCENE}", width=width, height=height)
     integrator = rendering.make_integrator(
         {**source.integrator, "features": ",".join(features), "variances": True}
     )

@@ -51,7 +51,7 @@ def main() -> None:
     def run(workers: int, seeds: int) -> float:
         with tempfile.TemporaryDirectory() as folder:
             spec = batch.Batch(
-                scenes=tuple(batch.SceneChoice(f"{rendering.BUILTIN}{name}") for name in SCENES),
+                scenes=tuple(batch.SceneChoice(f"builtin:{name}") for name in SCENES),
                 output=Path(folder),
                 denoisers=(batch.DenoiserChoice("none"),),
                 seeds=tuple(range(seeds)),

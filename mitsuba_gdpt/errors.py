@@ -28,6 +28,10 @@ class FormatError(GDPTError, ValueError):
     """A file is missing, unreadable or lacks layers that were asked for."""
 
 
+class MissingScenesError(GDPTError, RuntimeError):
+    """Scenes of a catalogue, which do not come with the package, are not on this machine."""
+
+
 class VariantError(GDPTError, RuntimeError):
     """The active Mitsuba variant (or none at all) cannot run this code."""
 

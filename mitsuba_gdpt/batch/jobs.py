@@ -14,9 +14,9 @@ from typing import Any
 
 from mitsuba_gdpt import checks, denoisers, records
 from mitsuba_gdpt.batch.spec import AXES, Batch, Override
-from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.errors import ConfigError, GDPTError
 from mitsuba_gdpt.provenance import fingerprint
-from mitsuba_gdpt.rendering import BUILTIN
+from mitsuba_gdpt.scenes import SceneRef
 
 #: Header attribute of the EXR files: stops that suit the scene, before those of the job.
 EXPOSURE = "batch.scene_exposure"
@@ -254,11 +254,10 @@ def describe(job: Job) -> dict[str, Any]:
 
 def _content(source: str) -> str:
     """Fingerprint of a scene file; textures and meshes beside it are not looked at."""
-    if source.startswith(BUILTIN):
-        return ""
     try:
-        return hashlib.sha256(Path(source).read_bytes()).hexdigest()
-    except OSError:
+        file = SceneRef.parse(source).file
+        return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    except (GDPTError, OSError):
         return "missing"
 
 

@@ -20,13 +20,12 @@ from mitsuba_gdpt import (
     records,
     rendering,
     report,
-    scenes,
 )
 from mitsuba_gdpt.batch.jobs import EXPOSURE, Job, expand
 from mitsuba_gdpt.batch.spec import Batch
 from mitsuba_gdpt.batch.unit import RenderUnit, forget_scenes, group
-from mitsuba_gdpt.errors import ConfigError, FormatError, GDPTError, VariantError
-from mitsuba_gdpt.rendering import BUILTIN
+from mitsuba_gdpt.errors import ConfigError, GDPTError, VariantError
+from mitsuba_gdpt.scenes import SceneRef
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.channels import Layout
@@ -145,15 +144,14 @@ class _blaming:  # noqa: N801  (a context manager, used like a function)
 
 
 def _check_scene(job: Job) -> None:
-    if job.source.startswith(BUILTIN):
-        scenes.describe(job.source.removeprefix(BUILTIN))
-        if job.parameters:
-            raise ConfigError(
-                f"scene {job.scene!r}: built-in scenes take no parameters, "
-                f"got {', '.join(job.parameters)}"
-            )
-    elif not Path(job.source).is_file():
-        raise FormatError(f"scene {job.scene!r}: the file {job.source} does not exist")
+    reference = SceneRef.parse(job.source)
+    with _blaming(f"scene {job.scene!r}"):
+        reference.check()
+    if reference.is_builtin and job.parameters:
+        raise ConfigError(
+            f"scene {job.scene!r}: built-in scenes take no parameters, "
+            f"got {', '.join(job.parameters)}"
+        )
 
 
 def _check_output(job: Job) -> None:

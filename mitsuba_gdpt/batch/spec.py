@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mitsuba_gdpt import checks, toml
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.rendering import BUILTIN
+from mitsuba_gdpt.scenes import SceneRef
 
 T = TypeVar("T")
 
@@ -81,10 +81,7 @@ class SceneChoice:
 
     def __post_init__(self) -> None:
         if not self.name:
-            path = Path(self.source)
-            own = path.parent.name if path.stem == "scene" else path.stem
-            name = self.source.removeprefix(BUILTIN) if self.source.startswith(BUILTIN) else own
-            object.__setattr__(self, "name", name)
+            object.__setattr__(self, "name", SceneRef.parse(self.source).name)
         _check_label("scene", self.name)
         if len(self.reference) > 2:
             raise ConfigError(
@@ -379,7 +376,7 @@ def _override(table: toml.Table, folder: Path) -> Override:
 
 
 def _source(source: str, folder: Path) -> str:
-    return source if source.startswith(BUILTIN) else str(folder / source)
+    return str(SceneRef.parse(source, folder))
 
 
 def _paths(value: Any, folder: Path) -> tuple[str, ...]:

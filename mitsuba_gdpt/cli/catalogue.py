@@ -70,21 +70,22 @@ def propose(
     from dataclasses import replace
 
     from mitsuba_gdpt import files, rendering
-    from mitsuba_gdpt.scenes import cameras, describe
+    from mitsuba_gdpt.scenes import SceneRef, cameras, describe
     from mitsuba_gdpt.scenes.catalogue import SPLITS, to_toml
     from mitsuba_gdpt.scenes.survey import Survey
 
     if split not in SPLITS:
         raise ConfigError(f"--split is {split!r}; expected one of {', '.join(SPLITS)}")
-    builtin = scene.startswith(rendering.BUILTIN)
-    if builtin:
-        title = title or describe(scene.removeprefix(rendering.BUILTIN)).title
+    reference = SceneRef.parse(scene)
+    reference.check()
+    if reference.is_builtin:
+        title = title or describe(reference.target).title
     rendering.set_variant(variant)
-    source = rendering.open_source(scene, parameters=parameters)
+    source = rendering.open_source(reference, parameters=parameters)
     entry, report = cameras.propose_scene(
         Survey(source.scene, seed=seed, sensor=sensor),
         name or _identifier(source.name),
-        scene,
+        str(reference),
         title=title or source.name,
         author=author,
         licence=licence,
@@ -92,7 +93,9 @@ def propose(
     entry = replace(entry, parameters=parameters)
     if split != "train":
         entry = replace(entry, split=split, boxes=(), targets=())
-    written = scene if builtin else os.path.relpath(scene, output.parent).replace(os.sep, "/")
+    written = scene
+    if reference.file is not None:
+        written = os.path.relpath(reference.file, output.parent).replace(os.sep, "/")
     files.replace_text(output, f'split = "{split}"\n\n{to_toml(entry, source=written)}')
     summary = f"{len(entry.boxes)} boxes, {len(entry.targets)} targets; {_summary(report)}"
     print(f"{output}: {summary if entry.boxes else f'{len(entry.fly_through)} key frames'}")
@@ -179,20 +182,10 @@ def _views(entry: CatalogueScene, count: int, seed: int) -> dict[str, Camera]:
 
 
 def _render(source: Source, entry: CatalogueScene, camera: Camera, width: int, spp: int) -> Any:
-    import mitsuba as mi
-
-    from mitsuba_gdpt import rendering
+    from mitsuba_gdpt import rendering, scenes
     from mitsuba_gdpt.denoisers import denoise
 
-    film = {
-        "type": "hdrfilm",
-        "width": width,
-        "height": max(1, round(width / _ASPECT)),
-        "rfilter": {"type": "box"},
-        "pixel_format": "rgb",
-        "component_format": "float32",
-    }
-    sensor = mi.load_dict(camera.as_dict() | {"film": film})
+    sensor = scenes.make_sensor(camera, width, max(1, round(width / _ASPECT)))
     integrator = rendering.make_integrator({"max_depth": entry.max_depth})
     buffers = rendering.render(source, integrator, spp=spp, sensor=sensor)
     return denoise(buffers, "poisson-l1").cpu().numpy() * entry.exposure

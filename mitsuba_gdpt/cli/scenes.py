@@ -65,6 +65,7 @@ def _render(
     from mitsuba_gdpt.cli import session
     from mitsuba_gdpt.denoisers import denoise
     from mitsuba_gdpt.report import contact_sheet
+    from mitsuba_gdpt.scenes.reference import BUILTIN, SceneRef
 
     rendering.set_variant(variant)
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ def _render(
     for info in chosen:
         watch = session.Stopwatch()
         with session.progress_bar(), watch.part("all"):
-            source = rendering.open_source(f"{rendering.BUILTIN}{info.name}", width=width)
+            source = rendering.open_source(SceneRef(info.name, BUILTIN), width=width)
             integrator = rendering.make_integrator(source.integrator)
             image = denoise(rendering.render(source, integrator, spp=spp))
             path = folder / f"{info.name}.png"

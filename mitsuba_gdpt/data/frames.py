@@ -29,7 +29,7 @@ from mitsuba_gdpt.data import frame_set, workers
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.files import replace_text
 from mitsuba_gdpt.motion import PinholeCamera, add_motion
-from mitsuba_gdpt.scenes import Camera
+from mitsuba_gdpt.scenes import Camera, make_sensor
 from mitsuba_gdpt.scenes.catalogue import CatalogueScene
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -466,18 +466,3 @@ def _open(
 ) -> rendering.Source:
     """Load a scene, once per process as long as the same one is asked for."""
     return rendering.open_source(source, parameters=dict(parameters))
-
-
-def make_sensor(camera: Camera, width: int, height: int) -> Any:
-    """Return a ``mi.Sensor`` with a film of this size in pixels; a variant has to be set."""
-    import mitsuba as mi
-
-    film = {
-        "type": "hdrfilm",
-        "width": width,
-        "height": height,
-        "rfilter": {"type": "box"},
-        "pixel_format": "rgb",
-        "component_format": "float32",
-    }
-    return mi.load_dict({**camera.as_dict(), "film": film, "sampler": {"type": "independent"}})

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mitsuba_gdpt import rendering
+from mitsuba_gdpt import rendering, scenes
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
 from mitsuba_gdpt.data.plan import CropPlan, CropSpec
 from mitsuba_gdpt.errors import NonFiniteError
@@ -149,24 +149,17 @@ def make_sensor(spec: CropSpec) -> mi.Sensor:
 
     camera: dict[str, Any] = spec.camera.as_dict()
     (width, height), (x, y), size = spec.frame, spec.offset, spec.size
-    film = {
-        "type": "hdrfilm",
-        "rfilter": {"type": "box"},
-        "pixel_format": "rgb",
-        "component_format": "float32",
-        "width": size,
-        "height": size,
-    }
+    film = scenes.film(size, size)
     if spec.camera.aperture:
         side = max(width, height)  # both are even, so that the crop is moved by whole pixels
-        film |= {
-            "width": side,
-            "height": side,
-            "crop_width": size,
-            "crop_height": size,
-            "crop_offset_x": x + (side - width) // 2,
-            "crop_offset_y": y + (side - height) // 2,
-        }
+        film = scenes.film(
+            side,
+            side,
+            crop_width=size,
+            crop_height=size,
+            crop_offset_x=x + (side - width) // 2,
+            crop_offset_y=y + (side - height) // 2,
+        )
     else:
         extent = math.tan(math.radians(spec.camera.fov) / 2) * size / max(width, height)
         camera |= {

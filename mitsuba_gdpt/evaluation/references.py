@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mitsuba_gdpt import denoisers, metrics, progress, rendering
 from mitsuba_gdpt.errors import FormatError
 from mitsuba_gdpt.files import replace_file
+from mitsuba_gdpt.scenes import SceneRef
 
 if TYPE_CHECKING:
     import mitsuba as mi
@@ -113,10 +114,9 @@ def read(path: Path) -> Halves:
 
 def stored(scene: str, max_depth: int) -> Halves | None:
     """Return the reference beside a scene file, if there is one of that path depth."""
-    if scene.startswith(rendering.BUILTIN):
-        return None
-    path = Path(scene).parent / FILE_NAME
-    if not path.is_file():
+    file = SceneRef.parse(scene).file
+    path = None if file is None else file.parent / FILE_NAME
+    if path is None or not path.is_file():
         return None
     halves = read(path)
     return halves if halves.max_depth == max_depth else None

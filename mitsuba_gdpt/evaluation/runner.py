@@ -15,6 +15,8 @@ from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import Inputs, render_inputs
 from mitsuba_gdpt.evaluation.settings import MethodSpec, Settings
 from mitsuba_gdpt.evaluation.store import Record, Store
+from mitsuba_gdpt.scenes import SceneRef
+from mitsuba_gdpt.scenes.reference import require_any
 
 
 def evaluate(
@@ -33,24 +35,14 @@ def evaluate(
 
     Raises:
         FormatError: The folder cannot be written.
+        ConfigError: There is no such scene.
+        MissingScenesError: None of the scene files is there.
     """
+    scenes = [SceneRef.parse(scene) for scene in settings.scenes]
+    require_any(scenes)
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder)
-    return cells.run([_Scene(scene, settings, store) for scene in settings.scenes], on_record)
-
-
-def scene_name(scene: str) -> str:
-    """Return the short name of a scene, as used in tables and file names."""
-    if scene.startswith(rendering.BUILTIN):
-        return scene.removeprefix(rendering.BUILTIN)
-    path = scene_file(scene)
-    return path.parent.resolve().name if path.stem == "scene" else path.stem
-
-
-def scene_file(scene: str) -> Path:
-    """Return the XML file of a scene that is given as a file or as its folder."""
-    path = Path(scene)
-    return path / "scene.xml" if path.is_dir() else path
+    return cells.run([_Scene(scene, settings, store) for scene in scenes], on_record)
 
 
 @dataclass
@@ -65,16 +57,14 @@ class _View:
 class _Scene(Cells[_View]):
     """All cells of one scene."""
 
-    def __init__(self, scene: str, settings: Settings, store: Store) -> None:
-        super().__init__(scene_name(scene), settings, store)
+    def __init__(self, scene: SceneRef, settings: Settings, store: Store) -> None:
+        super().__init__(scene.name, settings, store)
         self.scene = scene
         self._warm: set[tuple[str, int, int]] = set()
 
     def _load(self) -> _View:
         settings, scene = self.settings, self.scene
-        if not scene.startswith(rendering.BUILTIN):
-            scene = str(scene_file(scene))
-        halves = references.stored(scene, settings.max_depth)
+        halves = references.stored(str(scene), settings.max_depth)
         if halves is not None and settings.width in (None, halves.size[0]):
             width, height = halves.size
             source = rendering.open_source(scene, width=width, height=height)

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from mitsuba_gdpt import denoisers, metrics, rendering
-from mitsuba_gdpt.data.frames import make_sensor
 from mitsuba_gdpt.evaluation import cells, references
 from mitsuba_gdpt.evaluation.cells import FAILURES, Cells, Values
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
@@ -27,6 +26,8 @@ from mitsuba_gdpt.evaluation.settings import MethodSpec, SequenceSettings
 from mitsuba_gdpt.evaluation.shots import Shot, find_shots
 from mitsuba_gdpt.evaluation.store import Record, Store, fingerprint
 from mitsuba_gdpt.motion import PinholeCamera, add_motion
+from mitsuba_gdpt.scenes import SceneRef, make_sensor
+from mitsuba_gdpt.scenes.reference import require_any
 
 
 def evaluate_sequences(
@@ -46,8 +47,10 @@ def evaluate_sequences(
     Raises:
         FormatError: The folder cannot be written, or a catalogue is missing or damaged.
         ConfigError: A scene is unknown or has no fly-through, or two have the same name.
+        MissingScenesError: None of the scene files is there.
     """
     shots = find_shots(settings)
+    require_any({SceneRef.parse(shot.sequence.source): None for shot in shots})
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder)
     return cells.run([_Sequence(shot, settings, store) for shot in shots], on_record)

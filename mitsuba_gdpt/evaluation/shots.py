@@ -7,9 +7,8 @@ from pathlib import Path
 
 from mitsuba_gdpt.data.frames import CameraSequence, catalogue_sequence
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.evaluation.runner import scene_file
 from mitsuba_gdpt.evaluation.settings import SequenceSettings
-from mitsuba_gdpt.scenes import Camera
+from mitsuba_gdpt.scenes import Camera, SceneRef
 from mitsuba_gdpt.scenes.catalogue import Catalogue, CatalogueScene, shipped
 
 
@@ -82,10 +81,10 @@ def find_scenes(word: str) -> list[CatalogueScene]:
         if not found:
             raise ConfigError(f"no scene of the catalogue {word} has a fly-through")
         return found
-    catalogue, colon, name = word.rpartition(":")
-    if colon and (catalogue in known or catalogue.endswith(".toml")):
-        return [_open(catalogue).scene(name)]
-    file = scene_file(word).resolve()
+    reference = SceneRef.parse(word)
+    if (entry := reference.entry()) is not None:
+        return [entry]
+    file = Path(reference.target).resolve()
     for name in known:
         for scene in _open(name).scenes:
             if Path(scene.source).resolve() == file:
@@ -98,5 +97,4 @@ def find_scenes(word: str) -> list[CatalogueScene]:
 
 
 def _open(name: str) -> Catalogue:
-    # A scene file that is missing is a failure of that scene's cells, not of the whole evaluation.
-    return Catalogue.open(name, check_files=False)
+    return Catalogue.open(name, check_files=False)  # only the scenes that are looked at count

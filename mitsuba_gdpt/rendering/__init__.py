@@ -7,11 +7,10 @@ nor Mitsuba before something is rendered.
 from __future__ import annotations
 
 from mitsuba_gdpt.rendering.frame import make_integrator, render
-from mitsuba_gdpt.rendering.source import BUILTIN, Source, open_source, plain
+from mitsuba_gdpt.rendering.source import Source, open_source, plain
 from mitsuba_gdpt.rendering.variants import set_variant, supported_variants, works
 
 __all__ = [
-    "BUILTIN",
     "Source",
     "make_integrator",
     "open_source",

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.rendering.integrators import settings_of_scene
+from mitsuba_gdpt.scenes.reference import SceneRef
 
 if TYPE_CHECKING:
     import mitsuba as mi
-
-#: Prefix that tells a built-in scene from a file.
-BUILTIN = "builtin:"
 
 _LOADING_THREADS = 2
 _DEFAULT_FILM_SIZE = {"width": 768, "height": 576}  # Mitsuba's
@@ -57,7 +55,7 @@ class Source:
 
 
 def open_source(
-    source: str,
+    source: str | SceneRef,
     *,
     width: int | None = None,
     height: int | None = None,
@@ -66,7 +64,8 @@ def open_source(
     """Load a scene; a Mitsuba variant has to be set.
 
     Args:
-        source: Path of an XML file, or ``builtin:NAME``.
+        source: The scene, or what :meth:`SceneRef.parse` reads: ``builtin:NAME``,
+            ``CATALOGUE:NAME`` or a path.
         width: Image width in pixels. With one of width and height the other follows from the
             scene's own proportions; without both its own size is taken.
         height: Image height in pixels.
@@ -75,12 +74,20 @@ def open_source(
     Raises:
         FormatError: The file is missing or Mitsuba cannot load it.
         ConfigError: The built-in scene does not exist, or a parameter is out of place.
+        MissingScenesError: The scene of a catalogue is not on this machine.
     """
-    if source.startswith(BUILTIN):
+    reference = source if isinstance(source, SceneRef) else SceneRef.parse(source)
+    reference.check()
+    path = reference.file
+    if path is None:
         if parameters:
             raise ConfigError(f"built-in scenes take no parameters, got {', '.join(parameters)}")
-        return _open_builtin(source.removeprefix(BUILTIN), width, height)
-    return _open_file(Path(source), width, height, parameters or {})
+        return _open_builtin(reference.target, width, height)
+    entry = reference.entry()
+    known = {} if entry is None else entry.parameters
+    scene, settings = _open_file(path, width, height, {**known, **(parameters or {})})
+    exposure = 1.0 if entry is None else entry.exposure
+    return Source(reference.name, scene, settings, exposure)
 
 
 def _open_builtin(name: str, width: int | None, height: int | None) -> Source:
@@ -99,14 +106,10 @@ def _open_builtin(name: str, width: int | None, height: int | None) -> Source:
 
 def _open_file(
     path: Path, width: int | None, height: int | None, parameters: Mapping[str, str]
-) -> Source:
+) -> tuple[mi.Scene, dict[str, Any]]:
+    """Return a scene and what it asks of ``gdpt``."""
     import mitsuba as mi
 
-    from mitsuba_gdpt import scenes
-
-    if not path.is_file():
-        hint = f"; did you mean {BUILTIN}{path}?" if str(path) in scenes.names() else ""
-        raise FormatError(f"scene file {path} does not exist{hint}")
     # The steps of mi.load_file(), with a look at the parsed scene in between: the size of the film
     # has to be known before a sensor is made, and not every scene has parameters for it.
     config = mi.parser.ParserConfig(mi.variant())
@@ -130,7 +133,7 @@ def _open_file(
         raise FormatError(f"{path} describes a {type(scene).__name__}, not a scene")
     for remark in remarks:
         warnings.warn(f"{path}: {remark}", stacklevel=3)
-    return Source(path.parent.name if path.stem == "scene" else path.stem, scene, settings)
+    return scene, settings
 
 
 @contextmanager

@@ -10,13 +10,16 @@ from __future__ import annotations
 from mitsuba_gdpt.scenes import builtin as _builtin  # noqa: F401  (registers the scenes)
 from mitsuba_gdpt.scenes.catalogue import CameraBox, Catalogue, CatalogueScene
 from mitsuba_gdpt.scenes.flythrough import KeyFrame
+from mitsuba_gdpt.scenes.reference import SceneRef
 from mitsuba_gdpt.scenes.registry import (
     TAGS,
     Camera,
     SceneInfo,
     as_dict,
     describe,
+    film,
     load,
+    make_sensor,
     names,
     scene,
 )
@@ -29,9 +32,12 @@ __all__ = [
     "CatalogueScene",
     "KeyFrame",
     "SceneInfo",
+    "SceneRef",
     "as_dict",
     "describe",
+    "film",
     "load",
+    "make_sensor",
     "names",
     "scene",
 ]

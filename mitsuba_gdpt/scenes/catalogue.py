@@ -27,17 +27,15 @@ from mitsuba_gdpt import toml
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.scenes import registry
 from mitsuba_gdpt.scenes.flythrough import KeyFrame, fly, vector
+from mitsuba_gdpt.scenes.reference import ROOT_VARIABLE, SceneRef, missing_files
 from mitsuba_gdpt.scenes.registry import Camera, Vector
 
-#: Environment variable with the folder that the sources of catalogues are relative to.
-ROOT_VARIABLE = "MITSUBA_GDPT_SCENES"
 #: What a catalogue may be used for.
 SPLITS = ("train", "dev", "test")
 #: Length of the vector that :meth:`CatalogueScene.sample_camera` takes: position (3), look-at (2),
 #: roll, field of view, aperture.
 CAMERA_DIMENSIONS = 8
 
-_BUILTIN = "builtin:"  # rendering.BUILTIN, which is a layer above
 _APERTURE_SPREAD = 0.005  # standard deviation of the lens radius over the focus distance
 _MAX_INVERTIBLE = 1.0 - 1e-9  # the normal distribution has no quantile for 1
 
@@ -110,6 +108,11 @@ class CatalogueScene:
         problem = _problem(self)
         if problem:
             raise ConfigError(f"scene {self.name!r}: {problem}")
+
+    @property
+    def reference(self) -> SceneRef:
+        """Where the scene comes from."""
+        return SceneRef.parse(self.source)
 
     def sample_camera(self, u: Sequence[float] | NDArray[np.floating[Any]]) -> Camera:
         """Turn a point of the unit cube into a view; the same point always gives the same view.
@@ -211,7 +214,7 @@ class Catalogue:
             check_files: Whether every scene file has to be there.
 
         Raises:
-            FormatError: The file is missing or no TOML, or scene files are missing; all are named.
+            FormatError: The file is missing or no TOML, or scene files are missing.
             ConfigError: A key is unknown, missing or has a value that makes no sense.
         """
         file = _find(path)
@@ -226,11 +229,12 @@ class Catalogue:
         read = tuple(
             _read_scene(file, name, entry, split, folder) for name, entry in entries.items()
         )
-        missing = [s.source for s in read if not _is_builtin(s.source) and not _exists(s.source)]
+        files = [entry.reference.file for entry in read]
+        missing = [f for f in files if f is not None and not f.is_file()]
         if check_files and missing:
             raise FormatError(
-                f"{file}: missing scene files: {', '.join(missing)}; sources are relative to "
-                f"{folder}, give another folder with the option root or in {ROOT_VARIABLE}"
+                f"{file}: {missing_files(missing)}, or give it with the option root; they are "
+                f"looked for in {folder}"
             )
         return cls(name=str(path), split=split, scenes=read)
 
@@ -335,7 +339,7 @@ def _read_scene(file: Path, name: str, entry: Any, split: str, root: Path) -> Ca
     try:
         scene = CatalogueScene(
             name=name,
-            source=source if _is_builtin(source) else str(root / source),
+            source=str(SceneRef.parse(source, root)),
             split=split,
             title=table.take("title", toml.text),
             author=table.take("author", toml.text),
@@ -416,8 +420,8 @@ def _problem(scene: CatalogueScene) -> str | None:
         return "a name consists of small letters, digits, '-' and '_', and starts with neither sign"
     if scene.split not in SPLITS:
         return f"split is {scene.split!r}; expected one of {', '.join(SPLITS)}"
-    if _is_builtin(scene.source):
-        registry.describe(scene.source.removeprefix(_BUILTIN))  # raises for an unknown name
+    if scene.reference.is_builtin:
+        registry.describe(scene.reference.target)  # raises for an unknown name
         if scene.parameters:
             return "built-in scenes take no parameters"
     if scene.max_depth != -1 and scene.max_depth < 1:
@@ -450,14 +454,6 @@ def _problem(scene: CatalogueScene) -> str | None:
 
 def _contains(box: CameraBox, point: Vector) -> bool:
     return all(low <= x <= high for low, x, high in zip(box.min, point, box.max, strict=True))
-
-
-def _is_builtin(source: str) -> bool:
-    return source.startswith(_BUILTIN)
-
-
-def _exists(source: str) -> bool:
-    return Path(source).is_file()
 
 
 def _rolled(

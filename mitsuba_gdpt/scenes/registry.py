@@ -58,6 +58,33 @@ class Camera:
         return sensor
 
 
+def film(width: int, height: int, **crop: int) -> dict[str, Any]:
+    """Return the film plugin that this package renders to: box filter, float32 RGB.
+
+    Args:
+        width: Pixels.
+        height: Pixels.
+        **crop: ``crop_width``, ``crop_height``, ``crop_offset_x``, ``crop_offset_y`` in pixels.
+    """
+    return {
+        "type": "hdrfilm",
+        "width": width,
+        "height": height,
+        "rfilter": {"type": "box"},
+        "pixel_format": "rgb",
+        "component_format": "float32",
+        **crop,
+    }
+
+
+def make_sensor(camera: Camera, width: int, height: int) -> mi.Sensor:
+    """Return a sensor with a :func:`film` of this size in pixels; a variant has to be set."""
+    import mitsuba as mi
+
+    sampler = {"type": "independent"}
+    return mi.load_dict({**camera.as_dict(), "film": film(width, height), "sampler": sampler})
+
+
 @dataclass(frozen=True)
 class SceneInfo:
     """What is known about a built-in scene without building it.
@@ -218,14 +245,7 @@ def as_dict(
     if isinstance(integrator, str):
         integrator = {"type": integrator, "max_depth": max_depth}
     camera = entry.info.camera.as_dict() | {
-        "film": {
-            "type": "hdrfilm",
-            "width": columns,
-            "height": rows,
-            "rfilter": {"type": "box"},
-            "pixel_format": "rgb",
-            "component_format": "float32",
-        },
+        "film": film(columns, rows),
         "sampler": {"type": "independent", "sample_count": 16 if spp is None else spp},
     }
     return {

@@ -89,3 +89,17 @@ def test_a_scene_that_does_not_load_stops_nothing(settings: Settings, tmp_path: 
     values = json.loads((tmp_path / "results.json").read_text())
     assert len(values["records"]) == 4
     assert (tmp_path / "results.csv").read_text().count("\n") == 5
+
+
+def test_a_catalogue_without_its_scenes_is_one_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from mitsuba_gdpt.cli import main
+
+    words = ["evaluate", "dev", "--sequence", "-m", "none", "-o", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "MITSUBA_GDPT_SCENES" in line
+    assert not (tmp_path / "out").exists()

@@ -36,7 +36,7 @@ from mitsuba_gdpt.data.frames import (
 from mitsuba_gdpt.denoisers import denoise
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.motion import PinholeCamera, screen_motion
-from mitsuba_gdpt.scenes import Camera, describe
+from mitsuba_gdpt.scenes import Camera, describe, make_sensor
 
 SETTINGS = FrameSettings(width=24, height=16, spp=1, noisy=2, target_spp=4, features=("roughness",))
 SCENE = "corner-gallery"
@@ -149,7 +149,7 @@ class TestRendering:
         assert metadata["frame"] == "1"
         assert metadata["variant"] == "llvm_ad_rgb"
         assert frame.target().metadata["spp"] == "4"
-        sensor = frames.make_sensor(swing(0.5), SETTINGS.width, SETTINGS.height)
+        sensor = make_sensor(swing(0.5), SETTINGS.width, SETTINGS.height)
         expected = PinholeCamera.from_sensor(sensor)
         np.testing.assert_array_equal(frame.camera().to_world, expected.to_world)
 

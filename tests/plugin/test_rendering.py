@@ -201,3 +201,22 @@ def test_films_of_bands_are_refused_before_rendering(variant_llvm_spectral: str)
     source = rendering.Source("bands", scene)
     with pytest.raises(ConfigError, match=r"specfilm is not supported.*use hdrfilm"):
         rendering.render(source, rendering.make_integrator({}), spp=1)
+
+
+def test_scene_of_a_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name, with the parameters and the exposure that the catalogue gives."""
+    path = Path(write(tmp_path, PATH.replace('"2"', '"$depth"')))
+    (tmp_path / "mine.toml").write_text(
+        f"""split = "dev"
+        [scenes.hall]
+        source = "{path.name}"
+        title = "T"
+        author = "A"
+        licence = "L"
+        exposure = 4
+        parameters = {{ depth = "3" }}"""
+    )
+    source = rendering.open_source(f"{tmp_path}/mine.toml:hall")
+    assert (source.name, source.exposure, source.integrator["max_depth"]) == ("hall", 4.0, 3)
+    changed = rendering.open_source(f"{tmp_path}/mine.toml:hall", parameters={"depth": "7"})
+    assert changed.integrator["max_depth"] == 7

@@ -1,0 +1,163 @@
+"""What people write for a scene, parsed once: ``builtin:NAME``, ``CATALOGUE:NAME`` or a path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mitsuba_gdpt.errors import FormatError, MissingScenesError
+from mitsuba_gdpt.scenes import registry
+
+if TYPE_CHECKING:
+    from mitsuba_gdpt.scenes.catalogue import CatalogueScene
+
+#: The catalogue of the scenes that are made by code.
+BUILTIN = "builtin"
+#: Environment variable with the folder that the sources of catalogues are relative to.
+ROOT_VARIABLE = "MITSUBA_GDPT_SCENES"
+#: File that a folder which is given as a scene has to hold.
+_FILE = "scene.xml"
+_SHOWN = 3  # missing files that are named
+
+
+@dataclass(frozen=True)
+class SceneRef:
+    """Where a scene comes from; ``str()`` gives back what :meth:`parse` took.
+
+    Attributes:
+        target: Name of a scene in a catalogue, or path of a Mitsuba XML file.
+        catalogue: :data:`BUILTIN`, another catalogue of the package, or the path of a TOML file;
+            None for a path.
+    """
+
+    target: str
+    catalogue: str | None = None
+
+    @classmethod
+    def parse(cls, text: str | os.PathLike[str], folder: Path | None = None) -> SceneRef:
+        """Read what a person wrote.
+
+        Args:
+            text: ``builtin:NAME``, ``CATALOGUE:NAME`` (a name as ``dev``, or a TOML file), the path
+                of an XML file, or that of a folder with a ``scene.xml``.
+            folder: What paths are relative to; by default the current folder.
+        """
+        from mitsuba_gdpt.scenes.catalogue import shipped
+
+        text = str(text)
+        catalogue, colon, name = text.rpartition(":")
+        if colon and (catalogue in shipped() or catalogue.endswith(".toml")):
+            if folder is not None and catalogue.endswith(".toml"):
+                catalogue = str(folder / catalogue)
+            return cls(name, catalogue)
+        path = Path(text) if folder is None else folder / text
+        return cls(str(path / _FILE if path.is_dir() else path))
+
+    def __str__(self) -> str:
+        return self.target if self.catalogue is None else f"{self.catalogue}:{self.target}"
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether the scene is made by code: there is no file, and there are no parameters."""
+        return self.catalogue == BUILTIN
+
+    @property
+    def name(self) -> str:
+        """Short name, for messages, tables and file names.
+
+        That of its catalogue; of a file the name without suffix, or that of the folder where the
+        file is called ``scene``.
+        """
+        if self.catalogue is not None:
+            return self.target
+        path = Path(self.target)
+        return path.parent.resolve().name if path.stem == "scene" else path.stem
+
+    def entry(self) -> CatalogueScene | None:
+        """Return what a catalogue says of the scene; None for a path.
+
+        Raises:
+            FormatError: There is no such catalogue, or it is no TOML.
+            ConfigError: There is no such scene in it.
+        """
+        from mitsuba_gdpt.scenes.catalogue import Catalogue
+
+        if self.catalogue is None:
+            return None
+        return Catalogue.open(self.catalogue, check_files=False).scene(self.target)
+
+    @property
+    def file(self) -> Path | None:
+        """The XML file; None for a built-in scene.
+
+        Raises:
+            GDPTError: As for :meth:`entry`.
+        """
+        if self.is_builtin:
+            return None
+        entry = self.entry()
+        return Path(self.target if entry is None else entry.source)
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """Values for the ``$name`` parameters of the XML file that the catalogue gives.
+
+        Raises:
+            GDPTError: As for :meth:`entry`.
+        """
+        entry = None if self.is_builtin else self.entry()
+        return {} if entry is None else entry.parameters
+
+    def check(self) -> None:
+        """Make sure that there is such a scene, without loading it.
+
+        Raises:
+            ConfigError: There is no such built-in scene, or no such scene in its catalogue.
+            FormatError: There is no such file or catalogue.
+            MissingScenesError: The scene of a catalogue is not on this machine.
+        """
+        if self.is_builtin:
+            registry.describe(self.target)
+            return
+        file = self.file
+        assert file is not None
+        if file.is_file():
+            return
+        if self.catalogue is not None:
+            raise MissingScenesError(missing_files([file]))
+        known = self.target in registry.names()
+        hint = f"; did you mean {BUILTIN}:{self.target}?" if known else ""
+        raise FormatError(f"no scene: the file {file} does not exist{hint}")
+
+
+def require_any(references: Iterable[SceneRef]) -> None:
+    """Make sure that one of some scenes is there at least, before any work is done.
+
+    Raises:
+        FormatError: There is no such file or catalogue.
+        ConfigError: There is no such scene.
+        MissingScenesError: None of several is there.
+    """
+    missing = []
+    for reference in references:
+        file = reference.file
+        if file is None or file.is_file():
+            return
+        missing.append(reference)
+    if len(missing) == 1:
+        missing[0].check()
+    if missing:
+        raise MissingScenesError(missing_files(ref.file for ref in missing if ref.file))
+
+
+def missing_files(files: Iterable[Path]) -> str:
+    """Say in one line which scene files are missing, and what to do."""
+    paths = [str(path) for path in dict.fromkeys(files)]
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return (
+        f"missing scene files: {', '.join(paths[:_SHOWN])}{more}. Scenes of catalogues do not come "
+        f"with the package: set {ROOT_VARIABLE} to the folder that has them"
+    )
