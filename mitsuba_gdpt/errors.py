@@ -46,3 +46,19 @@ class WeightsError(GDPTError, RuntimeError):
 
 class MissingDependencyError(GDPTError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+def reraise_interrupt(error: BaseException) -> None:
+    """Raise what an error hides: an interrupt inside a callback, of which Dr.Jit made an error.
+
+    Call it in every ``except`` around code that traces, before the error is explained otherwise.
+
+    Raises:
+        KeyboardInterrupt: The error, or what caused it, is one.
+        SystemExit: Likewise.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if not isinstance(cause, Exception):
+            raise cause.with_traceback(None) from None
+        cause = cause.__cause__ or cause.__context__

@@ -72,8 +72,6 @@ class CropRenderer:
             "max_depth": scene.max_depth,
             "max_lanes": plan.max_lanes,
             "variances": True,
-            # Every crop has a sensor of its own, made of data: recording one fails.
-            "freeze": False,
         }
         self._gdpt = rendering.make_integrator(
             settings | {"shifts": plan.shifts, "features": ",".join(FEATURES)}

@@ -105,7 +105,6 @@ def _render_halves(
     counts = (spp - spp // 2, spp // 2)
     if min(counts) < 2:  # one sample has no variance; merge() takes it from the two halves
         tracer.variances = False
-        tracer.layout = Layout.make(settings.features(PRIMAL))
     if spp == 1:
         return Inputs(rendering.render(source, tracer, spp=1, seed=seed, sensor=sensor))
     first, second = (

@@ -152,6 +152,7 @@ def render(
             return halves
     tracer = rendering.make_integrator(
         {**source.integrator, "max_depth": max_depth, "shifts": 0, "features": ""}
+        | {"freeze": True}  # many seeds of one scene that nobody changes
     )
     counts = [min(_SAMPLES_PER_PASS, spp - done) for done in range(0, spp, _SAMPLES_PER_PASS)]
     partial = target.with_suffix(".partial.npz")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import numbers
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import drjit as dr
@@ -9,7 +13,7 @@ import mitsuba as mi
 
 from mitsuba_gdpt import progress
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.errors import ConfigError, reraise_interrupt
 from mitsuba_gdpt.integrators import camera as cam
 from mitsuba_gdpt.integrators import features as feat
 from mitsuba_gdpt.integrators import sampling
@@ -18,11 +22,33 @@ from mitsuba_gdpt.integrators.color import radiance_rgb, reflectance_rgb
 from mitsuba_gdpt.integrators.emitter_table import EmitterTable
 from mitsuba_gdpt.integrators.emitters import Emitters
 from mitsuba_gdpt.integrators.freezing import FrozenMethod
+from mitsuba_gdpt.integrators.parameters import MOST_LANES, Parameters
 from mitsuba_gdpt.integrators.path import PathConfig, PathSample, PrimaryHit, trace
 
 _INFINITE = 2**32 - 1
 _GOLDEN_RATIO = 0x9E3779B9  # spreads the seeds of the tiles; the first keeps the user's
 _RGB = ("R", "G", "B")
+
+#: The manual page of the plugin, in the form of Mitsuba's own.
+_DOC = rf"""Gradient-domain path tracer (:monosp:`gdpt`).
+
+{Parameters.plugin_parameters()}
+
+The primal image has the expected value of Mitsuba's ``path`` with the same parameters.
+``dx`` and ``dy`` are unbiased estimates of its forward differences, from hybrid shift
+mapping (random replay, then reconnection) with the film treated as box-filtered.
+
+Limits: rgb, mono and spectral variants of LLVM and CUDA only. Participating media are
+ignored, as in ``path``. Sensors whose response differs between pixels are treated as if
+it did not. Not differentiable.
+
+See Kettunen et al., "Gradient-Domain Path Tracing", SIGGRAPH 2015.
+
+.. code-block:: python
+
+    'type': 'gdpt',
+    'max_depth': 12
+"""
 
 
 def make_plugin() -> type:
@@ -32,103 +58,34 @@ def make_plugin() -> type:
     """
 
     class GDPTIntegrator(mi.SamplingIntegrator):
-        r"""Gradient-domain path tracer (:monosp:`gdpt`).
-
-        .. pluginparameters::
-
-         * - max_depth
-           - |int|
-           - Longest path depth, as in ``path``; -1 is infinite. 1 shows directly visible
-             emitters only. (Default: -1)
-         * - rr_depth
-           - |int|
-           - Path depth at which Russian roulette begins. (Default: 5)
-         * - hide_emitters
-           - |bool|
-           - Hide directly visible emitters. (Default: false)
-         * - shifts
-           - |int|
-           - Offset paths per base path. 4: right, left, down and up. 2: right and down or left
-             and up on alternating samples. 1: right, down, left and up in turns. Renders of fewer
-             than 4 / shifts samples estimate a difference from one of its two pixels alone, by
-             turns of chance. 0: none, gradients are not estimated and stay 0. (Default: 4)
-         * - features
-           - |string|
-           - Comma-separated optional buffers: position, visibility, diffuse, specular,
-             roughness, emission. (Default: none)
-         * - variances
-           - |bool|
-           - Append the variance of the pixel mean of each core buffer, and of diffuse and specular
-             where they are wanted; needs two samples or more. Where a part of a gradient rests on
-             one sample (fewer than 4 samples with two shifts, than 8 with one), its square counts
-             as its variance: an upper bound on average. (Default: false)
-         * - shared_subpixel
-           - |bool|
-           - Pinhole cameras: use one sub-pixel position per sample index in all pixels, so that
-             the primary hits of neighbours can be shared. (Default: true)
-         * - stratified
-           - |bool|
-           - Where the sensor's sampler is ``independent``, draw numbers that are stratified over
-             the samples of each pixel instead. Any other sampler is used as it is. (Default: true)
-         * - emitter_importance
-           - |bool|
-           - Choose the emitters that are sampled by estimated irradiance (flux over squared
-             distance and cosines, times their ``sampling_weight``), not by ``sampling_weight``
-             alone. (Default: true)
-         * - max_lanes
-           - |int|
-           - Largest number of paths per pass; larger jobs are split into tiles. Bounds the
-             memory, about 0.3 kB per lane. (Default: 4194304)
-         * - freeze
-           - |bool|
-           - Render again without tracing again (``dr.freeze``): saves about 0.1 s from the second
-             render of a scene on. Scenes with plugins written in Python are not frozen.
-             (Default: true)
-
-        The primal image has the expected value of Mitsuba's ``path`` with the same parameters.
-        ``dx`` and ``dy`` are unbiased estimates of its forward differences, from hybrid shift
-        mapping (random replay, then reconnection) with the film treated as box-filtered.
-
-        Limits: rgb, mono and spectral variants of LLVM and CUDA only. Participating media are
-        ignored, as in ``path``. Sensors whose response differs between pixels are treated as if
-        it did not. Not differentiable.
-
-        See Kettunen et al., "Gradient-Domain Path Tracing", SIGGRAPH 2015.
-
-        .. code-block:: python
-
-            'type': 'gdpt',
-            'max_depth': 12
-        """
+        __doc__ = _DOC
 
         def __init__(self, props: mi.Properties):
             super().__init__(props)
-            max_depth = props.get("max_depth", -1)
-            if max_depth < -1:
-                raise ConfigError(
-                    f'"max_depth" is {max_depth}; expected -1 (infinite) or a value >= 0'
-                )
-            self.max_depth = max_depth
-            self.rr_depth = props.get("rr_depth", 5)
-            if self.rr_depth < 1:
-                raise ConfigError(f'"rr_depth" is {self.rr_depth}; expected a value >= 1')
-            self.shifts = props.get("shifts", 4)
-            if self.shifts not in (0, 1, 2, 4):
-                raise ConfigError(f'"shifts" is {self.shifts}; expected 0, 1, 2 or 4')
-            names = (name.strip() for name in str(props.get("features", "")).split(","))
-            self.variances = props.get("variances", False)
-            #: Meaning of the channels of a render (``channels.Layout``).
-            self.layout = Layout.make(filter(None, names), self.variances)
-            self.shared_subpixel = props.get("shared_subpixel", True)
-            self.stratified = props.get("stratified", True)
-            self.emitter_importance = props.get("emitter_importance", True)
-            self.max_lanes = props.get("max_lanes", 1 << 22)
-            if self.max_lanes < 1:
-                raise ConfigError(f'"max_lanes" is {self.max_lanes}; expected a value >= 1')
             #: Samples of the last render that were NaN or infinite and counted as black.
             self.nonfinite_samples = 0
             self._warned = False
-            self._frozen_tile = FrozenMethod(self._render_tile, props.get("freeze", True))
+            self._frozen_tile = FrozenMethod(self._render_tile)
+            self.parameters = Parameters.from_properties(props)
+
+        @property
+        def parameters(self) -> Parameters:
+            """Values of all parameters; each of them is an attribute of its own as well."""
+            return self._parameters
+
+        @parameters.setter
+        def parameters(self, value: Parameters) -> None:
+            self._parameters = value
+            self._frozen_tile.enabled = value.freeze
+
+        @property
+        def layout(self) -> Layout:
+            """Meaning of the channels of a render."""
+            return self._parameters.layout
+
+        @layout.setter
+        def layout(self, value: Layout) -> None:
+            self.parameters = self._parameters.with_layout(value)
 
         def aov_names(self) -> list[str]:
             """Names of all channels after the film's own colour."""
@@ -136,22 +93,7 @@ def make_plugin() -> type:
 
         def to_string(self) -> str:
             """Return a description with all parameters."""
-            features = ",".join(n for n in self.layout.names if n in feat.OPTIONAL)
-            return (
-                "GDPTIntegrator[\n"
-                f"  max_depth = {self.max_depth},\n"
-                f"  rr_depth = {self.rr_depth},\n"
-                f"  hide_emitters = {self.hide_emitters},\n"
-                f"  shifts = {self.shifts},\n"
-                f'  features = "{features}",\n'
-                f"  variances = {self.variances},\n"
-                f"  shared_subpixel = {self.shared_subpixel},\n"
-                f"  stratified = {self.stratified},\n"
-                f"  emitter_importance = {self.emitter_importance},\n"
-                f"  max_lanes = {self.max_lanes},\n"
-                f"  freeze = {self._frozen_tile.enabled}\n"
-                "]"
-            )
+            return str(self._parameters)
 
         __repr__ = __str__ = to_string
 
@@ -183,7 +125,7 @@ def make_plugin() -> type:
             self._warn_once(scene, film)
             # Before anything else: what a film still holds of the last render is part of the scene.
             film.prepare(self.aov_names())
-            with dr.suspend_grad():
+            with dr.suspend_grad(), _interruptible():
                 sampler = sensor.sampler().clone()
                 spp = self._sample_count(sampler, spp)
                 frame = self._render_frame(scene, sensor, sampler, _seed(seed), spp)
@@ -239,22 +181,18 @@ def make_plugin() -> type:
                 )
 
         def _sample_count(self, sampler: mi.Sampler, spp: int) -> int:
-            if spp < 0:
-                raise ConfigError(f"spp is {spp}; expected at least 1")
+            least = self._parameters.least_spp
+            if not isinstance(spp, numbers.Integral) or not 0 <= spp <= MOST_LANES:
+                raise ConfigError(f"spp is {spp}; expected {least} to {MOST_LANES}")
             if spp:
-                sampler.set_sample_count(spp)
+                sampler.set_sample_count(int(spp))
             spp = sampler.sample_count()
-            if spp < self._least_spp:
+            if spp < least:
                 raise ConfigError(
-                    f"spp is {spp}; variances={self.variances} needs at least {self._least_spp}"
+                    f"spp is {spp}; variances={self.variances} needs at least {least}"
                 )
             sampler.set_samples_per_wavefront(spp)
             return spp
-
-        @property
-        def _least_spp(self) -> int:
-            """Samples that a render needs."""
-            return 2 if self.variances else 1
 
         def _shifts_at(self, spp: int) -> int:
             """Return the number of offset paths per base path in a render of so many samples."""
@@ -264,26 +202,13 @@ def make_plugin() -> type:
         def _roughness_table(self, scene: mi.Scene) -> Any:
             return feat.roughness_table(scene) if "roughness" in self.layout else None
 
-        @property
-        def _settings(self) -> tuple[Any, ...]:
-            """All parameters that the render of a tile depends on."""
-            return (
-                self.max_depth,
-                self.rr_depth,
-                self.hide_emitters,
-                self.shifts,
-                self.shared_subpixel,
-                self.emitter_importance,
-                self.layout.names,
-                self.variances,
-            )
-
         def _emitters(self, scene: mi.Scene, camera: cam.Camera | None = None) -> Emitters:
             if not self.emitter_importance:
                 return Emitters(scene)
             try:
                 return Emitters(scene, EmitterTable.of(scene, camera.probes if camera else None))
             except RuntimeError as error:  # plugins need not be able to emit rays
+                reraise_interrupt(error)
                 text = "gdpt: emitters are chosen by their sampling weights, since one cannot be"
                 mi.Log(mi.LogLevel.Info, f"{text} measured: {error}")
                 return Emitters(scene)
@@ -303,7 +228,6 @@ def make_plugin() -> type:
             width, height = (int(v) for v in sensor.film().crop_size())
             table = self._roughness_table(scene)
             subpixel = cam.shared_subpixel(self, sensor, spp, seed)
-            settings = self._settings
             stratified = self.stratified and sampler.class_name() == sampling.PLAIN
             frame = Frame(width, height)
             tiles = cam.split_into_tiles(width, height, spp, self.max_lanes)
@@ -319,7 +243,7 @@ def make_plugin() -> type:
                         sampler.seed(tile_seed, tile.area * spp)
                     arrays = tile_seed, frame_seed, subpixel, table
                     means, finite = self._frozen_tile(
-                        scene, sensor, sampler, arrays, (tile, spp, stratified, settings)
+                        scene, sensor, sampler, arrays, (tile, spp, stratified, self._parameters)
                     )
                     self.nonfinite_samples += tile.area * spp - finite[0]
                     for name, mean in means.items():
@@ -464,7 +388,31 @@ def make_plugin() -> type:
                         )
             return planes
 
+    for name in Parameters.defaults():
+        setattr(GDPTIntegrator, name, _attribute(name))
     return GDPTIntegrator
+
+
+def _attribute(name: str) -> property:
+    """Return a parameter of the integrator as an attribute, checked when it is set."""
+
+    def get(self: Any) -> Any:
+        return getattr(self.parameters, name)
+
+    def put(self: Any, value: Any) -> None:
+        self.parameters = replace(self.parameters, **{name: value})
+
+    return property(get, put)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C inside a callback of Dr.Jit end a render as what it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        reraise_interrupt(error)
+        raise
 
 
 def _sensor(scene: mi.Scene, sensor: int | mi.Sensor) -> mi.Sensor:

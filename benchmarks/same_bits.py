@@ -1,0 +1,117 @@
+"""Whether a change of the code keeps its results bit for bit.
+
+Every section yields results by name; a file keeps their SHA-256. Record before and after a change
+on the same machine, with the same packages, and compare:
+
+    python benchmarks/same_bits.py record before.json [SECTION ...]
+    python benchmarks/same_bits.py compare before.json after.json
+
+A section is a function in :data:`SECTIONS` that yields (name, array) pairs, or (name, bytes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+import mitsuba_gdpt  # noqa: F401  # before Dr.Jit starts: chooses its LLVM
+
+Results = Iterator[tuple[str, "np.ndarray | bytes"]]
+
+SCENES = (
+    "corner-gallery",
+    "glass-bar",
+    "pergola",
+    "spectral-bench",
+    "string-lights",
+    "tiled-hall",
+)
+VARIANTS = ("llvm_ad_rgb", "llvm_ad_mono", "llvm_ad_spectral")
+FEATURES = "position,visibility,diffuse,specular,roughness,emission"
+#: Shifts and samples of a few renders whose samples are too few for all directions.
+FEW = ((1, 1), (1, 2), (1, 3), (2, 1))
+
+
+def renders() -> Results:
+    """All channels of six built-in scenes: every number of shifts in every kind of variant."""
+    import mitsuba as mi
+
+    from mitsuba_gdpt import scenes
+
+    def render(scene: mi.Scene, shifts: int, spp: int) -> np.ndarray:
+        options = {"shifts": shifts, "variances": spp > 1, "features": FEATURES, "max_depth": 5}
+        integrator = mi.load_dict({"type": "gdpt", **options})
+        return np.array(integrator.render(scene, spp=spp, seed=3))
+
+    for variant in VARIANTS:
+        mi.set_variant(variant)
+        for name in SCENES:
+            scene = scenes.load(name, width=32, height=32)
+            few = FEW if (variant, name) == (VARIANTS[0], SCENES[0]) else ()
+            for shifts, spp in (*((shifts, 5) for shifts in (0, 1, 2, 4)), *few):
+                label = f"{variant} {name}, shifts={shifts}, {spp} spp"
+                yield label, render(scene, shifts, spp)
+
+
+SECTIONS: dict[str, Callable[[], Results]] = {"renders": renders}
+
+
+def digest(result: np.ndarray | bytes) -> str:
+    """Return the SHA-256 of bytes, or of an array with its type and shape."""
+    if isinstance(result, bytes):
+        return hashlib.sha256(result).hexdigest()
+    head = f"{result.dtype.str} {result.shape} ".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(result).tobytes()).hexdigest()
+
+
+def record(path: Path, sections: list[str]) -> None:
+    """Write the digests of sections; those of others that the file has are kept."""
+    stored = json.loads(path.read_text()) if path.is_file() else {}
+    for section in sections:
+        found = {}
+        for name, result in SECTIONS[section]():
+            found[name] = digest(result)
+            print(f"{found[name][:8]}  {section}: {name}", flush=True)
+            path.write_text(json.dumps(stored | {section: found}, indent=1) + "\n")
+        stored[section] = found
+
+
+def compare(before: Path, after: Path) -> int:
+    """Print what differs; return how many results do, or stand in one file only."""
+    files = [json.loads(path.read_text()) for path in (before, after)]
+    a, b = ({(s, n): d for s, found in f.items() for n, d in found.items()} for f in files)
+    differing = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+    for section, name in differing:
+        missing = [str(p) for p, d in ((before, a), (after, b)) if (section, name) not in d]
+        print(f"{section}: {name}: " + (f"not in {missing[0]}" if missing else "differs"))
+    print(f"{len(a.keys() | b.keys()) - len(differing)} results are the same, {len(differing)} not")
+    return len(differing)
+
+
+def main() -> int:
+    """Record or compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    recording = commands.add_parser("record")
+    recording.add_argument("path", type=Path)
+    recording.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    comparing = commands.add_parser("compare")
+    comparing.add_argument("before", type=Path)
+    comparing.add_argument("after", type=Path)
+    args = parser.parse_args()
+    if args.command == "compare":
+        return min(compare(args.before, args.after), 1)
+    if unknown := [name for name in args.sections if name not in SECTIONS]:
+        parser.error(f"there is no section {unknown[0]!r}; expected {', '.join(SECTIONS)}")
+    record(args.path, args.sections or [*SECTIONS])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
