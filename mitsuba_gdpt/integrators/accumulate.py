@@ -6,7 +6,7 @@ a block of consecutive lanes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import drjit as dr
@@ -25,6 +25,27 @@ class PixelMean:
 
     mean: list[Any]
     variance: Any = None
+
+
+def widened(tree: Any, width: int) -> Any:
+    """Return a PyTree whose Dr.Jit arrays of width 1 have one entry per lane.
+
+    Whatever is the same in all lanes, Dr.Jit may keep as one number; a sum over lanes has to count
+    it as often as it stands for.
+
+    Args:
+        tree: Dr.Jit arrays in dataclasses, dictionaries, lists and tuples.
+        width: Number of lanes.
+    """
+    if dr.is_array_v(tree):
+        if dr.width(tree) == width:
+            return tree
+        return dr.select(dr.full(mi.Bool, True, width), tree, dr.zeros(type(tree)))
+    if isinstance(tree, dict):
+        return {key: widened(value, width) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(widened(value, width) for value in tree)
+    return replace(tree, **{f.name: widened(getattr(tree, f.name), width) for f in fields(tree)})
 
 
 def pixel_mean(

@@ -11,7 +11,11 @@ import mitsuba as mi
 import numpy as np
 
 from mitsuba_gdpt.integrators.path import PrimaryHit
+from mitsuba_gdpt.integrators.plugins import Plugin
 from mitsuba_gdpt.integrators.sampling import Sampler, sequence_index
+
+#: Class of the sensor that consists of others.
+_BATCH = "BatchSensor"
 
 #: Pixel shift (+x right, +y down) of an offset path, as a function of column, row and sample index
 #: (Int32, Int32, UInt32).
@@ -236,6 +240,11 @@ class Camera:
         moves = [shift(x, y, sample) for shift in shifts]
         return base, [hit(*move)[0] for move in moves], moves, weight, sample
 
+    def world_to_camera(self, tile: Tile) -> Any:
+        """Return the transform to the frame of the camera that looks through each lane's pixel."""
+        x, _, _ = self._lanes(tile)
+        return _world_to_camera(self.sensor, (mi.Float(x) + 0.5) / self.width)
+
     def probes(self, count: int) -> Any:
         """Return ``count`` rays through evenly spread points of the film."""
         i = dr.arange(mi.UInt32, count)
@@ -287,4 +296,21 @@ class Camera:
         scale = mi.Point2f(
             dr.opaque(mi.Float, 1 / self.width), dr.opaque(mi.Float, 1 / self.height)
         )
-        return self.sensor.sample_ray(time, wavelength, position * scale, lens)
+        # As Mitsuba's own integrators do: there are sensors that have nothing else.
+        ray, weight = self.sensor.sample_ray_differential(time, wavelength, position * scale, lens)
+        return mi.Ray3f(ray), weight
+
+
+def _world_to_camera(sensor: mi.Sensor, x: Any) -> Any:
+    """Return the inverse of a sensor's transform at a horizontal place on its film in [0, 1].
+
+    The film of a ``batch`` is shared by several sensors, side by side in equal parts.
+    """
+    if sensor.class_name() != _BATCH:
+        return sensor.world_transform().inverse()
+    parts = [c for c in Plugin.of(sensor).children.values() if isinstance(c, mi.Sensor)]
+    place = x * len(parts)
+    result = _world_to_camera(parts[0], place)
+    for i, part in enumerate(parts[1:], start=1):
+        result = dr.select(place >= i, _world_to_camera(part, place - i), result)
+    return result

@@ -8,13 +8,20 @@ camera ray itself escapes: albedo 0, normal = minus the ray direction, depth 0 (
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import drjit as dr
 import mitsuba as mi
+import numpy as np
 
 from mitsuba_gdpt import channels
+from mitsuba_gdpt.errors import reraise_interrupt
+from mitsuba_gdpt.integrators.plugins import walk
+
+#: Points along each side of a grid on which textures are averaged.
+_TEXELS = 128
 
 #: Names of the optional buffers.
 OPTIONAL = frozenset(buffer.name for buffer in channels.OPTIONAL)
@@ -229,32 +236,65 @@ def roughness_table(scene: mi.Scene) -> Any:
     sharpest lobe (``principled``: roughness squared), the mean for textures, 1 for diffuse, 0 for
     mirrors and glass, and 0.5 for glossy BSDFs that expose none (``hair``, ``measured``).
     """
-    found: dict[int, float] = {}
-    for shape in scene.shapes():
-        bsdf = shape.bsdf()
-        if bsdf is None:  # an instance: its shape group carries the BSDFs
-            continue
-        index = dr.reinterpret_array(mi.UInt32, mi.BSDFPtr(bsdf))[0]
-        if index not in found:
-            found[index] = _roughness(bsdf)
+    found = {}
+    plugins = walk([scene])
+    attributes = [p.values for p in plugins if isinstance(p.plugin, mi.Mesh)]
+    for plugin in (p.plugin for p in plugins):
+        if isinstance(plugin, mi.BSDF):
+            index = dr.reinterpret_array(mi.UInt32, mi.BSDFPtr(plugin))[0]
+            found[index] = _roughness(plugin, attributes)
     table = [0.5] * (max(found, default=0) + 1)
     for index, value in found.items():
         table[index] = value
     return mi.Float(table)
 
 
-def _roughness(bsdf: mi.BSDF) -> float:
-    params = mi.traverse(bsdf)
+def _roughness(bsdf: mi.BSDF, attributes: list[dict[str, Any]]) -> float:
+    """Return the roughness of a BSDF, which may have others inside.
+
+    Args:
+        bsdf: The BSDF.
+        attributes: Parameters of the meshes, among them what textures may read from meshes.
+    """
     alphas = []
-    for key, value in params:
-        parts = key.split(".")
-        if any(p.startswith("alpha") for p in parts):
-            alphas.append(float(dr.mean(value, axis=None)[0]))
-        elif "roughness" in parts:
-            alphas.append(float(dr.mean(dr.square(value), axis=None)[0]))
-    if alphas:
-        return min(alphas)
+    for part in walk([bsdf]):
+        for name, value in (part.values | part.children).items():
+            if name.startswith("alpha"):
+                alphas.append(_mean(value, 1, attributes))
+            elif name == "roughness":
+                alphas.append(_mean(value, 2, attributes))
+    if known := [alpha for alpha in alphas if alpha is not None]:
+        return min(known)
     flags = bsdf.flags()
     if mi.has_flag(flags, mi.BSDFFlags.Glossy):
         return 0.5
     return 1.0 if mi.has_flag(flags, mi.BSDFFlags.Diffuse) else 0.0
+
+
+def _mean(value: Any, power: int, attributes: list[dict[str, Any]]) -> float | None:
+    """Return the mean of a power of a parameter or texture; None if it cannot be told."""
+    if isinstance(value, mi.Texture):
+        if value.class_name() == "MeshAttribute":
+            name = re.search(r'name = "([^"]*)"', str(value))
+            buffers = [a[name[1]] for a in attributes if name and name[1] in a]
+            if not buffers:
+                return None
+            value = dr.concat(buffers)
+        else:
+            try:
+                value = value.eval_1(_grid(_TEXELS))
+            except RuntimeError as error:  # textures of three channels, volumes of none
+                reraise_interrupt(error)
+                return None
+    elif not isinstance(value, float) and not dr.is_array_v(value):
+        return None
+    return float(np.mean(np.square(value) if power == 2 else np.array(value)))
+
+
+def _grid(size: int) -> Any:
+    """Return surface interactions whose texture coordinates are the centres of a square grid."""
+    index = dr.arange(mi.UInt32, size * size)
+    row = index // size
+    si = dr.zeros(mi.SurfaceInteraction3f, size * size)
+    si.uv = (mi.Point2f(mi.Float(index - row * size), mi.Float(row)) + 0.5) / size
+    return si

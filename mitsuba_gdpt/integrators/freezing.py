@@ -23,6 +23,7 @@ import drjit as dr
 import mitsuba as mi
 
 from mitsuba_gdpt.errors import reraise_interrupt
+from mitsuba_gdpt.integrators.plugins import walk
 
 #: Recordings that are kept: one for each tile and number of samples in use.
 _LIMIT = 32
@@ -161,20 +162,19 @@ class State:
 
         Plugins written in Python are opaque, and so are parameters of unknown types.
         """
-        objects: list[Any] = []
         values: list[tuple[str, Any]] = [("sampler", sampler.class_name())]
-        for root in (scene, sensor, sensor.film(), sensor.sampler()):
-            parameters = mi.traverse(root)
-            objects += [root, *parameters.hierarchy]
-            for name, value in parameters:
+        plugins = walk([scene, sensor, sensor.film(), sensor.sampler()])
+        for plugin in plugins:
+            for name, value in plugin.values.items():
                 seen = _value(value)
                 if seen is None:
                     return None
                 values.append((name, seen))
+        objects = tuple(plugin.plugin for plugin in plugins)
         used = (plugin for plugin in objects if not isinstance(plugin, mi.Integrator))
         if not all(map(_is_native, (sampler, *used))):
             return None
-        return cls(tuple(objects), tuple(values))
+        return cls(objects, tuple(values))
 
     def same_objects(self, other: State) -> bool:
         """Whether both are about the same objects."""
@@ -209,7 +209,7 @@ class _Variable:
 
 def _value(value: Any) -> Any:
     """Return the value of a parameter in a form that ``==`` compares exactly; None if unknown."""
-    if isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int | str):
         return type(value), value
     if isinstance(value, float):
         return float, value.hex()  # NaN equals NaN, and 0 is not -0

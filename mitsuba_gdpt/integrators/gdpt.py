@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import numbers
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import drjit as dr
 import mitsuba as mi
+import numpy as np
 
 from mitsuba_gdpt import progress
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.errors import ConfigError, reraise_interrupt
+from mitsuba_gdpt.errors import ConfigError, VariantError, reraise_interrupt
 from mitsuba_gdpt.integrators import camera as cam
 from mitsuba_gdpt.integrators import features as feat
 from mitsuba_gdpt.integrators import sampling
-from mitsuba_gdpt.integrators.accumulate import Frame, PixelMean, pixel_mean
+from mitsuba_gdpt.integrators.accumulate import Frame, PixelMean, pixel_mean, widened
 from mitsuba_gdpt.integrators.color import radiance_rgb, reflectance_rgb
 from mitsuba_gdpt.integrators.emitter_table import EmitterTable
 from mitsuba_gdpt.integrators.emitters import Emitters
@@ -28,6 +28,10 @@ from mitsuba_gdpt.integrators.path import PathConfig, PathSample, PrimaryHit, tr
 _INFINITE = 2**32 - 1
 _GOLDEN_RATIO = 0x9E3779B9  # spreads the seeds of the tiles; the first keeps the user's
 _RGB = ("R", "G", "B")
+_NOT_DIFFERENTIABLE = (
+    "gdpt is not differentiable: its dx and dy are differences between pixels, not derivatives by "
+    "parameters of the scene; use Mitsuba's prb for those"
+)
 
 #: The manual page of the plugin, in the form of Mitsuba's own.
 _DOC = rf"""Gradient-domain path tracer (:monosp:`gdpt`).
@@ -56,6 +60,7 @@ def make_plugin() -> type:
 
     A class body binds the types of one variant, so every variant needs a class of its own.
     """
+    variant = mi.variant()
 
     class GDPTIntegrator(mi.SamplingIntegrator):
         __doc__ = _DOC
@@ -65,8 +70,8 @@ def make_plugin() -> type:
             #: Samples of the last render that were NaN or infinite and counted as black.
             self.nonfinite_samples = 0
             self._warned = False
-            self._frozen_tile = FrozenMethod(self._render_tile)
-            self.parameters = Parameters.from_properties(props)
+            self._parameters = Parameters.from_properties(props)
+            self._frozen_tile = FrozenMethod(self._render_tile, self._parameters.freeze)
 
         @property
         def parameters(self) -> Parameters:
@@ -114,6 +119,7 @@ def make_plugin() -> type:
                 (H, W, C) float32 tensor, channels as in :attr:`layout`, evaluated. The film holds
                 the same channels (and alpha, if it has any) under their names.
             """
+            _check_variant(variant, scene)
             sensor = _sensor(scene, sensor)
             film = sensor.film()
             size = [*film.crop_size()]
@@ -133,6 +139,14 @@ def make_plugin() -> type:
                 tensor = frame.interleave(planes)
                 _fill_film(film, frame, planes)
             return tensor if develop else mi.TensorXf()
+
+        def render_forward(self, *args: Any, **kwargs: Any) -> Any:
+            """Refuse: see the limits above."""
+            raise ConfigError(_NOT_DIFFERENTIABLE)
+
+        def render_backward(self, *args: Any, **kwargs: Any) -> Any:
+            """Refuse: see the limits above."""
+            raise ConfigError(_NOT_DIFFERENTIABLE)
 
         def sample(
             self,
@@ -182,7 +196,7 @@ def make_plugin() -> type:
 
         def _sample_count(self, sampler: mi.Sampler, spp: int) -> int:
             least = self._parameters.least_spp
-            if not isinstance(spp, numbers.Integral) or not 0 <= spp <= MOST_LANES:
+            if not isinstance(spp, int | np.integer) or not 0 <= spp <= MOST_LANES:
                 raise ConfigError(f"spp is {spp}; expected {least} to {MOST_LANES}")
             if spp:
                 sampler.set_sample_count(int(spp))
@@ -272,16 +286,18 @@ def make_plugin() -> type:
             draws: Any = sampler.clone()
             if stratified:
                 draws = sampling.SobolSampler.start(seed, tile.area, spp)
-            config = self._path_config(sensor.world_transform().inverse(), table)
             camera = cam.Camera(self, scene, sensor, spp, subpixel)
             shifts = self._shifts_at(spp)
             sparse = 0 < shifts * spp < 4
             moves = cam.sparse_shifts(shifts, frame_seed) if sparse else cam.SHIFTS[shifts]
             base, neighbours, moved, weight, index = camera.primary_hits(tile, draws, moves)
+            config = self._path_config(camera.world_to_camera(tile), table)
             emitters = self._emitters(scene, camera)
             result = trace(emitters, draws, base, neighbours, config)
             wavelengths = base.ray.wavelengths
 
+            # What is the same for all samples has width 1 until here: sums would count it once.
+            result = widened(result, tile.area * spp)
             # A broken sample must not reach the pixel, nor its neighbours through a gradient.
             L = dr.select(result.valid, result.L, 0) * weight
             finite = dr.all(dr.isfinite(L))
@@ -415,6 +431,24 @@ def _interruptible() -> Iterator[None]:
         raise
 
 
+def _check_variant(variant: str, scene: mi.Scene) -> None:
+    """Refuse an integrator or a scene of another variant than the one that is set now.
+
+    Raises:
+        VariantError: Names both.
+    """
+    if (now := mi.variant()) != variant:
+        raise VariantError(
+            f"this gdpt integrator was made for the variant {variant!r}, but {now!r} is set; load "
+            "integrator and scene again after mi.set_variant()"
+        )
+    if not isinstance(scene, mi.Scene):
+        raise VariantError(
+            f"the scene is a {type(scene).__name__} of another variant; expected one that was "
+            f"loaded after mi.set_variant({variant!r})"
+        )
+
+
 def _sensor(scene: mi.Scene, sensor: int | mi.Sensor) -> mi.Sensor:
     if not isinstance(sensor, int):
         return sensor
@@ -442,7 +476,10 @@ def _check_film(film: mi.Film) -> None:
 
 
 def _seed(seed: int | mi.UInt32) -> int:
-    return int(seed if isinstance(seed, int) else seed[0]) % 2**32
+    value = seed[0] if isinstance(seed, mi.UInt32) and dr.width(seed) == 1 else seed
+    if not isinstance(value, int | np.integer):
+        raise ConfigError(f"the seed is {seed}; expected a whole number")
+    return int(value) % 2**32
 
 
 def _fill_film(film: mi.Film, frame: Frame, planes: list[Any]) -> None:

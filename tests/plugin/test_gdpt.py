@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.errors import ConfigError, VariantError
+from mitsuba_gdpt.integrators.parameters import Parameters
 from tests.statistical.cases import bitmap, camera, checker, lamp, quad, rgb, stage
 
 DIFFUSE = {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.4, 0.6, 0.3]}}
@@ -59,29 +61,18 @@ def test_render_from_dict_and_xml_agree() -> None:
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
-def test_description_lists_every_parameter() -> None:
+def test_parameters_reach_the_integrator() -> None:
     import mitsuba as mi
 
-    integrator = mi.load_dict(
-        {"type": "gdpt", "max_depth": 7, "rr_depth": 3, "shifts": 2, "hide_emitters": True}
-        | {"features": "roughness, position", "variances": True, "max_lanes": 1000}
-        | {"freeze": False}
-        | AS_PATH
-    )
-    text = str(integrator)
-    for part in (
-        "max_depth = 7",
-        "rr_depth = 3",
-        "shifts = 2",
-        "hide_emitters = True",
-        'features = "position,roughness"',
-        "variances = True",
-        "max_lanes = 1000",
-        "shared_subpixel = False",
-        "stratified = False",
-        "freeze = False",
-    ):
-        assert part in text
+    options = {"max_depth": 7, "hide_emitters": True, "features": "roughness, position"}
+    integrator = mi.load_dict({"type": "gdpt", **options})
+    assert integrator.parameters == Parameters(**options)
+    assert str(integrator) == str(integrator.parameters)
+    assert "max_depth" in type(integrator).__doc__
+    integrator.max_depth = 3
+    assert integrator.parameters.max_depth == 3
+    with pytest.raises(ConfigError, match="max_depth"):
+        integrator.max_depth = 2.5
 
 
 @pytest.mark.usefixtures("device_variant")
@@ -358,6 +349,61 @@ def test_roughness_through_wrappers() -> None:
         assert buffers["roughness"][10, 10, 0] == pytest.approx(expected, abs=1e-3), bsdf
 
 
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_roughness_is_that_of_every_bsdf() -> None:
+    import drjit as dr
+    import mitsuba as mi
+
+    from mitsuba_gdpt.integrators.features import roughness_table
+
+    def rough(bsdf: dict[str, Any]) -> float:
+        scene = mi.load_dict({"type": "scene", "s": {"type": "sphere", "bsdf": bsdf}})
+        index = dr.reinterpret_array(mi.UInt32, mi.BSDFPtr(scene.shapes()[0].bsdf()))
+        return float(roughness_table(scene)[index[0]])
+
+    half = np.full((8, 8, 1), 0.2)
+    half[:4] = 0.6
+    checks = {"type": "checkerboard", "color0": 0.1, "color1": 0.5}
+    conductor = {"type": "roughconductor", "alpha": bitmap(half)}
+    for bsdf, expected in (
+        ({"type": "roughconductor", "alpha": 0.1}, 0.1),
+        ({"type": "roughconductor", "alpha_u": 0.3, "alpha_v": 0.2}, 0.2),
+        ({"type": "roughplastic", "alpha": 0.3}, 0.3),
+        ({"type": "roughdielectric", "alpha": checks}, 0.3),
+        (conductor, 0.4),
+        ({"type": "twosided", "nested": conductor}, 0.4),
+        ({"type": "blendbsdf", "weight": 0.5, "a": {"type": "diffuse"}, "b": conductor}, 0.4),
+        ({"type": "principled", "roughness": bitmap(half)}, (0.04 + 0.36) / 2),
+        ({"type": "principled", "roughness": checks}, 0.13),
+        ({"type": "hair"}, 0.5),
+        ({"type": "dielectric"}, 0.0),
+        ({"type": "diffuse"}, 1.0),
+    ):
+        assert rough(bsdf) == pytest.approx(expected, abs=1e-2), bsdf  # textures are blurred
+
+    group = {"type": "shapegroup", "s": {"type": "sphere", "bsdf": conductor}}
+    placed = {"type": "instance", "r": {"type": "ref", "id": "g"}}
+    buffers, _ = render(
+        {"type": "scene", "sensor": camera(), "g": group, "i": placed, "e": {"type": "constant"}},
+        features="roughness",
+    )
+    assert buffers["roughness"][12, 10, 0] == pytest.approx(0.4, abs=2e-3)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_roughness_of_a_mesh_attribute() -> None:
+    import mitsuba as mi
+
+    from mitsuba_gdpt.integrators.features import roughness_table
+
+    mesh = mi.Mesh("quad", 4, 2, has_vertex_texcoords=False)
+    bsdf = {"type": "roughconductor", "alpha": {"type": "mesh_attribute", "name": "vertex_rough"}}
+    mesh.add_attribute("vertex_rough", 1, [0.1, 0.2, 0.3, 0.6])
+    mesh.set_bsdf(mi.load_dict(bsdf))
+    scene = mi.load_dict({"type": "scene", "mesh": mesh})
+    assert min(roughness_table(scene)) == pytest.approx(0.3)
+
+
 @pytest.mark.usefixtures("device_variant")
 def test_diffuse_and_specular_add_up_to_the_primal() -> None:
     buffers, _ = render(
@@ -385,6 +431,105 @@ def test_features_behind_a_mask() -> None:
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize("spp", [1, 4])
+@pytest.mark.parametrize(
+    "scene",
+    [
+        {"s": {"type": "sphere", "radius": 3.0}, "e": {"type": "constant"}},
+        {"e": {"type": "constant"}},
+        {"s": {"type": "sphere", "radius": 3.0, "emitter": {"type": "area", "radiance": 0.0}}},
+        {"s": {"type": "sphere", "radius": 3.0, "bsdf": {"type": "diffuse", "reflectance": 0.0}}},
+    ],
+    ids=["sky", "sky only", "lamp that is off", "no light"],
+)
+def test_what_is_the_same_in_all_samples_counts_for_all(scene: dict[str, Any], spp: int) -> None:
+    """Dr.Jit keeps it as one number, of which a sum over samples has to know."""
+    import mitsuba as mi
+
+    sensor = camera()
+    sensor["film"] |= {"pixel_format": "rgba", "width": 3, "height": 3}
+    scene = mi.load_dict({"type": "scene", "sensor": sensor} | scene)
+    features = "position,visibility,diffuse,specular,roughness,emission"
+    options = {"features": features, "variances": spp > 1, "max_depth": 2}
+    buffers, integrator = render(scene, spp, **options)
+    assert integrator.nonfinite_samples == 0
+    ours = np.array(scene.sensors()[0].film().bitmap())[..., :4]
+    assert np.all(ours[..., 3] == 1)
+    if len(scene.shapes()) == 0:
+        for name, expected in {"primal": 1, "emission": 1, "specular": 1, "visibility": 1}.items():
+            assert np.allclose(buffers[name], expected), name
+        for name in ("diffuse", "albedo", "depth", "position", "dx", "dy", "roughness"):
+            assert np.all(buffers[name] == 0), name
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_each_camera_of_a_batch_has_its_own_frame() -> None:
+    import mitsuba as mi
+
+    T = mi.ScalarTransform4f()
+    origins = ([0, 3, 5], [5, 3, 0], [-4, 2, -3])
+    views = [T.look_at(origin, [0, 0, 0], [0, 1, 0]) for origin in origins]
+
+    def make(sensor: dict[str, Any]) -> Any:
+        return mi.load_dict(only(DIFFUSE, sensor=sensor))
+
+    def view(i: int, **more: Any) -> dict[str, Any]:
+        return {"type": "perspective", "fov": 40, "to_world": views[i]} | more
+
+    def film(width: int) -> dict[str, Any]:
+        return camera()["film"] | {"width": width, "height": 4}
+
+    cameras = {f"camera{i}": view(i) for i in range(3)}
+    both, _ = render(make({"type": "batch", "film": film(12), **cameras}), 8, features="position")
+    for i in range(3):
+        alone, _ = render(make(view(i, film=film(4))), 8, features="position")
+        for name in ("normal", "position", "depth", "albedo"):
+            part = both[name][:, 4 * i : 4 * i + 4]
+            assert np.allclose(part, alone[name], atol=0.2), (i, name)
+            assert np.allclose(part.mean((0, 1)), alone[name].mean((0, 1)), atol=0.03), (i, name)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_sensors_need_no_more_than_mitsuba_asks_of_them() -> None:
+    import mitsuba as mi
+
+    film = camera()["film"] | {"width": 1, "height": 1}
+    disk = {"type": "disk", "sensor": {"type": "irradiancemeter", "film": film}}
+    scene = {"type": "scene", "d": disk, "e": {"type": "constant", "radiance": 1.0}}
+    buffers, _ = render(mi.load_dict(scene), 16)
+    assert np.allclose(buffers["primal"], np.pi, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_differentiation_is_refused_by_name() -> None:
+    import drjit as dr
+    import mitsuba as mi
+
+    scene = mi.load_dict(only(DIFFUSE))
+    params = mi.traverse(scene)
+    key = next(key for key in params.keys() if "reflectance" in key)  # noqa: SIM118
+    dr.enable_grad(params[key])
+    params.update()
+    integrator = mi.load_dict({"type": "gdpt"})
+    image = mi.render(scene, params, integrator=integrator, spp=1)
+    for derive in (dr.backward, lambda image: dr.forward(params[key])):
+        with pytest.raises((RuntimeError, ConfigError), match="gdpt is not differentiable"):
+            derive(image)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_integrators_and_scenes_of_another_variant_are_refused() -> None:
+    import mitsuba as mi
+
+    old, old_scene = mi.load_dict({"type": "gdpt"}), mi.load_dict(only(DIFFUSE))
+    mi.set_variant("llvm_ad_mono")
+    new, scene = mi.load_dict({"type": "gdpt"}), mi.load_dict(only(DIFFUSE))
+    for integrator, what in ((old, old_scene), (old, scene), (new, old_scene)):
+        with pytest.raises(VariantError, match=r"variant.*mi\.set_variant"):
+            integrator.render(what, spp=1)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -408,14 +553,15 @@ def test_bad_parameters(options: dict[str, Any], message: str) -> None:
     ("options", "spp", "message"),
     [
         ({}, -1, "spp is -1"),
+        ({}, 2.5, "spp is 2.5; expected 1 to"),
+        ({}, float("nan"), "spp is nan"),
+        ({}, 10**12, "spp is 1000000000000; expected 1 to 4294967295"),
         ({"variances": True}, 1, "needs at least 2"),
         ({"variances": True, "shifts": 2}, 1, "needs at least 2"),
     ],
 )
 def test_bad_sample_counts(options: dict[str, Any], spp: int, message: str) -> None:
     import mitsuba as mi
-
-    from mitsuba_gdpt.errors import ConfigError
 
     scene = mi.load_dict(stage(DIFFUSE))
     integrator = mi.load_dict({"type": "gdpt"} | options)
