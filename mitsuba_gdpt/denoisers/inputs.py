@@ -372,6 +372,14 @@ def _normalise_buffer(
     return _product_rule(values, base * prepared.scale, modulation.reciprocal(), row.difference)
 
 
+def planar(data: torch.Tensor) -> torch.Tensor:
+    """Return the same values (N, H, W, C), every channel in one piece of memory.
+
+    Arithmetic on single channels, and means over three of them, run several times faster on it.
+    """
+    return data.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+
+
 def mean_square(x: torch.Tensor) -> torch.Tensor:
     """Return the mean of squares over the channels, (..., C) to (..., 1)."""
     return x.square().mean(-1, keepdim=True)
@@ -384,13 +392,31 @@ def window_mean(x: torch.Tensor, size: int) -> torch.Tensor:
         x: (N, H, W, C).
         size: Side of the window in pixels, odd.
     """
-    y = functional.avg_pool2d(x.permute(0, 3, 1, 2), size, 1, size // 2, count_include_pad=False)
-    return y.permute(0, 2, 3, 1)
+    for dim in (1, 2):
+        x = _window_mean_along(x, size // 2, dim)
+    return x
+
+
+def _window_mean_along(x: torch.Tensor, reach: int, dim: int) -> torch.Tensor:
+    length = x.shape[dim]
+    total = x.clone()
+    count = x.new_ones(length)
+    for k in range(1, min(reach, length - 1) + 1):
+        for of, values in ((dim, (total, x)), (0, (count, torch.ones_like(count)))):
+            result, source = values
+            result.narrow(of, 0, length - k).add_(source.narrow(of, k, length - k))
+            result.narrow(of, k, length - k).add_(source.narrow(of, 0, length - k))
+    shape = [1] * x.dim()
+    shape[dim] = length
+    return total.mul_(count.reciprocal().view(shape))
 
 
 def difference(image: torch.Tensor, dim: int) -> torch.Tensor:
-    """Return forward differences, and 0 at the end."""
-    return image.diff(dim=dim, append=image.narrow(dim, image.shape[dim] - 1, 1))
+    """Return forward differences, and 0 at the end; each channel as it lies in memory."""
+    length = image.shape[dim] - 1
+    result = torch.zeros_like(image)
+    result.narrow(dim, 0, length).copy_(image.narrow(dim, 1, length) - image.narrow(dim, 0, length))
+    return result
 
 
 def _product_rule(

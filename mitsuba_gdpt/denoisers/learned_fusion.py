@@ -23,6 +23,7 @@ from mitsuba_gdpt.denoisers.exposure import exposure_scale
 from mitsuba_gdpt.denoisers.inputs import (
     difference,
     mean_square,
+    planar,
     require,
     window_mean,
 )
@@ -89,7 +90,7 @@ class FusionModel(Model):
         require(self.needs, layout)
         chosen = self._choose(guides, self.guides)
         assert chosen is not None  # there is one
-        image = chosen[:, 0]
+        image, data = planar(chosen[:, 0]), planar(data)
         variances = noise.estimated(data, layout)
         x = features(data, layout, image, variances)
         height, width = x.shape[1:3]

@@ -339,9 +339,7 @@ def converge(
         variance: (N, H, W, 1), of the primal.
         consistency: Relative standard deviation of the primal at which each counts a half.
     """
-    variance, square = window_mean(torch.cat([variance, mean_square(primal)], dim=-1), _BLUR).split(
-        1, dim=-1
-    )
+    variance, square = (window_mean(x, _BLUR) for x in (variance, mean_square(primal)))
     noise = variance / (square + _GATE_EPSILON)
     share = noise / (noise + consistency**2)
     return primal + share * (image - primal)

@@ -13,7 +13,10 @@ from mitsuba_gdpt.denoisers.inputs import (
     InputConfig,
     Padding,
     Prepared,
+    difference,
+    planar,
     preprocess,
+    window_mean,
     without_spikes,
 )
 from mitsuba_gdpt.denoisers.networks import DenseUNet, DenseUNetConfig
@@ -132,9 +135,9 @@ class TestPreprocess:
         inputs = self.run(InputConfig(features, demodulate=True, exposure=True), data)
         expected = differences(inputs[..., :3])
         inner = (slice(None), slice(0, -1), slice(0, -1))
-        for channel, difference in zip((3, 6), expected, strict=True):
+        for channel, exact in zip((3, 6), expected, strict=True):
             values = inputs[..., channel : channel + 3]
-            torch.testing.assert_close(values[inner], difference[inner], rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(values[inner], exact[inner], rtol=1e-3, atol=1e-4)
 
     def test_brightness_does_not_matter_with_exposure(self) -> None:
         data = buffers(32, 48)
@@ -281,3 +284,23 @@ class TestSpikes:
             config = InputConfig(names, despike=despike)
             x = preprocess(spiked, LAYOUT, config, alignment=1).input
             assert (x.max() > largest) == (not despike)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(1, 1, 5), (2, 9, 7), (12, 3, 3)])
+def test_window_mean_is_that_of_what_lies_inside(height: int, width: int, size: int) -> None:
+    x = torch.rand(1, height, width, 2, generator=torch.Generator().manual_seed(0))
+    r = size // 2
+    expected = torch.stack(
+        [
+            x[0, max(0, i - r) : i + r + 1, max(0, j - r) : j + r + 1].mean((0, 1))
+            for i in range(height)
+            for j in range(width)
+        ]
+    ).view_as(x)
+    for image in (x, planar(x)):
+        torch.testing.assert_close(window_mean(image, size), expected)
+        for dim in (1, 2):
+            steps = difference(image, dim)
+            last = x.shape[dim] - 1
+            assert torch.equal(steps.narrow(dim, 0, last), x.diff(dim=dim))
+            assert not bool(steps.narrow(dim, last, 1).any())

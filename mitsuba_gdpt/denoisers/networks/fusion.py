@@ -141,4 +141,6 @@ def _conjugate_gradients(
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Inner product per image and channel, (N, 3, 1, 1)."""
-    return torch.linalg.vecdot(a.flatten(2), b.flatten(2))[..., None, None]
+    n, channels = a.shape[:2]
+    rows, columns = a.reshape(n * channels, 1, -1), b.reshape(n * channels, -1, 1)
+    return torch.bmm(rows, columns).view(n, channels, 1, 1)

@@ -64,17 +64,35 @@ class FusionWeights(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the network; height and width are even."""
-        count = self.config.directed
-        along, across, shared = x.split([count, count, self.config.shared], dim=-1)
-        turned = torch.cat([across, along, shared], dim=-1).transpose(1, 2).contiguous()
-        return torch.cat([self._one(x), self._one(turned).transpose(1, 2)], dim=-1)
+        return torch.cat([self._one(x, turned=False), self._one(x, turned=True)], dim=-1)
 
-    def _one(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in self.fine:
-            x = functional.leaky_relu(layer(x), _SLOPE)
-        y = functional.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    def _one(self, x: torch.Tensor, *, turned: bool) -> torch.Tensor:
+        """Return the values of one direction, (N, H, W, 1).
+
+        Transposed filters on the image are the filters on the transposed image, without a copy.
+        """
+        config = self.config
+        order = torch.arange(config.inputs, device=x.device)
+        if turned:  # what belongs to the other direction stands first
+            order[: 2 * config.directed] = order[: 2 * config.directed].roll(config.directed)
+        x = x.permute(0, 3, 1, 2)
+        first, *others = self.fine
+        x = _filtered(x, first, first.effective_weight()[:, order], turned)
+        for layer in others:
+            x = _filtered(x, layer, layer.effective_weight(), turned)
+        y = functional.avg_pool2d(x, 2)
         for layer in self.coarse:
-            y = functional.leaky_relu(layer(y), _SLOPE)
-        y = y.repeat_interleave(2, 1).repeat_interleave(2, 2)
-        x = functional.leaky_relu(self.merge(torch.cat([x, y], dim=-1)), _SLOPE)
-        return torch.as_tensor(self.head(x))
+            y = _filtered(y, layer, layer.effective_weight(), turned)
+        y = functional.interpolate(y, scale_factor=2)
+        x = torch.cat([x, y], dim=1)
+        x = _filtered(x, self.merge, self.merge.effective_weight(), turned)
+        return torch.as_tensor(self.head(x.permute(0, 2, 3, 1)))
+
+
+def _filtered(
+    x: torch.Tensor, layer: Convolution, weight: torch.Tensor, turned: bool
+) -> torch.Tensor:
+    """Apply filters, or the transposed ones, and the activation to (N, C, H, W)."""
+    weight = weight.transpose(2, 3) if turned else weight
+    y = functional.conv2d(x, weight, layer.bias, padding=weight.shape[-1] // 2)
+    return functional.leaky_relu(y, _SLOPE, inplace=True)
