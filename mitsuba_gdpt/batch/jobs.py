@@ -14,6 +14,7 @@ from typing import Any
 
 from mitsuba_gdpt import checks, denoisers, records
 from mitsuba_gdpt.batch.spec import AXES, Batch, Override
+from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError, GDPTError
 from mitsuba_gdpt.provenance import fingerprint
 from mitsuba_gdpt.scenes import SceneRef
@@ -186,6 +187,13 @@ def expand(batch: Batch, variant: str) -> tuple[Job, ...]:
     return jobs
 
 
+def _recorded(settings: Mapping[str, Any]) -> Layout | None:
+    """Return what a render with these settings holds, None for everything."""
+    if settings.get("shifts") == 0:
+        return denoisers.without_gradients(Layout.make())
+    return None
+
+
 def _axes(batch: Batch) -> tuple[Sequence[Any], ...]:
     return (
         batch.scenes,
@@ -199,7 +207,10 @@ def _axes(batch: Batch) -> tuple[Sequence[Any], ...]:
 
 def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
     for scene, sensor, integrator, spp, seed, denoiser in itertools.product(*_axes(batch)):
-        method = denoiser.method or denoisers.default_method().name
+        method, options = denoiser.method, dict(denoiser.options)
+        if method is None:
+            default, options = denoisers.default_call(_recorded(integrator.settings))
+            method = default.name
         label = denoiser.name or method
         labels: dict[str, Any] = dict(
             zip(AXES, (scene.name, sensor, integrator.name, spp, seed, label), strict=True)
@@ -223,7 +234,7 @@ def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
             height=batch.height,
             settings=dict(integrator.settings),
             method=method,
-            options=dict(denoiser.options),
+            options=options,
             reference=scene.reference,
             metrics=batch.metrics,
             exposure=batch.exposure,

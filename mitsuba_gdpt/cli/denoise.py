@@ -26,11 +26,12 @@ def denoise(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Denoising method; 'mitsuba-gdpt info' lists them. By default the best one that "
-            "needs nothing else.",
+            help="Denoising method; 'mitsuba-gdpt info' lists them. By default what --quality "
+            "says.",
             show_default=False,
         ),
     ] = None,
+    quality: options.Quality = None,
     option: options.DenoiserOptions = None,
     device: Annotated[
         str | None,
@@ -55,6 +56,7 @@ def denoise(
 
     if method is not None:
         denoisers.find(method)
+    options.check_quality(quality, method)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -67,7 +69,8 @@ def denoise(
     with watch.part("load"):
         frame = FrameBuffers.from_exr(buffers, device=device)
     if method is None:
-        method = denoisers.default_method(frame.layout).name
+        default, given = denoisers.default_call(denoisers.usable_layout(frame), quality)
+        method, method_options = default.name, {**given, **method_options}
     with session.progress_bar(), watch.part("denoise"):
         image = denoisers.denoise(frame, method, **method_options)
         image = image.cpu()  # a GPU works in the background: wait for it here

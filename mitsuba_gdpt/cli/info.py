@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mitsuba_gdpt import _llvm, provenance, rendering
 from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt.errors import GDPTError
 
 #: Distributions whose versions matter, besides Mitsuba and Dr.Jit.
 _LIBRARIES = ("torch", "numpy", "OpenEXR", "pillow", "typer", "rich", "karellen-llvm-core")
@@ -24,6 +25,7 @@ def info() -> None:
         *_torch(),
         ("libraries", ", ".join(f"{name} {provenance.version(name)}" for name in _LIBRARIES)),
         *_methods(),
+        *_levels(),
     ]
     width = max(len(label) for label, _ in rows)
     for label, text in rows:
@@ -79,7 +81,23 @@ def _methods() -> list[tuple[str, str]]:
         elif method.options:
             options = (f"{name}={default}" for name, default in method.options.items())
             text += f" ({', '.join(options)})"
-        if method is denoisers.default_method():
-            text += "; the default"
         rows.append(("" if rows else "denoisers", text))
+    return rows
+
+
+def _levels() -> list[tuple[str, str]]:
+    from mitsuba_gdpt import denoisers
+
+    rows: list[tuple[str, str]] = []
+    for quality, level in denoisers.LEVELS.items():
+        try:
+            method, options = denoisers.default_call(quality=quality)
+            call = ",".join([method.name, *(f"{k}={v}" for k, v in options.items())])
+        except GDPTError as error:
+            call = f"NOT AVAILABLE: {error}"
+        text = f"{quality}: {call} here; {level.doc}, about {level.seconds_per_megapixel:g} s per "
+        text += "megapixel on two cores"
+        if quality == denoisers.DEFAULT_QUALITY:
+            text += "; the default"
+        rows.append(("" if rows else "quality", text))
     return rows

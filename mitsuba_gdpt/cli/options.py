@@ -29,6 +29,15 @@ DenoiserOptions = Annotated[
         show_default=False,
     ),
 ]
+Quality = Annotated[
+    str | None,
+    typer.Option(
+        help="Level of denoising where no method is named: fast, balanced (the default) or high; "
+        "'mitsuba-gdpt info' says what each takes.",
+        metavar="LEVEL",
+        show_default=False,
+    ),
+]
 Define = Annotated[
     list[str] | None,
     typer.Option(
@@ -93,6 +102,24 @@ def whole_numbers(text: str, option: str) -> tuple[int, ...]:
             f"{option} is {checks.show(text)}; expected a list of whole numbers such as 2,8"
         )
     return tuple(int(word) for word in words)
+
+
+def check_quality(quality: str | None, method: str | None) -> None:
+    """Refuse a level that is unknown, or one beside a method, which would have no effect.
+
+    Raises:
+        ConfigError: It is one of these.
+    """
+    if quality is None:
+        return
+    if method is not None:
+        raise ConfigError(
+            f"--quality {quality} chooses a method, but {method!r} is named; leave one out, or "
+            f"give the method's own option: --option quality={quality}"
+        )
+    from mitsuba_gdpt import denoisers
+
+    denoisers.find_level(quality)
 
 
 def key_values(words: Sequence[str] | None, option: str) -> dict[str, str]:

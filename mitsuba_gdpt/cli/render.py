@@ -45,11 +45,12 @@ def render(
         str | None,
         typer.Option(
             metavar="METHOD",
-            help="Denoising method, or 'none'; 'mitsuba-gdpt info' lists them. By default the "
-            "best one that needs nothing else.",
+            help="Denoising method, or 'none'; 'mitsuba-gdpt info' lists them. By default "
+            "what --quality says.",
             show_default=False,
         ),
     ] = None,
+    quality: options.Quality = None,
     option: options.DenoiserOptions = None,
     max_depth: Annotated[
         int | None,
@@ -106,6 +107,7 @@ def render(
     options.check_output(png, ".png")
     parameters = options.key_values(define, "-D")
     denoiser_options = options.denoiser_options(option)
+    options.check_quality(quality, denoise)
 
     from mitsuba_gdpt import rendering
     from mitsuba_gdpt.cli import session
@@ -128,7 +130,13 @@ def render(
     integrator = rendering.make_integrator(
         source.integrator | {key: value for key, value in given.items() if value is not None}
     )
-    method = denoise or denoisers.default_method(integrator.layout).name
+    method = denoise
+    if method is None:
+        layout = integrator.layout
+        if integrator.shifts == 0:
+            layout = denoisers.without_gradients(layout)
+        default, given_options = denoisers.default_call(layout, quality)
+        method, denoiser_options = default.name, {**given_options, **denoiser_options}
     denoisers.check_method(method, denoiser_options, integrator.layout)
 
     metadata = {

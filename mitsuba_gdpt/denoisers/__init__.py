@@ -17,7 +17,14 @@ from mitsuba_gdpt.denoisers import optix as optix
 from mitsuba_gdpt.denoisers import poisson as poisson
 from mitsuba_gdpt.denoisers import rdae as rdae
 from mitsuba_gdpt.denoisers import temporal as temporal
-from mitsuba_gdpt.denoisers.choice import PREFERRED_METHODS, default_method
+from mitsuba_gdpt.denoisers.choice import (
+    DEFAULT_QUALITY,
+    LEVELS,
+    default_call,
+    find_level,
+    usable_layout,
+    without_gradients,
+)
 from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.registry import (
     Method,
@@ -31,24 +38,35 @@ from mitsuba_gdpt.denoisers.streams import Stream, denoise_sequence, stream
 from mitsuba_gdpt.denoisers.weights import load_weights
 
 __all__ = [
-    "PREFERRED_METHODS",
+    "DEFAULT_QUALITY",
+    "LEVELS",
     "Method",
     "Stream",
     "check_method",
-    "default_method",
+    "default_call",
     "denoise",
     "denoise_sequence",
     "find",
+    "find_level",
     "load_weights",
     "methods",
     "parse_call",
     "register",
     "requires_package",
     "stream",
+    "usable_layout",
+    "without_gradients",
 ]
 
 
-def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **options: Any) -> Any:
+def denoise(
+    buffers: Any,
+    method: str | None = None,
+    *,
+    layout: Any = None,
+    quality: str | None = None,
+    **options: Any,
+) -> Any:
     """Reconstruct a clean image from noisy buffers.
 
     Works where the buffers are: on a GPU nothing is copied to the host. A recurrent method starts
@@ -58,11 +76,14 @@ def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **op
         buffers: Output of ``mi.render`` with the ``gdpt`` integrator ((H, W, C) ``TensorXf``),
             ``film.bitmap()`` of such a render (``mi.Bitmap`` with named channels),
             :class:`FrameBuffers`, a torch tensor or a NumPy array, (H, W, C) each.
-        method: One of :func:`methods`; by default the best one that can run here on
-            these buffers, see :func:`default_method`.
+        method: One of :func:`methods`; by default what ``quality`` says.
         layout: What the channels are, where that is not obvious from their number (optional
             features) or from names: the integrator, a :class:`~mitsuba_gdpt.Layout`, or a list of
             channel names.
+        quality: ``"fast"``, ``"balanced"`` (the default) or ``"high"``: the method that gives most
+            for about 1.5, 3.5 or 17 seconds per megapixel on two CPU cores, of those that can run
+            here on these buffers; see :data:`LEVELS`. Together with ``method``, an option of that
+            method, where it has one.
         **options: Options of the method; see :func:`methods`.
 
     Returns:
@@ -70,7 +91,7 @@ def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **op
         a torch tensor for :class:`FrameBuffers`. Negative values are possible.
 
     Raises:
-        ConfigError: The method or an option is unknown, or an option has a bad value.
+        ConfigError: The method, the quality or an option is unknown, or an option has a bad value.
         LayoutError: Shape or names do not fit, or the method needs a buffer that is missing.
         NonFiniteError: A buffer that the method reads contains NaN or infinity.
         MissingDependencyError: The method needs a package that is not installed.
@@ -81,9 +102,16 @@ def denoise(buffers: Any, method: str | None = None, *, layout: Any = None, **op
         >>> image.shape
         torch.Size([4, 6, 3])
     """
-    chosen = None if method is None else find(method)  # a wrong name is the first thing to tell
+    # A wrong name is the first thing to tell.
+    chosen = None if method is None else find(method)
+    if chosen is None:
+        find_level(quality)
+    elif quality is not None:
+        options["quality"] = quality
     frame = as_frame_buffers(buffers, layout)
-    chosen = chosen or default_method(frame.layout)
+    if chosen is None:
+        chosen, given = default_call(usable_layout(frame), quality)
+        options = {**given, **options}
     with torch.no_grad():
         image = chosen(frame, options)
     return same_kind(image, buffers)

@@ -1,36 +1,157 @@
-"""Which method is used where none is named."""
+"""Which method is used where none is named: levels of quality, each with what to fall back to."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from mitsuba_gdpt.channels import MOTION, Layout
-from mitsuba_gdpt.denoisers.registry import Method, find
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import GRADIENTS, MOTION, Layout
+from mitsuba_gdpt.denoisers.registry import Method, find, parse_call
+from mitsuba_gdpt.errors import ConfigError, LayoutError
 
-#: What ``denoise(buffers)`` uses: the first of these that can run here on these buffers.
-PREFERRED_METHODS = ("ngpt-fusion", "oidn", "poisson-l1")
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to reconstruct an image.
+
+    Attributes:
+        call: Method with options, as for :func:`~mitsuba_gdpt.denoisers.registry.parse_call`.
+        needs: Names of the buffers that its options ask for besides those that the method needs.
+    """
+
+    call: str
+    needs: tuple[str, ...] = ()
+
+    def obstacle(self, layout: Layout | None) -> str | None:
+        """Say why it cannot run here on such buffers, or return None if it can.
+
+        Args:
+            layout: What the buffers are; without it, as if they held everything.
+        """
+        method, options = parse_call(self.call)
+        if (error := method.obstacle) is not None:
+            return f"{self.call}: {error}"
+        needs = (*method.requires(options), *self.needs)
+        if layout is not None and (missing := [name for name in needs if name not in layout]):
+            return f"{self.call} needs {', '.join(dict.fromkeys(missing))}"
+        return None
 
 
-def default_method(layout: Layout | None = None) -> Method:
-    """Return the method that ``denoise()`` uses where none is named.
+@dataclass(frozen=True)
+class Level:
+    """A level of quality.
+
+    Attributes:
+        candidates: The first that can run is used.
+        seconds_per_megapixel: What the first of them takes on two CPU cores, roughly.
+        doc: One line.
+    """
+
+    candidates: tuple[Candidate, ...]
+    seconds_per_megapixel: float
+    doc: str
+
+
+# Without a package that is not there by default, and without gradients, what is left is the same.
+_ONE_PASS = (Candidate("oidn,aux=raw", ("albedo", "normal")), Candidate("oidn,aux=none"))
+_POISSON = (Candidate("poisson-l1"),)
+
+#: Levels of quality, by rising cost.
+LEVELS: dict[str, Level] = {
+    "fast": Level(
+        (*_ONE_PASS, Candidate("poisson-l2")), 1.5, "one pass of OIDN; does not read the gradients"
+    ),
+    "balanced": Level(
+        (Candidate("ngpt-fusion-fast"), *_ONE_PASS, *_POISSON),
+        3.5,
+        "one pass of OIDN, fused with the gradients",
+    ),
+    "high": Level(
+        (
+            Candidate("ngpt-fusion"),
+            Candidate("oidn,ensemble=4,prefilter=balanced", ("albedo", "normal")),
+            *_ONE_PASS,
+            *_POISSON,
+        ),
+        17.0,
+        "prefiltered OIDN, averaged over four mirror images, fused with the gradients",
+    ),
+}
+#: The level where none is named.
+DEFAULT_QUALITY = "balanced"
+
+
+def find_level(quality: str | None) -> Level:
+    """Return a level of quality.
+
+    Args:
+        quality: A key of :data:`LEVELS`; by default :data:`DEFAULT_QUALITY`.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    quality = DEFAULT_QUALITY if quality is None else quality
+    if quality not in LEVELS:
+        raise ConfigError(f"quality is {quality!r}; expected one of: {', '.join(LEVELS)}")
+    return LEVELS[quality]
+
+
+def usable_layout(frame: FrameBuffers) -> Layout:
+    """Return what a frame holds, without gradients that are zero everywhere.
+
+    ``gdpt`` with ``shifts=0`` samples none and leaves them at 0. A method that reads gradients
+    would take that for the word of the samples that the image is flat.
+    """
+    if any(bool(frame[name].any()) for name in GRADIENTS if name in frame):
+        return frame.layout
+    return without_gradients(frame.layout)
+
+
+def without_gradients(layout: Layout) -> Layout:
+    """Return a layout without the gradients and their variances."""
+    return layout.chosen(name for name in layout.names if name not in GRADIENTS)
+
+
+def default_call(
+    layout: Layout | None = None, quality: str | None = None
+) -> tuple[Method, dict[str, Any]]:
+    """Return the method, with its options, that ``denoise()`` uses where none is named.
 
     Args:
         layout: What the buffers are; without it, as if they held everything.
+        quality: A key of :data:`LEVELS`; by default :data:`DEFAULT_QUALITY`.
+
+    Raises:
+        ConfigError: There is no such level.
+        LayoutError: No method of the level can run here on such buffers.
     """
-    *preferred, last = map(find, PREFERRED_METHODS)
-    for method in preferred:
-        if method.available and (layout is None or all(name in layout for name in method.needs)):
-            return method
-    return last
+    return parse_call(_chosen(layout, quality).call)
 
 
-def default_sequence_method(layout: Layout) -> tuple[Method, dict[str, Any]]:
+def _chosen(layout: Layout | None, quality: str | None) -> Candidate:
+    obstacles = []
+    for candidate in find_level(quality).candidates:
+        if (obstacle := candidate.obstacle(layout)) is None:
+            return candidate
+        obstacles.append(obstacle)
+    given = "any buffers" if layout is None else f"the buffers {', '.join(layout.names)}"
+    raise LayoutError(f"no method can run here on {given}: {'; '.join(obstacles)}")
+
+
+def default_sequence_call(
+    layout: Layout, quality: str | None = None
+) -> tuple[Method, dict[str, Any]]:
     """Return the method, and options, that streams use where none is named.
 
     Args:
         layout: What the buffers of the first frame are.
+        quality: See :func:`default_call`.
+
+    Raises:
+        GDPTError: See :func:`default_call`.
     """
-    single, temporal = default_method(layout), find("temporal")
+    single, temporal = _chosen(layout, quality), find("temporal")
     if all(name in layout for name in (*temporal.needs, MOTION)):
-        return temporal, {"using": single.name}
-    return single, {}
+        return temporal, {"using": single.call}
+    return parse_call(single.call)

@@ -37,6 +37,9 @@ _RESIDUALS = (
     Feature(RESIDUAL + "dy", "signed-log1p"),
 )
 
+#: One pass: albedo and normal as rendered.
+_OIDN_RAW = "oidn,aux=raw"
+
 #: Sizes of the small networks: half the resolution inside, about 0.15 MFLOP per pixel.
 _SMALL: dict[str, Any] = {
     "growth": (32, 32, 32, 32),
@@ -105,6 +108,11 @@ def _presets() -> dict[str, Preset]:
     table["ngpt-poisson"] = _correction((*seen, *gradients), ("poisson-l1",), "blend")
     table["ngpt-fusion"] = Preset(
         FusionModelConfig(), "fusion", "oidn-fusion with weights predicted by a small U-Net"
+    )
+    table["ngpt-fusion-fast"] = Preset(
+        FusionModelConfig((_OIDN_RAW,)),
+        "fusion",
+        "the same from one pass of OIDN",
     )
     table["ngpt-refined"] = _correction(
         (_PRIMAL, *_AUXILIARY, *_GRADIENTS, *_RESIDUALS),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mitsuba_gdpt.buffers import as_frame_buffers, same_kind
-from mitsuba_gdpt.denoisers.choice import default_sequence_method
+from mitsuba_gdpt.denoisers.choice import default_sequence_call, find_level, usable_layout
 from mitsuba_gdpt.denoisers.registry import Method, find
 
 
@@ -24,8 +24,15 @@ class Stream:
         frames: Number of frames since the start or the last :meth:`reset`.
     """
 
-    def __init__(self, method: Method | None, layout: Any, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        method: Method | None,
+        layout: Any,
+        options: dict[str, Any],
+        quality: str | None = None,
+    ) -> None:
         self._method, self._layout, self._options = method, layout, options
+        self._quality = quality
         self._state: Any = None
         self.frames = 0
 
@@ -52,7 +59,7 @@ class Stream:
         """
         frame = as_frame_buffers(buffers, self._layout)
         if self._method is None:
-            self._method, chosen = default_sequence_method(frame.layout)
+            self._method, chosen = default_sequence_call(usable_layout(frame), self._quality)
             self._options = {**chosen, **self._options}
         with torch.no_grad():
             image, self._state = self._method.advance(frame, self._state, self._options)
@@ -67,7 +74,9 @@ class Stream:
         return f"Stream(method={self.method!r}, frames={self.frames})"
 
 
-def stream(method: str | None = None, *, layout: Any = None, **options: Any) -> Stream:
+def stream(
+    method: str | None = None, *, layout: Any = None, quality: str | None = None, **options: Any
+) -> Stream:
     """Make an object that reconstructs a sequence frame by frame, in constant memory.
 
     Cuts are not detected: call :meth:`Stream.reset` where one is. The first frame after it is
@@ -78,10 +87,11 @@ def stream(method: str | None = None, *, layout: Any = None, **options: Any) -> 
             :func:`~mitsuba_gdpt.denoise` would choose for the first frame; if that frame has
             motion (zeros will do), on the samples of several frames: ``"temporal"``.
         layout: As for :func:`~mitsuba_gdpt.denoise`; the same for all frames.
+        quality: As for :func:`~mitsuba_gdpt.denoise`, for each frame.
         **options: Options of the method.
 
     Raises:
-        ConfigError: The method is unknown.
+        ConfigError: The method or the quality is unknown.
 
     Example:
         >>> video = stream("poisson-l2", alpha=0.1)
@@ -89,7 +99,12 @@ def stream(method: str | None = None, *, layout: Any = None, **options: Any) -> 
         torch.Size([4, 6, 3])
         >>> video.reset()
     """
-    return Stream(None if method is None else find(method), layout, dict(options))
+    if method is None:
+        find_level(quality)
+        return Stream(None, layout, dict(options), quality)
+    if quality is not None:
+        options["quality"] = quality
+    return Stream(find(method), layout, dict(options))
 
 
 def denoise_sequence(

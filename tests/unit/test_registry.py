@@ -131,24 +131,69 @@ def test_double_precision_variant(variant_llvm_rgb: str) -> None:
     np.testing.assert_array_equal(image.numpy(), render()[..., :3])
 
 
-def test_default_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first that runs here and finds its buffers; the last needs nothing."""
-    best = denoisers.default_method()
-    assert denoisers.default_method(LAYOUT) is best
-    assert denoisers.default_method(Layout.make(variances=True)) is best
-    assert best.available
-    assert {"dx", "dy"} <= set(best.needs)  # a plain render has them, so they must be of use
-    image = denoise(render(), layout=LAYOUT)
-    assert torch.isfinite(image).all()
-    assert torch.equal(image, denoise(render(), best.name, layout=LAYOUT))
-    blind = Layout(tuple(b for b in LAYOUT.buffers if b.name not in ("dx", "dy")))
-    assert denoisers.default_method(blind).name == "oidn"
+def default_name(layout: Layout | None = None, quality: str | None = None) -> str:
+    """Return the default as a user would write it."""
+    method, options = denoisers.default_call(layout, quality)
+    return ",".join([method.name, *(f"{key}={value}" for key, value in options.items())])
 
+
+BLIND = denoisers.without_gradients(LAYOUT)
+BARE = Layout(tuple(b for b in LAYOUT.buffers if b.name == "primal"))
+
+
+@pytest.mark.parametrize(
+    ("quality", "whole", "blind"),
+    [
+        ("fast", "oidn,aux=raw", "oidn,aux=raw"),
+        ("balanced", "ngpt-fusion-fast", "oidn,aux=raw"),
+        ("high", "ngpt-fusion", "oidn,ensemble=4,prefilter=balanced"),
+    ],
+)
+def test_levels_of_quality(quality: str, whole: str, blind: str) -> None:
+    pytest.importorskip("mitsuba_oidn")
+    assert default_name(quality=quality) == default_name(LAYOUT, quality) == whole
+    assert default_name(Layout.make(variances=True), quality) == whole
+    assert default_name(BLIND, quality) == blind
+    assert default_name(BARE, quality) == "oidn,aux=none"
+    method, options = denoisers.default_call(LAYOUT, quality)
+    image = denoise(render(), layout=LAYOUT, quality=quality)
+    assert torch.equal(image, denoise(render(), method.name, layout=LAYOUT, **options))
+
+
+def test_default_without_oidn(monkeypatch: pytest.MonkeyPatch) -> None:
     def obstacle(self: denoisers.Method) -> ConfigError | None:
-        return None if self.name == "poisson-l1" else ConfigError("not here")
+        return ConfigError("not here") if "oidn" in self.name or "fusion" in self.name else None
 
     monkeypatch.setattr(denoisers.Method, "obstacle", property(obstacle))
-    assert denoisers.default_method(LAYOUT).name == "poisson-l1"
+    for quality, expected in (("fast", "poisson-l2"), ("balanced", "poisson-l1")):
+        assert default_name(LAYOUT, quality) == expected
+    with pytest.raises(LayoutError, match="oidn,aux=none: not here; poisson-l1 needs dx, dy"):
+        denoisers.default_call(BARE)
+
+
+def test_level_of_the_default() -> None:
+    image = denoise(render(), layout=LAYOUT)
+    assert torch.equal(image, denoise(render(), layout=LAYOUT, quality=denoisers.DEFAULT_QUALITY))
+    with pytest.raises(ConfigError, match="quality is 'best'; expected one of: fast, balanced"):
+        denoise(render(), layout=LAYOUT, quality="best")
+    with pytest.raises(ConfigError, match="'none' has no option 'quality'"):
+        denoise(render(), "none", layout=LAYOUT, quality="high")
+
+
+def test_gradients_that_were_not_sampled_are_not_read() -> None:
+    """A render with shifts=0 leaves them at 0, which does not mean that the image is flat."""
+    pytest.importorskip("mitsuba_oidn")
+    frame = render()
+    for name in ("dx", "dy"):
+        frame[..., LAYOUT.slices[name]] = 0
+    image = denoise(frame, layout=LAYOUT)
+    assert torch.equal(image, denoise(frame, "oidn", layout=LAYOUT, aux="raw"))
+
+
+def test_own_quality_of_a_method() -> None:
+    pytest.importorskip("mitsuba_oidn")
+    fast, high = (denoise(render(), "oidn", layout=LAYOUT, quality=q) for q in ("fast", "high"))
+    assert not torch.equal(fast, high)
 
 
 def test_none_is_the_primal() -> None:

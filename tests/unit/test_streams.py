@@ -12,7 +12,7 @@ import mitsuba_gdpt
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import (
-    default_method,
+    default_call,
     denoise,
     denoise_sequence,
     registry,
@@ -105,7 +105,7 @@ def test_method_is_chosen_by_the_first_frame() -> None:
     video = stream()
     assert video.method is None
     image = video(frame(0))
-    assert video.method == default_method(LAYOUT).name
+    assert video.method == default_call(LAYOUT)[0].name
     assert torch.equal(image, denoise(frame(0)))
 
 

@@ -72,27 +72,42 @@ class FusionWeights(nn.Module):
         Transposed filters on the image are the filters on the transposed image, without a copy.
         """
         config = self.config
-        order = torch.arange(config.inputs, device=x.device)
+        order = None
         if turned:  # what belongs to the other direction stands first
-            order[: 2 * config.directed] = order[: 2 * config.directed].roll(config.directed)
+            both = [*range(2 * config.directed)]
+            along, across = both[: config.directed], both[config.directed :]
+            order = [*across, *along, *range(2 * config.directed, config.inputs)]
         x = x.permute(0, 3, 1, 2)
         first, *others = self.fine
-        x = _filtered(x, first, first.effective_weight()[:, order], turned)
+        x = _filtered(x, first, turned=turned, order=order)
         for layer in others:
-            x = _filtered(x, layer, layer.effective_weight(), turned)
+            x = _filtered(x, layer, turned=turned)
         y = functional.avg_pool2d(x, 2)
         for layer in self.coarse:
-            y = _filtered(y, layer, layer.effective_weight(), turned)
+            y = _filtered(y, layer, turned=turned)
         y = functional.interpolate(y, scale_factor=2)
         x = torch.cat([x, y], dim=1)
-        x = _filtered(x, self.merge, self.merge.effective_weight(), turned)
+        x = _filtered(x, self.merge, turned=turned)
         return torch.as_tensor(self.head(x.permute(0, 2, 3, 1)))
 
 
 def _filtered(
-    x: torch.Tensor, layer: Convolution, weight: torch.Tensor, turned: bool
+    x: torch.Tensor, layer: nn.Module, *, turned: bool, order: list[int] | None = None
 ) -> torch.Tensor:
-    """Apply filters, or the transposed ones, and the activation to (N, C, H, W)."""
+    """Apply a layer, or its transposed filters, and the activation to (N, C, H, W).
+
+    Args:
+        x: Input.
+        layer: A :class:`~mitsuba_gdpt.denoisers.networks.layers.Convolution`.
+        turned: Transpose the filters.
+        order: Which channel of the input each of the layer's stands for; by default the same.
+    """
+    assert isinstance(layer, Convolution)
+    weight = layer.effective_weight()
+    if order is not None:
+        filters = torch.empty_like(weight)
+        filters[:, order] = weight
+        weight = filters
     weight = weight.transpose(2, 3) if turned else weight
     y = functional.conv2d(x, weight, layer.bias, padding=weight.shape[-1] // 2)
     return functional.leaky_relu(y, _SLOPE, inplace=True)
