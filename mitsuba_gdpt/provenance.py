@@ -76,8 +76,20 @@ def fingerprint(*values: Any) -> str:
 
     What is made anew when this changes can never be a mixture of two states of the code.
     """
-    text = json.dumps([sources(), *values], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest(sources(), *values)
+
+
+def digest(*values: Any) -> str:
+    """Return a short hash of JSON-compatible values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def content(path: str | os.PathLike[str]) -> str:
+    """Return a hash of a file; empty if it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def version(distribution: str) -> str:

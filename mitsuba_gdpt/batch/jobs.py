@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import os
@@ -15,7 +14,7 @@ from typing import Any
 from mitsuba_gdpt import checks, denoisers, records
 from mitsuba_gdpt.batch.spec import AXES, Batch, Override
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.errors import ConfigError, GDPTError
+from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.provenance import fingerprint
 from mitsuba_gdpt.scenes import SceneRef
 
@@ -98,14 +97,17 @@ class Job:
 
     @cached_property
     def scene_key(self) -> str:
-        """Fingerprint of the loaded scene: equal ones need not be loaded again."""
+        """Fingerprint of the loaded scene: equal ones need not be loaded again.
+
+        Textures and meshes beside a scene file are not looked at.
+        """
         return fingerprint(
             self.variant,
             self.source,
             dict(self.parameters),
             self.width,
             self.height,
-            _content(self.source),
+            SceneRef.parse(self.source).content,
         )
 
     @cached_property
@@ -261,15 +263,6 @@ def _apply(override: Override, job: Job) -> Job | None:
 def describe(job: Job) -> dict[str, Any]:
     """Return the fields of a job as JSON can hold them."""
     return {key: str(v) if isinstance(v, Path) else v for key, v in asdict(job).items()}
-
-
-def _content(source: str) -> str:
-    """Fingerprint of a scene file; textures and meshes beside it are not looked at."""
-    try:
-        file = SceneRef.parse(source).file
-        return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
-    except (GDPTError, OSError):
-        return "missing"
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

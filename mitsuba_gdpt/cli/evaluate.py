@@ -178,6 +178,10 @@ def evaluate(
     print(
         f"{len(records)} cells, {failed} failed, wrote {page} and results.csv, .json, .md beside it"
     )
+    if failed == len(records):
+        error = next(str(record.error) for record in records)
+        print(f"error: every cell failed, the first: {error}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _methods(words: list[str] | None) -> tuple[MethodSpec, ...]:

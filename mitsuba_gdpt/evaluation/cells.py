@@ -6,18 +6,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 
-from mitsuba_gdpt import denoisers, metrics, progress, rendering
-from mitsuba_gdpt._version import __version__
+from mitsuba_gdpt import denoisers, interrupts, metrics, progress, rendering
 from mitsuba_gdpt.errors import GDPTError
 from mitsuba_gdpt.evaluation import equal_time
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import Inputs, timed_integrators
 from mitsuba_gdpt.evaluation.settings import GRADIENT, PRIMAL, MethodSpec, Settings
-from mitsuba_gdpt.evaluation.store import Record, Store, fingerprint
+from mitsuba_gdpt.evaluation.store import Record, Store
+from mitsuba_gdpt.provenance import fingerprint
 
 if TYPE_CHECKING:
     import mitsuba as mi
@@ -63,6 +64,7 @@ class Cells(ABC, Generic[Loaded]):
                 try:
                     timing = self._timing(spp)
                 except FAILURES as error:
+                    interrupts.pass_on(error)
                     timing = error
             for seed, found in enumerate(kept):
                 yield from self._cells(spp, seed, found, timing)
@@ -119,14 +121,16 @@ class Cells(ABC, Generic[Loaded]):
                 for label, record in kept.items()
                 if record.rendered_spp == samples(record.domain, timing)
             }
-        yield from kept.values()
         missing = [method for method in self.settings.methods if method.label not in kept]
+        made: Iterator[Record] = iter(())
         if isinstance(timing, Exception):
-            for method in missing:
-                yield self._keep(method, self._failure(method, spp, seed, timing))
+            failed = [(method, self._failure(method, spp, seed, timing)) for method in missing]
+            made = (self._keep(method, record) for method, record in failed)
         elif missing:
             assert timing is not None
-            yield from self._measure(missing, timing, seed)
+            made = iter(self._measure(missing, timing, seed))
+        for method in self.settings.methods:
+            yield kept[method.label] if method.label in kept else next(made)
 
     def _prepare(self) -> Loaded:
         """Load once; a failure is not tried again either."""
@@ -134,6 +138,7 @@ class Cells(ABC, Generic[Loaded]):
             try:
                 self._loaded = self._load()
             except FAILURES as error:
+                interrupts.pass_on(error)
                 self._loaded = error
         if isinstance(self._loaded, Exception):
             raise self._loaded
@@ -148,7 +153,6 @@ class Cells(ABC, Generic[Loaded]):
             settings.plain_path,
             settings.features(GRADIENT),
             settings.needs_variances(GRADIENT),
-            __version__,
             *self.timing_identity,
         )
         timing = self.store.timing(self.timing_name, spp, mark)
@@ -187,8 +191,8 @@ class Cells(ABC, Generic[Loaded]):
         text = " ".join(rendering.plain(error).split()) if str(error) else type(error).__name__
         return Record(self.name, method.label, method.domain, spp, seed, error=text)
 
-    def _keep(self, method: MethodSpec, record: Record) -> Record:
-        self.store.write_record(record, method)
+    def _keep(self, method: MethodSpec, record: Record, pictures: Sequence[Path] = ()) -> Record:
+        self.store.write_record(record, method, pictures if record.error is None else ())
         return record
 
     def _hash(self, method: MethodSpec, rendered_spp: int) -> str:
@@ -202,7 +206,6 @@ class Cells(ABC, Generic[Loaded]):
             method.name,
             {key: str(value) for key, value in method.options.items()},
             rendered_spp,
-            __version__,
             *self.identity,
         )
 

@@ -54,7 +54,7 @@ def write_results(
         plots=[plot for name in settings.metrics[:2] for plot in tables.curves(results, name)],
         views=_views(results, settings, Store(folder), exposures or {}),
         failures=failures(results),
-        notes=definitions(settings.metrics),
+        notes=[*mixture(results), *definitions(settings.metrics)],
     )
     return write_files(page, records, settings, folder)
 
@@ -92,6 +92,7 @@ def markdown(page: report.Report) -> str:
     parts = ["\n".join(lines)]
     for table in page.tables:
         parts += [f"### {table.title}", report.to_markdown(table), table.caption]
+    parts += [note for note in page.notes if "states of the code" in note]
     if page.failures:
         parts += ["### Failures", "\n".join(f"- {f.title}: {f.message}" for f in page.failures)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -100,6 +101,17 @@ def markdown(page: report.Report) -> str:
 def definitions(names: Iterable[str]) -> list[str]:
     """Return what metrics are, one paragraph each."""
     return [f"{metric.label}: {metric.doc}." for metric in map(metrics.find, names)]
+
+
+def mixture(results: Results) -> list[str]:
+    """Return a paragraph that warns of cells of several states of the code, if there are."""
+    if len(states := results.sources()) < 2:
+        return []
+    count = {state: sum(r.sources == state for r in results.records) for state in states}
+    told = ", ".join(f"{count[state]} of {state or 'an unknown state'}" for state in states)
+    return [
+        f"The cells were made by {len(states)} states of the code ({told}): do not compare them."
+    ]
 
 
 def failures(results: Results) -> list[report.Failure]:

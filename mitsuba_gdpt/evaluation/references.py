@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mitsuba_gdpt import denoisers, metrics, progress, rendering
-from mitsuba_gdpt.errors import FormatError
+from mitsuba_gdpt.errors import FormatError, GDPTError
 from mitsuba_gdpt.files import replace_file
 from mitsuba_gdpt.scenes import SceneRef
 
@@ -26,6 +28,8 @@ STORED_DEPTH = 12
 #: Width of pictures where neither the user nor a stored reference says.
 DEFAULT_WIDTH = 320
 
+#: What NumPy raises for files that are missing, cut short or something else.
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 _RGB = ("R", "G", "B")
 _SAMPLES_PER_PASS = 64
 _FIRST_SEED = 0x5EED_0000  # far from the seeds of the renders that are judged
@@ -97,7 +101,7 @@ def read(path: Path) -> Halves:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise FormatError(f"{path}: cannot read this reference: {error}") from error
     if missing := {"a", "b"} - set(arrays):
         raise FormatError(
@@ -112,10 +116,18 @@ def read(path: Path) -> Halves:
     return Halves(a, b, depth, int(arrays.get("spp", 0)))
 
 
-def stored(scene: str, max_depth: int) -> Halves | None:
+def stored_path(scene: SceneRef) -> Path | None:
+    """Return where the reference beside a scene file would lie; None for scenes without a file."""
+    try:
+        file = scene.file
+    except GDPTError:  # it does not load either, which is said then
+        return None
+    return None if file is None else file.parent / FILE_NAME
+
+
+def stored(scene: SceneRef, max_depth: int) -> Halves | None:
     """Return the reference beside a scene file, if there is one of that path depth."""
-    file = SceneRef.parse(scene).file
-    path = None if file is None else file.parent / FILE_NAME
+    path = stored_path(scene)
     if path is None or not path.is_file():
         return None
     halves = read(path)
@@ -146,7 +158,7 @@ def render(
         sensor: What is rendered.
         frame: Number of the frame in a sequence; frames have their own random numbers.
     """
-    if target.is_file():
+    with suppress(FormatError):  # not there, or cut short
         halves = read(target)
         if halves.spp >= spp and halves.max_depth == max_depth:
             return halves
@@ -183,9 +195,11 @@ def _write_partial(path: Path, sums: list[Any], passes: int, spp: int, max_depth
 
 def _read_partial(path: Path, spp: int, max_depth: int) -> tuple[list[Any], int]:
     """Return the two sums and the number of passes in them; zeros for a fresh start."""
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as stored_sums:
-            passes, *rest = (int(value) for value in stored_sums["state"])
-            if rest == [spp, max_depth]:
-                return [stored_sums["a"], stored_sums["b"]], passes
+    with (
+        suppress(*_DAMAGE),
+        np.load(path, allow_pickle=False) as stored_sums,
+    ):
+        passes, *rest = (int(value) for value in stored_sums["state"])
+        if rest == [spp, max_depth]:
+            return [stored_sums["a"], stored_sums["b"]], passes
     return [np.float64(0), np.float64(0)], 0

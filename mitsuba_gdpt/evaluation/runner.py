@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mitsuba_gdpt import denoisers, metrics, rendering
+from mitsuba_gdpt import denoisers, interrupts, metrics, records, rendering
 from mitsuba_gdpt.evaluation import cells, references
 from mitsuba_gdpt.evaluation.cells import FAILURES, Cells, Values
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
@@ -60,11 +60,15 @@ class _Scene(Cells[_View]):
     def __init__(self, scene: SceneRef, settings: Settings, store: Store) -> None:
         super().__init__(scene.name, settings, store)
         self.scene = scene
+        self.timing_identity = (str(scene), scene.content)
+        stored = references.stored_path(scene)
+        kept = None if stored is None else records.stamp(stored)
+        self.identity = (*self.timing_identity, kept, settings.reference_spp)
         self._warm: set[tuple[str, int, int]] = set()
 
     def _load(self) -> _View:
         settings, scene = self.settings, self.scene
-        halves = references.stored(str(scene), settings.max_depth)
+        halves = references.stored(scene, settings.max_depth)
         if halves is not None and settings.width in (None, halves.size[0]):
             width, height = halves.size
             source = rendering.open_source(scene, width=width, height=height)
@@ -89,7 +93,8 @@ class _Scene(Cells[_View]):
             if method.domain not in inputs:
                 inputs[method.domain] = self._render(method.domain, timing, seed)
             record = self._cell(method, timing, seed, inputs[method.domain])
-            yield self._keep(method, record)
+            path = self.store.image_path(self.name, method, timing.spp)
+            yield self._keep(method, record, [path] if seed == 0 else [])
 
     def _render(self, domain: str, timing: EqualTime, seed: int) -> Inputs | Exception:
         source = self._prepare().source
@@ -97,6 +102,7 @@ class _Scene(Cells[_View]):
         try:
             return render_inputs(source, self.settings, domain, spp=spp, seed=seed)
         except FAILURES as error:
+            interrupts.pass_on(error)
             return error
 
     def _cell(
@@ -108,6 +114,7 @@ class _Scene(Cells[_View]):
             image, seconds = self._denoise(method, inputs)
             values = self._compare(image)
         except FAILURES as error:
+            interrupts.pass_on(error)
             return self._failure(method, timing.spp, seed, error)
         if seed == 0:
             path = self.store.image_path(self.name, method, timing.spp)

@@ -64,7 +64,7 @@ def write_sequence_results(
             _write_pictures(strip, store, rate)
             task.advance()
     shown, left_out = _fit(strips, page_bytes)
-    notes = [BRIGHTNESS, *page.definitions(settings.metrics)]
+    notes = [*page.mixture(results), BRIGHTNESS, *page.definitions(settings.metrics)]
     if left_out:
         names = "; ".join(f"{strip.shot.name}, {strip.spp} spp" for strip in left_out)
         notes.insert(0, f"Not in the viewer, to keep the page small: {names}. See animations/.")

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from mitsuba_gdpt import denoisers, metrics, rendering
+from mitsuba_gdpt import denoisers, interrupts, metrics, rendering
 from mitsuba_gdpt.evaluation import cells, references
 from mitsuba_gdpt.evaluation.cells import FAILURES, Cells, Values
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import Inputs, render_inputs
 from mitsuba_gdpt.evaluation.settings import MethodSpec, SequenceSettings
 from mitsuba_gdpt.evaluation.shots import Shot, find_shots
-from mitsuba_gdpt.evaluation.store import Record, Store, fingerprint
+from mitsuba_gdpt.evaluation.store import Record, Store
 from mitsuba_gdpt.motion import PinholeCamera, add_motion
+from mitsuba_gdpt.provenance import digest
 from mitsuba_gdpt.scenes import SceneRef, make_sensor
 from mitsuba_gdpt.scenes.reference import require_any
 
@@ -86,7 +87,7 @@ class _Sequence(Cells[_View]):
         super().__init__(shot.name, settings, store)
         self.shot = shot
         sequence = shot.sequence
-        scene = sequence.source, dict(sequence.parameters)
+        scene = sequence.source, SceneRef.parse(sequence.source).content, dict(sequence.parameters)
         self.timing_identity = (*scene, dataclasses.asdict(shot.middle))
         path = [dataclasses.asdict(camera) for camera in sequence.cameras]
         self.identity = (*scene, path, settings.reference_spp, "denoised brightness")
@@ -108,7 +109,7 @@ class _Sequence(Cells[_View]):
         sensors, paths = [], []
         for frame, camera in enumerate(sequence.cameras):
             sensor = make_sensor(camera, width, height)
-            mark = fingerprint(
+            mark = digest(
                 sequence.source,
                 dict(sequence.parameters),
                 dataclasses.asdict(camera),
@@ -141,7 +142,12 @@ class _Sequence(Cells[_View]):
             self._play(runs, domain, timing, seed)
             for run in runs:  # kept now: the other domain may take hours
                 record = self._record(run, timing, seed)
-                records[run.method.label] = self._keep(run.method, record)
+                pictures = [
+                    self.store.frame_path(self.name, run.method, timing.spp, frame)
+                    for frame in range(self.settings.frames)
+                    if seed == 0
+                ]
+                records[run.method.label] = self._keep(run.method, record, pictures)
         return [records[method.label] for method in methods]
 
     def _play(self, runs: Sequence[_Run], domain: str, timing: EqualTime, seed: int) -> None:
@@ -154,6 +160,7 @@ class _Sequence(Cells[_View]):
                 inputs = self._render(view, domain, timing, seed, frame)
                 reference = view.reference(frame)
             except FAILURES as error:
+                interrupts.pass_on(error)
                 for run in runs:
                     run.error = run.error or error
                 return
@@ -219,6 +226,7 @@ class _Run:
             for metric, accumulator in zip(self._metrics, self._accumulators, strict=True):
                 accumulator.update(cells.shown(image, metric), reference)
         except FAILURES as error:
+            interrupts.pass_on(error)
             self.error = error
             return None
         return image

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mitsuba_gdpt import denoisers, metrics
+from mitsuba_gdpt import checks, denoisers, metrics
 from mitsuba_gdpt.channels import MOTION, OPTIONAL, VARIANCE_SUFFIX
 from mitsuba_gdpt.errors import ConfigError
 
 GRADIENT, PRIMAL = "gradient", "primal"
 #: The metric that means something only where the camera is at rest.
 STATIC_ONLY = "static-variance"
+_MOST_SEEDS = 10_000
+_MOST_FRAMES = 100_000
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,19 @@ class Settings:
         labels = [method.label for method in self.methods]
         if len(set(labels)) != len(labels):
             raise ConfigError(f"two methods have the same label: {', '.join(labels)}")
-        for name in ("seeds", "reference_spp", "repeats"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
-        least = 2 if self.needs_variances(GRADIENT) else 1
-        if min(self.spp) < least:
+        checks.whole("seeds", self.seeds, least=1, most=_MOST_SEEDS)
+        checks.whole("repeats", self.repeats, least=1)
+        checks.spp("reference_spp", self.reference_spp)
+        checks.whole("max_depth", self.max_depth, least=1)
+        if self.width is not None:
+            checks.pixels("width", self.width)
+        for key, value in self.gdpt.items():
+            checks.setting(key, value)
+        for spp in self.spp:
+            checks.spp("spp", spp)
+        if min(self.spp) < 2 and self.needs_variances(GRADIENT):
             raise ConfigError(
-                f"spp is {min(self.spp)}; expected at least {least}"
-                + (", since a method reads variances" if least > 1 else "")
+                f"spp is {min(self.spp)}; expected at least 2, since a method reads variances"
             )
 
     def of_domain(self, domain: str) -> tuple[MethodSpec, ...]:
@@ -186,8 +193,9 @@ class SequenceSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.frames < 2:
-            raise ConfigError(f"frames is {self.frames}; expected at least 2")
+        checks.whole("frames", self.frames, least=2, most=_MOST_FRAMES)
+        for time in self.span:
+            checks.real("span", time, least=0, most=1)
 
     def needs_motion(self, domain: str) -> bool:
         """Tell whether a method of the domain reads screen-space motion."""

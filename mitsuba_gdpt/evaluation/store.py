@@ -19,17 +19,16 @@ OUT/animations/SEQUENCE/METHOD-8spp.png, -strip.png     to be looked at
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mitsuba_gdpt import exr
+from mitsuba_gdpt import exr, provenance, records
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.settings import MethodSpec
 from mitsuba_gdpt.files import replace_text
@@ -52,6 +51,7 @@ class Record:
         standard_errors: Metric name to the metric's own standard error, where it has one.
         error: What went wrong, or None.
         fingerprint: Hash of everything that the result depends on.
+        sources: State of the code that made it, see :func:`mitsuba_gdpt.provenance.sources`.
     """
 
     scene: str
@@ -66,6 +66,7 @@ class Record:
     standard_errors: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     fingerprint: str = ""
+    sources: str = field(default_factory=lambda: provenance.sources())
 
 
 class Store:
@@ -79,26 +80,38 @@ class Store:
         self._write_json(self.folder / "settings.json", values)
 
     def record(self, scene: str, method: MethodSpec, spp: int, seed: int) -> Record | None:
-        """Return a cell that has been written, failed or not."""
-        values = _read_json(self._cell(scene, method, spp, seed))
-        return None if values is None else Record(**values)
+        """Return a cell that has been written, failed or not; None if a file of it is damaged."""
+        path = self._cell(scene, method, spp, seed)
+        values = records.read(path)
+        if values is None or not records.is_complete(path, values, values.get("fingerprint", "")):
+            return None
+        del values["files"]
+        try:
+            return Record(**values)
+        except TypeError:  # of another version
+            return None
 
-    def write_record(self, record: Record, method: MethodSpec) -> None:
-        """Keep a cell."""
+    def write_record(
+        self, record: Record, method: MethodSpec, pictures: Iterable[Path] = ()
+    ) -> None:
+        """Keep a cell, after the pictures that belong to it."""
         path = self._cell(record.scene, method, record.spp, record.seed)
-        self._write_json(path, asdict(record))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        records.write(path, record.fingerprint, asdict(record), pictures)
 
     def timing(self, scene: str, spp: int, fingerprint: str) -> EqualTime | None:
         """Return the sample counts of equal time, if they were measured with these settings."""
-        values = _read_json(self._timing(scene, spp))
-        if values is None or values.pop("fingerprint") != fingerprint:
+        path = self._timing(scene, spp)
+        values = records.read(path)
+        if values is None or not records.is_complete(path, values, fingerprint):
             return None
-        return EqualTime(**values)
+        return EqualTime(**{key.name: values[key.name] for key in fields(EqualTime)})
 
     def write_timing(self, scene: str, timing: EqualTime, fingerprint: str) -> None:
         """Keep sample counts of equal time."""
-        values = {**timing.as_dict(), "fingerprint": fingerprint}
-        self._write_json(self._timing(scene, timing.spp), values)
+        path = self._timing(scene, timing.spp)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        records.write(path, fingerprint, timing.as_dict())
 
     def image_path(self, scene: str, method: MethodSpec | None, spp: int = 0) -> Path:
         """Return where a picture is kept; that of the reference without a method."""
@@ -143,16 +156,3 @@ class Store:
     def _write_json(path: Path, values: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(values, indent=1) + "\n")
-
-
-def fingerprint(*values: Any) -> str:
-    """Return a short hash of JSON-compatible values."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or of a run that was killed before files were atomic
-        return None
-    return values

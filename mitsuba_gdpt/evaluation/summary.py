@@ -52,6 +52,10 @@ class Results:
             and record.error is None
         ]
 
+    def sources(self) -> list[str]:
+        """Return the states of the code that made the cells; more than one is worth a warning."""
+        return sorted({record.sources for record in self.records if record.error is None})
+
     def failures(self) -> list[Record]:
         """Return the cells that failed."""
         return [record for record in self.records if record.error is not None]
@@ -118,9 +122,17 @@ def to_csv(records: Sequence[Record]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     fixed = ["scene", "method", "domain", "spp", "rendered_spp", "seed"]
-    fixed += ["render_seconds", "denoise_seconds"]
+    fixed += ["render_seconds", "denoise_seconds", "sources"]
     writer.writerow([*fixed, *names, "error"])
     for record in records:
         values = [record.metrics.get(name, "") for name in names]
-        writer.writerow([*(getattr(record, key) for key in fixed), *values, record.error or ""])
+        row = [*(getattr(record, key) for key in fixed), *values, record.error or ""]
+        writer.writerow([_plain(cell) for cell in row])
     return stream.getvalue()
+
+
+def _plain(cell: object) -> object:
+    """Keep spreadsheets from taking a text for a formula, which might do anything."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{cell}"
+    return cell

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mitsuba_gdpt.errors import FormatError, MissingScenesError
+from mitsuba_gdpt import provenance
+from mitsuba_gdpt.errors import FormatError, GDPTError, MissingScenesError
 from mitsuba_gdpt.scenes import registry
 
 if TYPE_CHECKING:
@@ -110,6 +111,18 @@ class SceneRef:
         """
         entry = None if self.is_builtin else self.entry()
         return {} if entry is None else entry.parameters
+
+    @property
+    def content(self) -> str:
+        """Hash of the XML file, for fingerprints; empty for built-in scenes and missing files.
+
+        Textures and meshes beside the file are not looked at.
+        """
+        try:
+            file = self.file
+        except GDPTError:
+            return ""
+        return "" if file is None else provenance.content(file)
 
     def check(self) -> None:
         """Make sure that there is such a scene, without loading it.

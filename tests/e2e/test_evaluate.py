@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mitsuba_gdpt import denoisers, rendering
+from mitsuba_gdpt import denoisers, provenance, rendering
+from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.evaluation import MethodSpec, Results, Settings, evaluate, write_results
 
@@ -94,8 +95,6 @@ def test_a_scene_that_does_not_load_stops_nothing(settings: Settings, tmp_path: 
 def test_a_catalogue_without_its_scenes_is_one_error(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from mitsuba_gdpt.cli import main
-
     words = ["evaluate", "dev", "--sequence", "-m", "none", "-o", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as stop:
         main(words)
@@ -103,3 +102,39 @@ def test_a_catalogue_without_its_scenes_is_one_error(
     (line,) = capfd.readouterr().err.splitlines()
     assert "MITSUBA_GDPT_SCENES" in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["images/corner-gallery/none-2spp.exr", "cells", "references"])
+def test_damaged_results_are_made_again(
+    settings: Settings, tmp_path: Path, name: str, simulated_clock: None
+) -> None:
+    before = evaluate(settings, tmp_path)
+    path = tmp_path / name
+    for file in [path] if path.is_file() else list(path.rglob("*.*")):
+        file.write_bytes(file.read_bytes()[:20])
+    if name == "references":  # rendered again where it is needed
+        (tmp_path / "cells/corner-gallery/none-2spp-0.json").unlink()
+    after = evaluate(settings, tmp_path)
+    assert [record.error for record in after] == [None] * 4
+    assert [record.metrics for record in after] == [record.metrics for record in before]
+
+
+def test_cells_of_other_code_are_made_again(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simulated_clock: None
+) -> None:
+    before = evaluate(settings, tmp_path)
+    assert {record.sources for record in before} == {provenance.sources()}
+    monkeypatch.setattr(provenance, "sources", lambda: "other code")
+    after = evaluate(settings, tmp_path)
+    assert {record.sources for record in after} == {"other code"}
+    write_results([*before[:1], *after[1:]], settings, tmp_path, {})
+    assert "made by 2 states of the code" in (tmp_path / "results.md").read_text()
+    assert "other code" in (tmp_path / "report.html").read_text()
+
+
+def test_all_cells_failed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", str(tmp_path / "missing.xml"), "-m", "none", "--spp", "1", "--seeds", "1"]
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--metric", "relmse", "-o", str(tmp_path / "out")])
+    assert stop.value.code == 1
+    assert "every cell failed, the first: " in capfd.readouterr().err.splitlines()[-1]

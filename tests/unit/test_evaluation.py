@@ -307,3 +307,26 @@ def test_cells_of_another_equal_time_are_made_anew(tmp_path: Path) -> None:
     second = spp((path_traced, gradients, later), 4)
     assert {second["oidn", s] for s in (0, 1)} == {second["none", s] for s in (0, 1)} == {4}
     assert second["poisson-l1", 0] == 2
+
+
+def test_csv_holds_no_formulas() -> None:
+    record = Record("=cmd()", "-m", "primal", 2, 0, metrics={"relmse": -0.5}, error="@sum")
+    line = to_csv([record]).splitlines()[1]
+    assert line.startswith("'=cmd(),'-m,primal,2,0,0,")
+    assert ",-0.5,'@sum" in line
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"spp": (10**12,)}, "spp is .*; expected at most"),
+        ({"seeds": float("nan")}, "seeds is nan; expected a whole number"),
+        ({"reference_spp": 2.5}, "reference_spp is 2.5"),
+        ({"width": 10**6}, "width is 1000000; expected at most 65536"),
+        ({"max_depth": 0}, "max_depth is 0; expected at least 1"),
+        ({"gdpt": {"rr_depth": float("inf")}}, "rr_depth is inf; expected a finite number"),
+    ],
+)
+def test_settings_that_make_no_sense(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Settings(**{"scenes": ("a.xml",), "methods": (MethodSpec("none"),), **values})
