@@ -23,6 +23,7 @@ from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import merge
 from mitsuba_gdpt.evaluation.store import Store
 from mitsuba_gdpt.evaluation.summary import to_csv
+from mitsuba_gdpt.scenes import SceneRef
 
 
 def settings(**changes: object) -> Settings:
@@ -167,11 +168,11 @@ class TestReferences:
         image = np.ones((2, 3, 3), np.float32)
         np.savez(tmp_path / references.FILE_NAME, a=image, b=image)
         scene = str(tmp_path / "scene.xml")
-        found = references.stored(scene, 12)
+        found = references.stored(SceneRef.parse(scene), 12)
         assert found is not None
         assert found.size == (3, 2)
-        assert references.stored(scene, 6) is None
-        assert references.stored("builtin:chess", 12) is None
+        assert references.stored(SceneRef.parse(scene), 6) is None
+        assert references.stored(SceneRef.parse("builtin:chess"), 12) is None
 
     @pytest.mark.parametrize(
         ("damage", "message"),
