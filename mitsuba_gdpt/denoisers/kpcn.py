@@ -82,14 +82,17 @@ class KPCN(Model):
         *,
         shift: tuple[int, int] = (0, 0),
         depth_scale: torch.Tensor | None = None,
+        memory: float | None = None,
     ) -> torch.Tensor:
         """Reconstruct images; see :meth:`Model.forward`. ``shift`` has no meaning here."""
         diffuse, specular, albedo = preprocess(data, layout, depth_scale)
-        diffuse = self._filter(self.diffuse, diffuse)
-        specular = self._filter(self.specular, specular)
+        diffuse = self._filter(self.diffuse, diffuse, memory)
+        specular = self._filter(self.specular, specular, memory)
         return diffuse * albedo + specular.expm1()
 
-    def _filter(self, network: KernelNetwork, x: torch.Tensor) -> torch.Tensor:
+    def _filter(
+        self, network: KernelNetwork, x: torch.Tensor, memory: float | None
+    ) -> torch.Tensor:
         """Filter the first three channels of a network's input."""
 
         def run(tile: torch.Tensor) -> torch.Tensor:
@@ -100,7 +103,7 @@ class KPCN(Model):
         size = network.config
         # Logits, their softmax, one filter row's products, and two layers.
         floats = 2 * size.kernel**2 + 6 * size.kernel + 2 * size.width + size.inputs
-        return self._in_tiles(run, x, floats=floats, alignment=1, radius=size.radius)
+        return self._in_tiles(run, x, floats=floats, alignment=1, radius=size.radius, memory=memory)
 
 
 def preprocess(

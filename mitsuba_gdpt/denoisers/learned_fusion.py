@@ -85,6 +85,7 @@ class FusionModel(Model):
         *,
         shift: tuple[int, int] = (0, 0),
         depth_scale: torch.Tensor | None = None,
+        memory: float | None = None,
     ) -> torch.Tensor:
         """Reconstruct images; see :meth:`Model.forward`. ``shift``, ``depth_scale``: no effect."""
         require(self.needs, layout)
@@ -96,7 +97,7 @@ class FusionModel(Model):
         height, width = x.shape[1:3]
         aligned = self.config.network.alignment
         padding = (0, 0, 0, -width % aligned, 0, -height % aligned)
-        logits = self._run(functional.pad(x, padding)).float()[:, :height, :width]
+        logits = self._run(functional.pad(x, padding), memory).float()[:, :height, :width]
         logits = _LEAST_LOGIT + functional.leaky_relu(logits - _LEAST_LOGIT, _LEAK)
         image = fusion.fuse_gradients(
             image, data, layout, logits, variances, limited=not self.training
@@ -106,12 +107,17 @@ class FusionModel(Model):
         primal = data[..., layout.slices[PRIMAL]]
         return converge(image, primal, variances[PRIMAL], self.config.consistency)
 
-    def _run(self, x: torch.Tensor) -> torch.Tensor:
+    def _run(self, x: torch.Tensor, memory: float | None) -> torch.Tensor:
         """Apply the network."""
         size = self.config.network
         floats = 2 * size.inputs + 8 * size.width
         return self._in_tiles(
-            self.network, x, floats=floats, alignment=size.alignment, radius=size.radius
+            self.network,
+            x,
+            floats=floats,
+            alignment=size.alignment,
+            radius=size.radius,
+            memory=memory,
         )
 
 

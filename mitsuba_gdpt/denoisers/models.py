@@ -44,13 +44,10 @@ class Model(nn.Module):
     Attributes:
         needs: Names of the buffers that the model reads.
         guides: Names of the methods whose images it gets besides.
-        tile_memory: Bytes of activations that inference may use; larger frames are tiled. None
-            never tiles. Ignored while gradients are recorded.
     """
 
     needs: tuple[str, ...]
     guides: tuple[str, ...]
-    tile_memory: float | None = None
 
     def forward(
         self,
@@ -60,6 +57,7 @@ class Model(nn.Module):
         *,
         shift: tuple[int, int] = (0, 0),
         depth_scale: torch.Tensor | None = None,
+        memory: float | None = None,
     ) -> torch.Tensor:
         """Reconstruct images.
 
@@ -69,6 +67,8 @@ class Model(nn.Module):
             guides: (N, G, H, W, 3) radiance, in the order of ``self.guides``.
             shift: Position of the frame inside its padding; for training.
             depth_scale: (N,) factors on the normalised depth; for training.
+            memory: Bytes of activations that inference may use; larger frames are tiled. None
+                never tiles. Ignored while gradients are recorded.
 
         Returns:
             (N, H, W, 3) radiance.
@@ -95,6 +95,7 @@ class Model(nn.Module):
         floats: float,
         alignment: int,
         radius: int,
+        memory: float | None,
     ) -> torch.Tensor:
         """Apply a local function, in tiles if it has to be.
 
@@ -104,10 +105,11 @@ class Model(nn.Module):
             floats: How many the function keeps alive at once, per pixel.
             alignment: Phase of the function.
             radius: How far an input pixel can influence the output.
+            memory: See :meth:`forward`.
         """
-        if torch.is_grad_enabled() or self.tile_memory is None:
+        if torch.is_grad_enabled() or memory is None:
             return function(x)
-        side = tiling.tile_size(4 * floats * len(x), alignment, radius, self.tile_memory)
+        side = tiling.tile_size(4 * floats * len(x), alignment, radius, memory)
         return tiling.run_tiled(function, x, alignment=alignment, radius=radius, side=side)
 
     def prepare_inference(self) -> None:
@@ -237,6 +239,7 @@ class DenseModel(Model):
         *,
         shift: tuple[int, int] = (0, 0),
         depth_scale: torch.Tensor | None = None,
+        memory: float | None = None,
     ) -> torch.Tensor:
         """Reconstruct images; see :meth:`Model.forward`."""
         config = self.config
@@ -249,7 +252,7 @@ class DenseModel(Model):
             shift=shift,
             depth_scale=depth_scale,
         )
-        output = prepared.padding.remove(self._run(prepared.input)).float()
+        output = prepared.padding.remove(self._run(prepared.input, memory)).float()
         fused = fusion.LOGITS if config.head == "fusion" else 0
         output, logits = output.split([output.shape[-1] - fused, fused], dim=-1)
         image = prepared.restore(
@@ -263,7 +266,7 @@ class DenseModel(Model):
             image = converge(image, primal, variances[PRIMAL], config.consistency)
         return image
 
-    def _run(self, x: torch.Tensor) -> torch.Tensor:
+    def _run(self, x: torch.Tensor, memory: float | None) -> torch.Tensor:
         """Apply the network."""
         size = self.config.network
         # All levels are alive at once; the finest one also holds a unit's intermediate features
@@ -273,7 +276,12 @@ class DenseModel(Model):
         )
         floats = floats / size.patch**2 + size.inputs * 2
         return self._in_tiles(
-            self.network, x, floats=floats, alignment=size.alignment, radius=size.radius
+            self.network,
+            x,
+            floats=floats,
+            alignment=size.alignment,
+            radius=size.radius,
+            memory=memory,
         )
 
     def _interpret(

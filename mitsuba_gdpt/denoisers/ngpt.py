@@ -157,9 +157,8 @@ def reconstruct(
     require(model.needs, buffers.layout)
     buffers.validate(model.needs)
     guides = guide_images(model.guides, buffers)
-    model.tile_memory = memory
     with torch.no_grad(), models.precision(precision, buffers.device):
-        image = model(buffers.data[None], buffers.layout, guides[None])
+        image = model(buffers.data[None], buffers.layout, guides[None], memory=memory)
     return image[0].float().contiguous()
 
 

@@ -4,7 +4,8 @@ A pretrained network for images of a path tracer, guided by albedo and normal; A
 Image Denoise*, https://www.openimagedenoise.org. It is the baseline that any reconstruction has to
 beat, and reads nothing of what the gradient domain adds: the primal, albedo and normal.
 
-Filters are kept, because making one reads and converts the weights; see :class:`_Pipeline`.
+Filters are kept, because making one reads and converts the weights; see :class:`_Pipeline`. A
+forked process makes its own.
 The library computes on the thread pool of Dr.Jit, so that a renderer and the denoiser in one
 process do not fight over cores; torch's own threads are not used.
 """
@@ -214,6 +215,20 @@ class _Pipeline:
 
 _pipelines: OrderedDict[Any, _Pipeline] = OrderedDict()
 _lock = threading.Lock()
+#: Of the processes that this one was forked from: their threads are not here, so that neither
+#: running nor destroying them would end.
+_foreign: list[Any] = []
+
+
+def _start_anew() -> None:
+    """Make filters anew in a forked process, whatever the others were doing."""
+    global _pipelines, _lock
+    _foreign.append(_pipelines)
+    _pipelines, _lock = OrderedDict(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_start_anew)
 
 
 def _execute(network: mitsuba_oidn.Filter, images: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -181,8 +181,9 @@ class RecurrentModel(Model):
         *,
         shift: tuple[int, int] = (0, 0),
         depth_scale: torch.Tensor | None = None,
+        memory: float | None = None,
     ) -> torch.Tensor:
-        """Reconstruct single frames; ``shift`` and ``depth_scale`` have no meaning here."""
+        """Reconstruct single frames; the options have no meaning here."""
         return self.step(data, layout, guides)[0]
 
     def sequence(

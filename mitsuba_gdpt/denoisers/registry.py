@@ -20,6 +20,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -176,6 +177,7 @@ class Method:
         needless = self.check_unless is not None and options.get(self.check_unless) is not None
         if not needless and (obstacle := self.obstacle) is not None:
             raise obstacle
+        _survive_fork()
         buffers.validate((*self.needs, *self.uses))
         target: Any = self.target
         if inspect.isclass(self.target):
@@ -194,6 +196,20 @@ class Method:
             return restore(target(buffers, **options), factor), None
         image, held = target(buffers, held, **options)
         return restore(image, factor), ExposedState(factor, held)
+
+
+_process = os.getpid()
+
+
+def _survive_fork() -> None:
+    """Let torch do with one thread in a forked process: it would wait for those that are not there.
+
+    So do the workers of torch's data loaders.
+    """
+    global _process
+    if _process != os.getpid():
+        torch.set_num_threads(1)
+        _process = os.getpid()
 
 
 def _remedy(missing: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -16,8 +17,10 @@ def tile_size(bytes_per_pixel: float, alignment: int, radius: int, memory: float
     """Return the largest side of a square tile, overlap included, that stays within a budget.
 
     Raises:
-        ConfigError: Not even the overlap fits.
+        ConfigError: Not even the overlap fits, or the budget is no number above 0.
     """
+    if not 0 < memory < math.inf:
+        raise ConfigError(f"memory is {memory}; expected a number of bytes > 0")
     side = int((memory / bytes_per_pixel) ** 0.5) // alignment * alignment
     if side <= 2 * overlap(alignment, radius):
         least = (2 * overlap(alignment, radius) + alignment) ** 2 * bytes_per_pixel

@@ -39,6 +39,18 @@ FOLDER = Path(__file__).with_name("weights")
 REQUIRED = ("format_version", "name", "tag", "arch", "config", "recipe", "commit", "licence")
 
 _SUFFIX = ".safetensors"
+#: Largest file, and largest size and list in a configuration: a damaged or foreign file must not
+#: take all memory, or an hour, before it is refused. Shipped files stay below a tenth of these.
+_LARGEST_FILE = 1 << 29
+_LARGEST_SIZE = 2048
+_LONGEST_LIST = 128
+_LONGEST_REASON = 400  # characters of a message
+
+#: A folder of an absolute path; what follows is the name of a file.
+_FOLDER = re.compile(
+    r"""(?:(?<=^)|(?<=[\s"'=,;:(\[{]))(?:~|[A-Za-z]:)?[/\\](?:[^/\\\s"',;:()\[\]{}]+[/\\])+""",
+    re.MULTILINE,
+)
 _FILE_NAME = re.compile(r"(?P<name>.+)-(?P<tag>[A-Za-z0-9_.]+)-(?P<hash>[0-9a-f]{8})\.safetensors")
 
 #: Architectures: configuration class, and the model made from it.
@@ -106,7 +118,8 @@ def save_weights(
         folder: Where to put the file.
         name: Method that the weights are for.
         tag: Version of the weights; letters, digits, dots and underscores.
-        recipe: How they were trained, for people or as JSON.
+        recipe: How they were trained, for people or as JSON. Of absolute paths, here and in the
+            other entries, only the last part is kept: files are for others.
         commit: Version of the source code that trained them.
         licence: SPDX identifier.
         metadata: Further entries, for example ``trained_on``.
@@ -115,7 +128,8 @@ def save_weights(
         The path of the file.
 
     Raises:
-        ConfigError: ``name`` or ``tag`` cannot be part of a file name.
+        ConfigError: ``name`` or ``tag`` cannot be part of a file name, or the configuration names
+            a file by its absolute path.
         WeightsError: A parameter is not finite.
         FormatError: The file cannot be written.
     """
@@ -123,6 +137,7 @@ def save_weights(
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     if bad := [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]:
         raise WeightsError(f"cannot save weights that are not finite: {', '.join(bad)}")
+    check_portable(config)
     description = {
         **(metadata or {}),
         "format_version": FORMAT_VERSION,
@@ -134,12 +149,28 @@ def save_weights(
         "commit": commit,
         "licence": licence,
     }
-    contents = _canonical(save(tensors, description))
+    portable = {key: _FOLDER.sub("", value) for key, value in description.items()}
+    contents = _canonical(save(tensors, portable))
     path = Path(folder) / f"{name}-{tag}-{_hash(contents)}{_SUFFIX}"
     if not _FILE_NAME.fullmatch(path.name):
         raise ConfigError(f"name {name!r} and tag {tag!r} do not make a valid file name")
     replace_file(path, lambda temporary: temporary.write_bytes(contents))
     return path
+
+
+def check_portable(config: Any) -> None:
+    """Refuse a configuration that names a file by its absolute path: others do not have it there.
+
+    Raises:
+        ConfigError: One does.
+    """
+    text = json.dumps(dataclasses.asdict(config))
+    if found := _FOLDER.search(text):
+        name = text[found.start() :].split('"')[0]
+        raise ConfigError(
+            f"the model names the file {name}, which others do not have there; "
+            f"give a path relative to where its weights are used"
+        )
 
 
 def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
@@ -181,8 +212,8 @@ def load_weights(name_or_path: str | os.PathLike[str]) -> Model:
         The model on the CPU, in evaluation mode.
 
     Raises:
-        WeightsError: The file is missing, damaged, renamed, of another version, or does not fit
-            its own configuration.
+        WeightsError: The file is missing, damaged, renamed, of another version, does not fit its
+            own configuration, or contains NaN or infinity.
     """
     model, info = read_weights(find_weights(name_or_path))
     del info
@@ -198,17 +229,52 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[Model, WeightsInfo]:
     """
     path = Path(path)
     try:
+        size = path.stat().st_size
+        if size > _LARGEST_FILE:
+            raise WeightsError(f"{path}: {size} bytes; expected weights of {_LARGEST_FILE} at most")
         contents = path.read_bytes()
     except OSError as error:
-        raise WeightsError(f"{path}: cannot read these weights: {error}") from error
+        raise WeightsError(f"{path}: cannot read these weights: {error.strerror}") from error
     info = _parse(path, contents)
     try:
         tensors = load(contents)
+        with torch.device("meta"):  # no memory, whatever sizes the configuration asks for
+            _check_fit(make_model(info.config), tensors)
         model = make_model(info.config)
         model.load_state_dict(tensors, strict=True)
-    except (SafetensorError, RuntimeError, GDPTError) as error:
-        raise WeightsError(f"{path}: the tensors do not fit the configuration: {error}") from error
+    except (
+        SafetensorError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+    ) as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise WeightsError(f"{path}: the tensors do not fit the configuration: {reason}") from error
+    if bad := [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]:
+        raise WeightsError(
+            f"{path}: NaN or infinity in {len(bad)} of {len(tensors)} tensors, the first of them "
+            f"{bad[0]}; expected finite weights. Train them again, or use others"
+        )
     return model, info
+
+
+def _check_fit(model: Model, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Compare names, shapes and types of a model's tensors with those of a file.
+
+    Raises:
+        WeightsError: They differ.
+    """
+    expected = {key: (tuple(t.shape), t.dtype) for key, t in model.state_dict().items()}
+    given = {key: (tuple(t.shape), t.dtype) for key, t in tensors.items()}
+    if missing := [key for key in expected if key not in given]:
+        raise WeightsError(f"{len(missing)} are missing, the first of them {missing[0]}")
+    if unknown := [key for key in given if key not in expected]:
+        raise WeightsError(f"{len(unknown)} are too many, the first of them {unknown[0]}")
+    if wrong := [key for key in expected if expected[key] != given[key]]:
+        key = wrong[0]
+        raise WeightsError(f"{key} is {given[key]}, expected {expected[key]}")
 
 
 @functools.lru_cache(maxsize=4)
@@ -255,27 +321,47 @@ def _parse(path: Path, contents: bytes) -> WeightsInfo:
         )
     try:
         metadata = _split(contents)[0]["__metadata__"]
-        missing = [key for key in REQUIRED if key not in metadata]
-    except (ValueError, KeyError, TypeError) as error:
+        missing = [key for key in REQUIRED if not isinstance(metadata.get(key), str)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path}: not a safetensors file with metadata") from error
     if missing:
         raise WeightsError(f"{path}: no {', '.join(missing)} in the metadata")
     if metadata["format_version"] != FORMAT_VERSION:
         raise WeightsError(
-            f"{path}: format version {metadata['format_version']}; this version of mitsuba_gdpt "
+            f"{path}: format version {metadata['format_version']:.40}; this version of mitsuba_gdpt "
             f"reads {FORMAT_VERSION}"
         )
     if metadata["arch"] not in ARCHITECTURES:
         raise WeightsError(
-            f"{path}: unknown architecture {metadata['arch']!r}; expected one of "
+            f"{path}: unknown architecture {metadata['arch'][:40]!r}; expected one of "
             f"{', '.join(ARCHITECTURES)}"
         )
     kind, _ = ARCHITECTURES[metadata["arch"]]
     try:
-        config = decode(kind, json.loads(metadata["config"]), "config")
-    except (GDPTError, ValueError) as error:
-        raise WeightsError(f"{path}: bad configuration: {error}") from error
+        described = json.loads(metadata["config"])
+        _check_sizes(described)
+        config = decode(kind, described, "config")
+    except RecursionError as error:
+        raise WeightsError(f"{path}: bad configuration: nested too deeply") from error
+    except (GDPTError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise WeightsError(f"{path}: bad configuration: {reason}") from error
     return WeightsInfo(path, metadata["name"], metadata["tag"], metadata["arch"], config, metadata)
+
+
+def _check_sizes(value: Any) -> None:
+    """Refuse numbers and lists of a configuration that no network has.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    if isinstance(value, dict | list):
+        if len(value) > _LONGEST_LIST:
+            raise ConfigError(f"a list of {len(value)}; expected {_LONGEST_LIST} at most")
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_sizes(item)
+    elif isinstance(value, int | float) and not abs(value) <= _LARGEST_SIZE:
+        raise ConfigError(f"the number {value:g}; expected {_LARGEST_SIZE} at most")
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:

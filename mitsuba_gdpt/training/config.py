@@ -17,7 +17,7 @@ from mitsuba_gdpt.denoisers.presets import PRESETS
 from mitsuba_gdpt.denoisers.rdae import with_changes
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModelConfig
 from mitsuba_gdpt.denoisers.registry import parse_call
-from mitsuba_gdpt.denoisers.weights import decode
+from mitsuba_gdpt.denoisers.weights import check_portable, decode
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.training.augment import Augmentation
 from mitsuba_gdpt.training.losses import LOSSES, NAMES, check_terms
@@ -184,7 +184,7 @@ class TrainingConfig:
                 f"see 'dataset frames --targets'"
             )
         check_terms(self.loss_terms, SEQUENCE_TERMS if self.recurrent else NAMES)
-        _ = self.model  # the overridden sizes have to fit together
+        check_portable(self.model)  # and the overridden sizes have to fit together
 
     @property
     def loss_terms(self) -> dict[str, float]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -368,12 +370,104 @@ class TestWeights:
         path.write_bytes(forged)
         return path
 
+    def test_parameters_that_are_not_finite_are_not_loaded(self, tmp_path: Path) -> None:
+        path = save(tiny(), tmp_path)
+        contents = bytearray(path.read_bytes())
+        contents[-4:] = b"\x00\x00\xc0\x7f"
+        forged = self.forge(tmp_path, bytes(contents), {})
+        with pytest.raises(WeightsError, match=f"{forged.name}: NaN or infinity in 1 of"):
+            load_weights(forged)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"consistency": math.nan}, "the number nan"),
+            ({"consistency": 1e300}, "the number 1e"),
+            ({"network": {"units": [10**9] * 4}}, "the number 1e"),
+            ({"network": {"growth": [1] * 1000}}, "a list of 1000"),
+            ({"network": {"growth": [2000] * 4}}, "do not fit the configuration"),
+        ],
+    )
+    def test_configurations_that_make_no_sense(
+        self, tmp_path: Path, change: dict[str, Any], message: str
+    ) -> None:
+        model = tiny("blend", ("poisson-l2",))
+        config = json.loads(json.dumps(dataclasses.asdict(model.config)))
+        for key, value in change.items():
+            config[key] = {**config[key], **value} if isinstance(value, dict) else value
+        contents = save(model, tmp_path).read_bytes()
+        forged = self.forge(tmp_path, contents, {"config": json.dumps(config)})
+        with pytest.raises(WeightsError, match=message) as caught:
+            load_weights(forged)
+        assert forged.name in str(caught.value)
+
+    def test_malformed_headers(self, tmp_path: Path) -> None:
+        contents = save(tiny(), tmp_path).read_bytes()
+        size = int.from_bytes(contents[:8], "little")
+        header, tensors = contents[8 : 8 + size], contents[8 + size :]
+        digits = b'{"__metadata__": {"name": ' + b"9" * 6000 + b"}}"
+        headers = [b"", b"null", b"[]", b"[" * 200_000, b'{"a":' * 100_000, digits]
+        headers += [header.replace(b'"shape":[', b'"shape":[9' + b"0" * 20 + b","), header[:-9]]
+        headers += [header.replace(b'"F32"', word) for word in (b'"F64"', b'"X"', b"3")]
+        forged = [len(text).to_bytes(8, "little") + text + tensors for text in headers]
+        forged += [length.to_bytes(8, "little") + contents[8:] for length in (0, 1, 2**40, 2**63)]
+        for data in [*forged, *(contents[:end] for end in (0, 4, 8, 60, size, len(contents) - 1))]:
+            path = tmp_path / f"forged-v1-{weights._hash(data)}.safetensors"
+            path.write_bytes(data)
+            with pytest.raises(WeightsError) as caught:
+                load_weights(path)
+            assert path.name in str(caught.value)
+            assert "\n" not in str(caught.value)
+            assert len(str(caught.value)) < 1000
+
+    def test_contain_no_absolute_path(self, tmp_path: Path) -> None:
+        recipe = json.dumps({"data": ["/home/me/a/x.zarr", "sets/y.zarr"], "to": "~/z/w.zarr"})
+        told = {"trained_on": "C:\\Users\\me\\x.zarr, https://example.org/y"}
+        options: dict[str, Any] = {
+            "name": "ngpt-small",
+            "tag": "v1",
+            "commit": "",
+            "licence": "MIT",
+        }
+        path = weights.save_weights(tiny(), tmp_path, recipe=recipe, metadata=told, **options)
+        metadata = weights.read_weights(path)[1].metadata
+        kept = json.loads(metadata["recipe"])
+        assert kept["data"] == ["x.zarr", "sets/y.zarr"]
+        assert kept["to"] == "w.zarr"
+        assert metadata["trained_on"] == "x.zarr, https://example.org/y"
+        assert not any(word in str(metadata) for word in ("home", "Users", "~"))
+        model = tiny("blend", ("ngpt-small,weights=/home/me/x-v1-00000000.safetensors",))
+        with pytest.raises(ConfigError, match="/home/me/x"):
+            weights.save_weights(model, tmp_path, recipe="", **options)
+
     def test_non_finite_parameters_are_not_saved(self, tmp_path: Path) -> None:
         model = tiny()
         model.network.head.bias.data[0] = float("nan")
         with pytest.raises(WeightsError, match=r"not finite: network\.head\.bias"):
             save(model, tmp_path)
         assert not list(tmp_path.iterdir())
+
+
+def test_memory_belongs_to_a_call(tmp_path: Path) -> None:
+    """Calls with other budgets at the same time share a cached model, and nothing else."""
+    path = save(tiny(), tmp_path)
+    buffers = render(40, 44)
+
+    def refused(budget: float) -> list[bool]:
+        result = []
+        for _ in range(20):
+            try:
+                denoise(buffers, "ngpt-small", weights=path, memory=budget, precision="float32")
+            except ConfigError:
+                result.append(True)
+            else:
+                result.append(False)
+        return result
+
+    with ThreadPoolExecutor(4) as pool:
+        enough, least, none, no_number = pool.map(refused, (2.0**31, 300 * 40 * 40, 1.0, math.nan))
+    assert not any(enough + least)
+    assert all(none + no_number)
 
 
 class TestMethods:

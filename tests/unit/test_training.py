@@ -569,7 +569,7 @@ class TestRun:
         model, info = read_weights(second)
         for name, value in read_weights(first)[0].state_dict().items():
             assert torch.equal(value, model.state_dict()[name]), name
-        assert json.loads(info.metadata["recipe"])["initial_weights"] == str(first)
+        assert json.loads(info.metadata["recipe"])["initial_weights"] == first.name
         other = {**TINY, "growth": [4, 8]}
         config = self.config(tmp_path / "third", **more, network=other)
         with pytest.raises(ConfigError, match="holds another model"):
