@@ -45,6 +45,8 @@ _LARGEST_FILE = 1 << 29
 _LARGEST_SIZE = 2048
 _LONGEST_LIST = 128
 _LONGEST_REASON = 400  # characters of a message
+#: What Python raises for values of other types and sizes than expected.
+_MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError)
 
 #: A folder of an absolute path; what follows is the name of a file.
 _FOLDER = re.compile(
@@ -242,14 +244,7 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[Model, WeightsInfo]:
             _check_fit(make_model(info.config), tensors)
         model = make_model(info.config)
         model.load_state_dict(tensors, strict=True)
-    except (
-        SafetensorError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-        TypeError,
-        ArithmeticError,
-    ) as error:
+    except (SafetensorError, RuntimeError, *_MALFORMED) as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
         raise WeightsError(f"{path}: the tensors do not fit the configuration: {reason}") from error
     if bad := [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]:
@@ -328,8 +323,8 @@ def _parse(path: Path, contents: bytes) -> WeightsInfo:
         raise WeightsError(f"{path}: no {', '.join(missing)} in the metadata")
     if metadata["format_version"] != FORMAT_VERSION:
         raise WeightsError(
-            f"{path}: format version {metadata['format_version']:.40}; this version of mitsuba_gdpt "
-            f"reads {FORMAT_VERSION}"
+            f"{path}: format version {metadata['format_version']:.40}; this version of "
+            f"mitsuba_gdpt reads {FORMAT_VERSION}"
         )
     if metadata["arch"] not in ARCHITECTURES:
         raise WeightsError(
@@ -343,7 +338,7 @@ def _parse(path: Path, contents: bytes) -> WeightsInfo:
         config = decode(kind, described, "config")
     except RecursionError as error:
         raise WeightsError(f"{path}: bad configuration: nested too deeply") from error
-    except (GDPTError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+    except (GDPTError, *_MALFORMED) as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
         raise WeightsError(f"{path}: bad configuration: {reason}") from error
     return WeightsInfo(path, metadata["name"], metadata["tag"], metadata["arch"], config, metadata)

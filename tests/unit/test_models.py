@@ -385,7 +385,7 @@ class TestWeights:
             ({"consistency": 1e300}, "the number 1e"),
             ({"network": {"units": [10**9] * 4}}, "the number 1e"),
             ({"network": {"growth": [1] * 1000}}, "a list of 1000"),
-            ({"network": {"growth": [2000] * 4}}, "do not fit the configuration"),
+            ({"network": {"growth": [2000] * 2}}, "do not fit the configuration"),
         ],
     )
     def test_configurations_that_make_no_sense(
