@@ -104,12 +104,7 @@ class FrameBuffers:
             LayoutError: Shape and layout do not fit.
             MissingDependencyError: The tensor lives on a GPU and torch was built without CUDA.
         """
-        if tensor.__dlpack_device__()[0] == _DLPACK_CUDA and not torch.cuda.is_available():
-            raise MissingDependencyError(
-                "the render output is in GPU memory, but this torch has no CUDA support; install "
-                "a CUDA build of torch, or render with an llvm_* variant"
-            )
-        return cls.from_tensor(torch.utils.dlpack.from_dlpack(tensor), layout)
+        return cls.from_tensor(_from_drjit(tensor), layout)
 
     @classmethod
     def from_tensor(cls, tensor: torch.Tensor, layout: Any = None) -> FrameBuffers:
@@ -467,14 +462,27 @@ def as_frame_buffers(source: Any, layout: Any = None) -> FrameBuffers:
     """
     if isinstance(source, FrameBuffers):
         return source
-    if isinstance(source, torch.Tensor):
-        return FrameBuffers.from_tensor(source, layout)
-    if isinstance(source, np.ndarray):
-        return FrameBuffers.from_tensor(_from_numpy(source), layout)
     if is_bitmap(source):
         return FrameBuffers.from_bitmap(source)
+    return FrameBuffers.from_tensor(as_tensor(source), layout)
+
+
+def as_tensor(source: Any) -> torch.Tensor:
+    """View an array as a torch tensor of the same type, without copying where possible.
+
+    Args:
+        source: Mitsuba ``TensorXf``, torch tensor or NumPy array.
+
+    Raises:
+        LayoutError: The source is of another kind.
+        MissingDependencyError: It lives on a GPU and torch was built without CUDA.
+    """
+    if isinstance(source, torch.Tensor):
+        return source
+    if isinstance(source, np.ndarray):
+        return _from_numpy(source)
     if is_drjit_tensor(source):
-        return FrameBuffers.from_render(source, layout)
+        return _from_drjit(source)
     raise LayoutError(
         f"got an object of type {type(source).__module__}.{type(source).__qualname__}; expected a "
         f"Mitsuba TensorXf, FrameBuffers, a torch tensor, a NumPy array or an mi.Bitmap"
@@ -486,7 +494,7 @@ def same_kind(image: torch.Tensor, source: Any) -> Any:
 
     The types are taken from ``source`` itself: no Mitsuba variant has to be known.
     """
-    if isinstance(source, FrameBuffers):
+    if isinstance(source, FrameBuffers | str | os.PathLike):
         return image
     if isinstance(source, torch.Tensor):
         return image.to(source.dtype)
@@ -508,6 +516,20 @@ def is_bitmap(source: object) -> bool:
 def is_drjit_tensor(source: object) -> bool:
     """Tell whether an object is a tensor of any Dr.Jit backend, without importing Dr.Jit."""
     return type(source).__module__.startswith("drjit") and hasattr(source, "__dlpack__")
+
+
+def _from_drjit(tensor: Any) -> torch.Tensor:
+    """Share memory with a Dr.Jit tensor.
+
+    Raises:
+        MissingDependencyError: It lives on a GPU and torch was built without CUDA.
+    """
+    if tensor.__dlpack_device__()[0] == _DLPACK_CUDA and not torch.cuda.is_available():
+        raise MissingDependencyError(
+            "the render output is in GPU memory, but this torch has no CUDA support; install "
+            "a CUDA build of torch, or render with an llvm_* variant"
+        )
+    return torch.utils.dlpack.from_dlpack(tensor)
 
 
 def _from_numpy(array: np.ndarray[Any, Any]) -> torch.Tensor:

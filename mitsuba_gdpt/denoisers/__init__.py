@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, same_kind
+from mitsuba_gdpt.buffers import FrameBuffers, same_kind
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import fusion as fusion  # registers its methods, like those below
 from mitsuba_gdpt.denoisers import nfor as nfor
@@ -36,6 +37,7 @@ from mitsuba_gdpt.denoisers.registry import (
 )
 from mitsuba_gdpt.denoisers.streams import Stream, denoise_sequence, stream
 from mitsuba_gdpt.denoisers.weights import load_weights
+from mitsuba_gdpt.foreign import Words, take
 
 __all__ = [
     "DEFAULT_QUALITY",
@@ -65,6 +67,17 @@ def denoise(
     *,
     layout: Any = None,
     quality: str | None = None,
+    albedo: Any = None,
+    normals: Any = None,
+    flow: Any = None,
+    previous_denoised: Any = None,
+    noisy_ch: str = "",
+    albedo_ch: str = "",
+    normals_ch: str = "",
+    flow_ch: str = "",
+    previous_denoised_ch: str = "",
+    to_sensor: Any = None,
+    normals_space: str | None = None,
     **options: Any,
 ) -> Any:
     """Reconstruct a clean image from noisy buffers.
@@ -73,26 +86,41 @@ def denoise(
     anew with each call; for the frames of a sequence, use :func:`stream`.
 
     Args:
-        buffers: Output of ``mi.render`` with the ``gdpt`` integrator ((H, W, C) ``TensorXf``),
-            ``film.bitmap()`` of such a render (``mi.Bitmap`` with named channels),
-            :class:`FrameBuffers`, a torch tensor or a NumPy array, (H, W, C) each.
+        buffers: Output of ``mi.render`` with any integrator ((H, W, C) ``TensorXf``),
+            ``film.bitmap()`` of such a render (``mi.Bitmap``), :class:`FrameBuffers`, a torch
+            tensor or a NumPy array, (H, W, C) each, or the path of an image file. Layers of
+            Mitsuba's ``aov``, OIDN, Blender, pbrt and NGPT are found by their names; see
+            docs/inputs.md.
         method: One of :func:`methods`; by default what ``quality`` says.
-        layout: What the channels are, where that is not obvious from their number (optional
-            features) or from names: the integrator, a :class:`~mitsuba_gdpt.Layout`, or a list of
-            channel names.
+        layout: What the channels are, where that is not obvious from their number (three are an
+            image, four one with alpha) or from names: the integrator, the scene, a
+            :class:`~mitsuba_gdpt.Layout`, or a list of channel names.
         quality: ``"fast"``, ``"balanced"`` (the default) or ``"high"``: the method that gives most
             for about 1.5, 3.5 or 17 seconds per megapixel on two CPU cores, of those that can run
             here on these buffers; see :data:`LEVELS`. Together with ``method``, an option of that
             method, where it has one.
+        albedo: (H, W, 3) albedo, where it is an array of its own.
+        normals: (H, W, 3) normals in the camera's frame, or in world space with ``to_sensor``.
+        flow: (H, W, 2) motion from the previous frame to this one in pixels, +x right, +y down.
+        previous_denoised: Accepted for callers of ``mi.OptixDenoiser``; no method reads it.
+        noisy_ch: Name of the layer to denoise, where ``buffers`` has names.
+        albedo_ch: Name of the layer with the albedo.
+        normals_ch: Name of the layer with normals.
+        flow_ch: Name of the layer with ``flow``.
+        previous_denoised_ch: As ``previous_denoised``.
+        to_sensor: ``sensor.world_transform().inverse()``: takes normals from world space to the
+            camera's frame. Normals that are or may be in world space are left out without it.
+        normals_space: "camera": normals of unknown origin are in Mitsuba's camera frame.
         **options: Options of the method; see :func:`methods`.
 
     Returns:
         (H, W, 3) scene-linear radiance, of the same kind as ``buffers`` and on the same device;
-        a torch tensor for :class:`FrameBuffers`. Negative values are possible.
+        a torch tensor for :class:`FrameBuffers` and files. Negative values are possible.
 
     Raises:
         ConfigError: The method, the quality or an option is unknown, or an option has a bad value.
         LayoutError: Shape or names do not fit, or the method needs a buffer that is missing.
+        FormatError: A file cannot be read.
         NonFiniteError: A buffer that the method reads contains NaN or infinity.
         MissingDependencyError: The method needs a package that is not installed.
         WeightsError: The method needs weights that do not ship, or that are damaged.
@@ -108,7 +136,23 @@ def denoise(
         find_level(quality)
     elif quality is not None:
         options["quality"] = quality
-    frame = as_frame_buffers(buffers, layout)
+    words = Words(
+        noisy_ch=noisy_ch,
+        albedo_ch=albedo_ch,
+        normals_ch=normals_ch,
+        flow_ch=flow_ch,
+        albedo=albedo,
+        normals=normals,
+        flow=flow,
+        to_sensor=to_sensor,
+        normals_space=normals_space,
+    )
+    frame = take(buffers, layout, words)
+    if previous_denoised is not None or previous_denoised_ch:
+        warnings.warn(
+            "previous_denoised is left out: no method reads it; for sequences, use stream()",
+            stacklevel=2,
+        )
     if chosen is None:
         chosen, given = default_call(usable_layout(frame), quality)
         options = {**given, **options}

@@ -16,6 +16,7 @@ import hashlib
 import math
 import os
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import mitsuba_oidn
 
 #: What can be done with albedo and normal.
-AUX = ("prefiltered", "raw", "none")
+AUX = ("auto", "prefiltered", "raw", "none")
 #: Size of the networks: the library's own names.
 QUALITIES = ("high", "balanced", "fast")
 #: Numbers of mirror images that can be averaged, and the axes of (H, W, C) that each is flipped in.
@@ -65,7 +66,7 @@ def _exposure(options: Mapping[str, Any]) -> Exposure:
 def oidn(
     buffers: FrameBuffers,
     *,
-    aux: str | None = "prefiltered",
+    aux: str | None = "auto",
     quality: str = "high",
     hdr: bool = True,
     weights: str | os.PathLike[str] | None = None,
@@ -78,12 +79,13 @@ def oidn(
     Runs on the device of the buffers and reads them in place.
 
     Args:
-        buffers: Needs ``primal``; ``albedo`` and ``normal`` unless ``aux`` is "none". Negative
-            values of the primal count as 0: the networks know non-negative radiance only, and the
-            library clamps on the way in.
+        buffers: Needs ``primal``; reads ``albedo`` and ``normal`` unless ``aux`` is "none".
+            Negative values of the primal count as 0: the networks know non-negative radiance only,
+            and the library clamps on the way in.
         aux: "prefiltered": denoise albedo and normal first, each with the network made for it, and
             take them for free of noise. "raw": take them as rendered. "none" (or None, which is
-            what the command line makes of it): do without.
+            what the command line makes of it): do without. "auto": "prefiltered", with a warning
+            where one of them is missing and left out.
         quality: "high", "balanced" or "fast", for all networks that run.
         hdr: Take the primal as radiance without an upper bound; otherwise it is clamped to [0, 1].
         weights: File of weights for the main network (``.tza``), as the training toolkit of
@@ -119,6 +121,9 @@ def oidn(
     if input_scale is not None and not (math.isfinite(input_scale) and input_scale > 0):
         raise ConfigError(f"input_scale is {input_scale}; expected a number > 0, or None")
     guides = () if aux == "none" else _GUIDES
+    if aux == "auto":
+        guides = _present(buffers)
+        aux = "prefiltered" if guides else "none"
     if missing := [name for name in guides if name not in buffers]:
         raise LayoutError(
             f"oidn with aux={aux!r} needs the buffer(s) {', '.join(missing)}; there are: "
@@ -128,7 +133,7 @@ def oidn(
     key = (
         (buffers.height, buffers.width),
         _device_key(buffers.device),
-        (aux, quality, prefilter, hdr, input_scale),
+        (aux, guides, quality, prefilter, hdr, input_scale),
         hashlib.sha256(blob).digest() if blob else None,
     )
     images = {"color": _bindable(buffers["primal"])}
@@ -138,7 +143,9 @@ def oidn(
     with _lock:  # a filter works on one image at a time
         pipeline = _pipelines.get(key)
         if pipeline is None:
-            pipeline = _Pipeline(buffers.device, aux, (quality, prefilter), hdr, input_scale, blob)
+            pipeline = _Pipeline(
+                buffers.device, aux, guides, (quality, prefilter), hdr, input_scale, blob
+            )
         try:
             image = pipeline.run(images, ENSEMBLES[ensemble])
         except mitsuba_oidn.Error as error:
@@ -154,6 +161,20 @@ def oidn(
     return image
 
 
+def _present(buffers: FrameBuffers) -> tuple[str, ...]:
+    """Return the auxiliary images that are there; the networks know no normals without albedo."""
+    guides = _GUIDES if "albedo" in buffers else ()
+    guides = tuple(name for name in guides if name in buffers)
+    if missing := [name for name in _GUIDES if name not in guides]:
+        why = "" if "normal" not in missing or "normal" not in buffers else " (normals need albedo)"
+        warnings.warn(
+            f"oidn does without {' and '.join(missing)}, which the buffers do not have{why}; "
+            f"aux='none' says that this is meant",
+            stacklevel=4,
+        )
+    return guides
+
+
 class _Pipeline:
     """The filters for images of one size on one device, with one choice of options.
 
@@ -164,6 +185,7 @@ class _Pipeline:
         self,
         device: torch.device,
         aux: str,
+        guides: tuple[str, ...],
         qualities: tuple[str, str],
         hdr: bool,
         input_scale: float | None,
@@ -173,7 +195,7 @@ class _Pipeline:
         self._device = _make_device(device)
         self._prefilters: dict[str, mitsuba_oidn.Filter] = {}
         if aux == "prefiltered":
-            self._prefilters = {name: self._new_filter(prefilter) for name in _GUIDES}
+            self._prefilters = {name: self._new_filter(prefilter) for name in guides}
         self._main = self._new_filter(quality)
         self._main.hdr = hdr
         self._main.clean_aux = aux == "prefiltered"

@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 LAYERS = (
     {"errors", "_version", "interrupts"},
     {"checks"},
-    {"channels", "colorimetry", "progress", "files", "packages"}
+    {"channels", "colorimetry", "naming", "progress", "files", "packages"}
     | {"provenance", "subprocesses", "toml", "_llvm"},
     {"exr", "records"},
     {"buffers"},
-    {"motion"},
+    {"motion", "foreign"},
     {"integrators", "denoisers", "metrics", "scenes"},
     {"rendering", "report", "execution"},
     {"data"},

@@ -1,0 +1,172 @@
+"""What other programs call our buffers: the one table of their names.
+
+A channel's full name is ``LAYER.SUFFIX``. Layers are compared without case, spaces, dots, dashes
+and underscores, and with or without what stands before their last part (``ViewLayer.Combined``).
+Imports neither torch nor mitsuba.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mitsuba_gdpt.channels import PRIMAL
+
+_RGB, _XYZ = ("R", "G", "B"), ("X", "Y", "Z")
+_ROOT = "<root>"  # what mi.Bitmap.split() calls the layer without a name
+
+
+class Frame(enum.Enum):
+    """The coordinate frame of directions in a layer."""
+
+    #: Mitsuba's sensors: +X left, +Y up, +Z forward. That of our buffers.
+    CAMERA = "camera"
+    #: The camera of Cycles: as Mitsuba's, but +X right.
+    MIRRORED = "mirrored"
+    #: As MIRRORED, unless pbrt's film was told to use the world (``coordinatesystem``).
+    PBRT = "pbrt"
+    #: The world.
+    WORLD = "world"
+    #: The name does not say.
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A name that some program gives to one of our buffers.
+
+    Attributes:
+        buffer: Name of ours.
+        layer: The program's, as :func:`plain` makes it; empty for channels without a layer.
+        program: Whose name it is.
+        suffixes: Sets of channels that the layer may have, in our order.
+        frame: Of directions; None for other buffers.
+        parents: Whether something may stand before the layer's name.
+    """
+
+    buffer: str
+    layer: str
+    program: str
+    suffixes: tuple[tuple[str, ...], ...] = (_RGB,)
+    frame: Frame | None = None
+    parents: bool = True
+
+
+def _directions(layer: str, program: str, frame: Frame, parents: bool = True) -> Alias:
+    return Alias("normal", layer, program, (_XYZ, _RGB), frame, parents)
+
+
+def _depth(layer: str, program: str) -> Alias:
+    return Alias("depth", layer, program, (("T",), ("Z",), ("V",), ("Y",), ("R",)), None)
+
+
+#: Of several that a file has, the first one counts.
+ALIASES: tuple[Alias, ...] = (
+    Alias(PRIMAL, "noisyimage", "Blender"),  # 'Combined' is denoised where this one is there
+    Alias(PRIMAL, "", "any", parents=False),
+    Alias(PRIMAL, "primal", "NGPT", parents=False),
+    Alias(PRIMAL, "color", "OIDN", parents=False),
+    Alias(PRIMAL, "beauty", "any", parents=False),
+    Alias(PRIMAL, "rgba", "any", parents=False),
+    Alias(PRIMAL, "rgb", "any", parents=False),
+    Alias(PRIMAL, "combined", "Blender"),
+    # Gradients never inside another layer: there, gdpt leaves them 0.
+    Alias("dx", "dx", "NGPT", parents=False),
+    Alias("dy", "dy", "NGPT", parents=False),
+    Alias("albedo", "denoisingalbedo", "Blender"),
+    Alias("albedo", "albedo", "Mitsuba, OIDN, pbrt"),
+    _directions("denoisingnormal", "Blender", Frame.MIRRORED),
+    _directions("shnormal", "Mitsuba's aov, by its type", Frame.WORLD),
+    _directions("geonormal", "Mitsuba's aov, by its type", Frame.WORLD),
+    _directions("normal", "any", Frame.UNKNOWN),
+    _directions("normals", "Mitsuba, OptixDenoiser", Frame.UNKNOWN),
+    _directions("nrm", "OIDN", Frame.UNKNOWN),
+    _directions("nn", "Mitsuba", Frame.UNKNOWN),
+    _directions("ns", "pbrt", Frame.PBRT, parents=False),
+    _directions("n", "pbrt, Mitsuba", Frame.UNKNOWN, parents=False),
+    _depth("denoisingdepth", "Blender"),
+    _depth("depth", "Mitsuba, NGPT, Blender"),
+    _depth("dd", "Mitsuba"),
+    _depth("ddy", "Mitsuba"),
+    Alias("depth", "", "any", (("Z",),), None, parents=False),
+)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A buffer that was found among named channels.
+
+    Attributes:
+        alias: The row of the table.
+        layer: The layer as the file names it.
+        indices: Where its channels are among the names, in our order.
+        parent: What stands before the layer's own name.
+    """
+
+    alias: Alias
+    layer: str
+    indices: tuple[int, ...]
+    parent: str = ""
+
+    @property
+    def frame(self) -> Frame | None:
+        """The coordinate frame, where layer and parent tell it."""
+        if self.alias.layer == "normal" and self.parent:  # Blender's pass of a view layer
+            return Frame.WORLD
+        return self.alias.frame
+
+
+def plain(layer: str) -> str:
+    """Return a layer's name as the table has it."""
+    return "".join(c for c in layer.lower() if c not in " ._-")
+
+
+def find(names: Sequence[str]) -> dict[str, Match]:
+    """Find our buffers among channel names.
+
+    Args:
+        names: Full names of channels, such as ``albedo.R``, in any order.
+
+    Returns:
+        Buffer name to what was found; without what is incomplete.
+    """
+    layers = _layers(names)
+    found: dict[str, Match] = {}
+    for alias in ALIASES:
+        if alias.buffer in found:
+            continue
+        for layer, channels in layers.items():
+            parent, _, last = layer.rpartition(".")
+            whole = plain(layer) == alias.layer
+            if not whole and not (alias.parents and parent and plain(last) == alias.layer):
+                continue
+            if (indices := _indices(channels, alias.suffixes)) is not None:
+                found[alias.buffer] = Match(alias, layer, indices, "" if whole else parent)
+                break
+    return found
+
+
+def find_layer(
+    names: Sequence[str], layer: str, suffixes: Iterable[tuple[str, ...]] = (_RGB, _XYZ)
+) -> tuple[int, ...] | None:
+    """Return where the channels of a layer are, given its exact name; None if it is not there."""
+    return _indices(_layers(names).get("" if layer == _ROOT else layer, {}), suffixes)
+
+
+def _layers(names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Group channel names: layer, then suffix in capitals, to position."""
+    layers: dict[str, dict[str, int]] = {}
+    for index, name in enumerate(names):
+        layer, _, suffix = name.removeprefix(f"{_ROOT}.").rpartition(".")
+        layers.setdefault(layer, {}).setdefault(suffix.upper(), index)
+    return layers
+
+
+def _indices(
+    channels: Mapping[str, int], suffixes: Iterable[tuple[str, ...]]
+) -> tuple[int, ...] | None:
+    for wanted in suffixes:
+        if all(suffix in channels for suffix in wanted):
+            return tuple(channels[suffix] for suffix in wanted)
+    return None
