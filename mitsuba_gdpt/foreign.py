@@ -25,9 +25,6 @@ from mitsuba_gdpt.errors import ConfigError, LayoutError
 from mitsuba_gdpt.naming import Frame
 
 _RGB, _XYZ = ("R", "G", "B"), ("X", "Y", "Z")
-#: Names of a film's colour by their number, as far as it tells.
-_FILM = {1: ("Y",), 2: ("Y", "A"), 3: _RGB, 4: (*_RGB, "A")}
-_FILM_XYZ = {3: _XYZ, 4: (*_XYZ, "A")}
 _FILES = (".exr",)
 _FAR = 1e9  # depths from here on stand for a ray that escapes
 _NORMAL = "normal"
@@ -175,16 +172,15 @@ def _named(source: Any, layout: Any) -> FrameBuffers | _Named:
         layout = layout.integrator
     if hasattr(layout, "aov_names") and not hasattr(layout, "layout"):  # one of Mitsuba's
         data = _tensor(source)
-        aovs = list(layout.aov_names())
-        colour = (_FILM_XYZ if xyz else _FILM).get(data.shape[-1] - len(aovs))
-        if colour is None:
+        made = naming.render_names(list(layout.aov_names()), data.shape[-1], xyz)
+        if made is None:
             raise LayoutError(
-                f"got a tensor with {data.shape[-1]} channels; this integrator has {len(aovs)} "
-                f"besides the film's colour: pass the one that rendered it"
+                f"got a tensor with {data.shape[-1]} channels, which this integrator does not "
+                f"make; pass the one that rendered it"
             )
-        return _Named(data, [*colour, *aovs], in_world=True)
+        return _Named(data, made, in_world=True)
     if layout is None and _count(source) in (3, 4):
-        return _Named(_tensor(source), _FILM[_count(source)])
+        return _Named(_tensor(source), naming.FILM[_count(source)])
     if _is_names(layout) and set(layout) - _KNOWN:
         names = list(layout)
         data = _tensor(source)
@@ -222,8 +218,8 @@ def _is_ours(names: Sequence[str]) -> bool:
 
 
 def _count(source: Any) -> int:
-    shape = getattr(source, "shape", ())
-    return int(shape[-1]) if len(shape) == 3 else 0
+    shape = tuple(getattr(source, "shape", ()))
+    return int(shape[2]) if len(shape) == 3 else 0
 
 
 def _tensor(source: Any) -> torch.Tensor:

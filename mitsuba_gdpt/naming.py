@@ -16,6 +16,11 @@ from mitsuba_gdpt.channels import PRIMAL
 _RGB, _XYZ = ("R", "G", "B"), ("X", "Y", "Z")
 _ROOT = "<root>"  # what mi.Bitmap.split() calls the layer without a name
 
+#: Names of a film's colour by their number, as far as it tells.
+FILM = {1: ("Y",), 2: ("Y", "A"), 3: _RGB, 4: (*_RGB, "A")}
+_FILM_XYZ = {3: _XYZ, 4: (*_XYZ, "A")}
+_NESTED = (*_RGB, "A")
+
 
 class Frame(enum.Enum):
     """The coordinate frame of directions in a layer."""
@@ -145,6 +150,45 @@ def find(names: Sequence[str]) -> dict[str, Match]:
                 found[alias.buffer] = Match(alias, layer, indices, "" if whole else parent)
                 break
     return found
+
+
+def render_names(aovs: Sequence[str], count: int, xyz: bool = False) -> list[str] | None:
+    """Name the channels of the tensor that ``mi.render`` returns with one of Mitsuba's integrators.
+
+    That of ``aov`` begins with the renders of the integrators inside, each with the colour of the
+    film, where the film itself has R, G, B and A of each as AOVs; the first one is the image.
+
+    Args:
+        aovs: ``integrator.aov_names()``.
+        count: Channels of the tensor.
+        xyz: Whether the film's colour is XYZ.
+
+    Returns:
+        ``count`` names; None if the integrator makes no such tensor.
+    """
+    film = FILM | _FILM_XYZ if xyz else FILM
+    nested: list[str] = []
+    for index, name in enumerate(aovs):
+        layer = name.removesuffix(".R")
+        four = [f"{layer}.{suffix}" for suffix in _NESTED]
+        outer = any(layer.startswith(f"{other}.") for other in nested)
+        if layer != name and list(aovs[index : index + 4]) == four and not outer:
+            nested.append(layer)
+    if not nested:
+        colour = film.get(count - len(aovs))
+        return None if colour is None else [*colour, *aovs]
+    colours, rest = divmod(count - (len(aovs) - 4 * len(nested)), len(nested))
+    if rest or colours not in film:
+        return None
+    names: list[str] = []
+    for name in aovs:
+        layer, _, suffix = name.rpartition(".")
+        if layer not in nested:
+            names.append(name)
+        elif suffix == "R":
+            first = layer == nested[0]
+            names += [c if first else f"{layer}.{c}" for c in film[colours]]
+    return names
 
 
 def find_layer(

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     import mitsuba_oidn
 
 #: What can be done with albedo and normal.
-AUX = ("auto", "prefiltered", "raw", "none")
+AUX = ("prefiltered", "raw", "none")
+#: Prefiltered, of those that are there.
+_AUTO = "auto"
 #: Size of the networks: the library's own names.
 QUALITIES = ("high", "balanced", "fast")
 #: Numbers of mirror images that can be averaged, and the axes of (H, W, C) that each is flipped in.
@@ -66,7 +68,7 @@ def _exposure(options: Mapping[str, Any]) -> Exposure:
 def oidn(
     buffers: FrameBuffers,
     *,
-    aux: str | None = "auto",
+    aux: str | None = _AUTO,
     quality: str = "high",
     hdr: bool = True,
     weights: str | os.PathLike[str] | None = None,
@@ -111,7 +113,7 @@ def oidn(
         FormatError: ``weights`` does not exist, is damaged, or is for other inputs.
     """
     aux = "none" if aux is None else aux
-    _check_choice("aux", aux, AUX)
+    _check_choice("aux", aux, (*AUX, _AUTO))
     _check_choice("quality", quality, QUALITIES)
     prefilter = quality if prefilter is None else prefilter
     _check_choice("prefilter", prefilter, QUALITIES)
@@ -120,8 +122,8 @@ def oidn(
         raise ConfigError(f"ensemble is {ensemble!r}; expected one of: {known}")
     if input_scale is not None and not (math.isfinite(input_scale) and input_scale > 0):
         raise ConfigError(f"input_scale is {input_scale}; expected a number > 0, or None")
-    guides = () if aux == "none" else _GUIDES
-    if aux == "auto":
+    guides: tuple[str, ...] = () if aux == "none" else _GUIDES
+    if aux == _AUTO:
         guides = _present(buffers)
         aux = "prefiltered" if guides else "none"
     if missing := [name for name in guides if name not in buffers]:
@@ -163,8 +165,7 @@ def oidn(
 
 def _present(buffers: FrameBuffers) -> tuple[str, ...]:
     """Return the auxiliary images that are there; the networks know no normals without albedo."""
-    guides = _GUIDES if "albedo" in buffers else ()
-    guides = tuple(name for name in guides if name in buffers)
+    guides = tuple(name for name in _GUIDES if name in buffers and "albedo" in buffers)
     if missing := [name for name in _GUIDES if name not in guides]:
         why = "" if "normal" not in missing or "normal" not in buffers else " (normals need albedo)"
         warnings.warn(

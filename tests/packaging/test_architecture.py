@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 LAYERS = (
     {"errors", "_version", "interrupts"},
     {"checks"},
-    {"channels", "colorimetry", "naming", "progress", "files", "packages"}
+    {"channels", "colorimetry", "progress", "files", "packages"}
     | {"provenance", "subprocesses", "toml", "_llvm"},
-    {"exr", "records"},
+    {"exr", "naming", "records"},
     {"buffers"},
     {"motion", "foreign"},
     {"integrators", "denoisers", "metrics", "scenes"},
