@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitsuba_gdpt.cli import options
+from mitsuba_gdpt.cli import cluster, options
 from mitsuba_gdpt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _DEFAULT_METRICS = (
 _DEFAULT_SEQUENCE_METRICS = ("relmse", "hdr-flip", "flicker", "static-variance")
 
 
+@cluster.spreadable
 def evaluate(
     scenes: Annotated[
         list[str],
@@ -117,7 +118,8 @@ def evaluate(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables as Markdown.")
     ] = False,
-    variant: options.Variant = None,
+    *,
+    place: cluster.Place,
 ) -> None:
     """Compare methods at equal render time; a rerun continues where it stopped.
 
@@ -132,23 +134,13 @@ def evaluate(
     if static and not sequence:
         raise ConfigError("--static is about sequences; add --sequence")
 
-    from mitsuba_gdpt import evaluation, provenance, rendering
+    import mitsuba as mi
+
+    from mitsuba_gdpt import evaluation, provenance
     from mitsuba_gdpt.cli import session
 
-    variant = rendering.set_variant(variant)
-    common: dict[str, Any] = {
-        "scenes": tuple(scenes),
-        "methods": _methods(method),
-        "spp": counts,
-        "seeds": seeds,
-        "metrics": _metrics(metric, _DEFAULT_SEQUENCE_METRICS if sequence else _DEFAULT_METRICS),
-        "max_depth": max_depth,
-        "width": width,
-        "reference_spp": reference_spp,
-        "repeats": repeats,
-        "gdpt": {"shifts": shifts},
-        "plain_path": plain_path,
-    }
+    where = place.open()
+    variant = mi.variant()
 
     def show(record: evaluation.Record) -> None:
         first, value = next(iter(record.metrics.items()), ("", 0.0))
@@ -164,14 +156,24 @@ def evaluate(
 
     advice = "run the same again to go on from the last finished cell"
     with session.resumable(advice), session.progress_bar():
-        if sequence:
-            moving = evaluation.SequenceSettings(**common, frames=frames, static=static, span=span)
-            records = evaluation.evaluate_sequences(moving, output, on_record=show)
-            page = evaluation.write_sequence_results(records, moving, output, origin(), rate=rate)
-        else:
-            settings = evaluation.Settings(**common)
-            records = evaluation.evaluate(settings, output, on_record=show)
-            page = evaluation.write_results(records, settings, output, origin())
+        settings = evaluation.Settings(
+            scenes=tuple(scenes),
+            methods=_methods(method),
+            spp=counts,
+            seeds=seeds,
+            metrics=_metrics(metric, _DEFAULT_SEQUENCE_METRICS if sequence else _DEFAULT_METRICS),
+            max_depth=max_depth,
+            width=width,
+            reference_spp=reference_spp,
+            repeats=repeats,
+            gdpt={"shifts": shifts},
+            plain_path=plain_path,
+            frames=frames if sequence else 1,
+            static=static,
+            span=span,
+        )
+        records = evaluation.evaluate(settings, output, on_record=show, cluster=where)
+        page = evaluation.write_results(records, settings, output, origin(), rate=rate)
     if markdown:
         print((output / "results.md").read_text(encoding="utf-8"))
     failed = sum(record.error is not None for record in records)

@@ -6,17 +6,15 @@
 
 The budget is the wall time of ``gdpt`` with its features at a number of samples. Methods that read
 gradients get that render; all others get as many path-traced samples, with features, as take the
-same time in the same run. A Mitsuba variant has to be set. :func:`evaluate_sequences` does the same
-with fly-throughs instead of single views.
+same time in the same run. A Mitsuba variant has to be set. With ``frames`` above 1 fly-throughs are
+compared instead of single views.
 """
 
 from __future__ import annotations
 
 from mitsuba_gdpt.evaluation.page import write_results
 from mitsuba_gdpt.evaluation.runner import evaluate
-from mitsuba_gdpt.evaluation.sequence_page import write_sequence_results
-from mitsuba_gdpt.evaluation.sequences import evaluate_sequences
-from mitsuba_gdpt.evaluation.settings import MethodSpec, SequenceSettings, Settings
+from mitsuba_gdpt.evaluation.settings import MethodSpec, Settings
 from mitsuba_gdpt.evaluation.store import Record
 from mitsuba_gdpt.evaluation.summary import Results
 
@@ -24,10 +22,7 @@ __all__ = [
     "MethodSpec",
     "Record",
     "Results",
-    "SequenceSettings",
     "Settings",
     "evaluate",
-    "evaluate_sequences",
     "write_results",
-    "write_sequence_results",
 ]

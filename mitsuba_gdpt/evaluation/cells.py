@@ -1,97 +1,200 @@
-"""What scenes and sequences have in common: cells that are written down, resumed, and may fail."""
+"""The cells of one scene or sequence: written down, resumed, and allowed to fail.
+
+A still image is a sequence of one frame. The methods of a domain take each frame as it is rendered,
+so that memory does not grow with the number of frames.
+"""
 
 from __future__ import annotations
 
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any
 
-import torch
+import numpy as np
 
-from mitsuba_gdpt import denoisers, interrupts, metrics, progress, rendering
+from mitsuba_gdpt import interrupts, metrics, records, rendering
 from mitsuba_gdpt.errors import GDPTError
-from mitsuba_gdpt.evaluation import equal_time
+from mitsuba_gdpt.evaluation import equal_time, references
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
-from mitsuba_gdpt.evaluation.inputs import Inputs, timed_integrators
+from mitsuba_gdpt.evaluation.inputs import Inputs, render_inputs, timed_integrators
+from mitsuba_gdpt.evaluation.runs import FAILURES, Run, Values
 from mitsuba_gdpt.evaluation.settings import GRADIENT, PRIMAL, MethodSpec, Settings
+from mitsuba_gdpt.evaluation.shots import Shot
 from mitsuba_gdpt.evaluation.store import Record, Store
-from mitsuba_gdpt.provenance import fingerprint
-
-if TYPE_CHECKING:
-    import mitsuba as mi
-
-#: What a cell may die of without taking the others along; anything else is a bug and is raised.
-FAILURES = (GDPTError, RuntimeError, MemoryError)
+from mitsuba_gdpt.motion import PinholeCamera, add_motion
+from mitsuba_gdpt.provenance import digest, fingerprint
+from mitsuba_gdpt.scenes import make_sensor
 
 
-class View(Protocol):
-    """A loaded scene and what of it is timed."""
+@dataclass
+class View:
+    """A loaded scene with the cameras and references of a shot.
 
-    @property
-    def source(self) -> rendering.Source:
-        """The scene."""
+    Attributes:
+        source: The scene.
+        sensors: One per frame.
+        halves: References: one per frame, in memory or in a file.
+        timed_sensor: What equal time is measured on.
+        denoised: Whether errors are relative to the brightness of a denoised reference.
+    """
 
-    @property
-    def timed_sensor(self) -> int | mi.Sensor:
-        """What equal time is measured on."""
+    source: rendering.Source
+    sensors: list[Any]
+    halves: list[references.Halves | Path]
+    timed_sensor: Any
+    denoised: bool
+    _last: tuple[Path, metrics.Reference] | None = None
+
+    def reference(self, frame: int) -> metrics.Reference:
+        """Return the reference of a frame."""
+        kept = self.halves[frame]
+        if not isinstance(kept, Path):
+            return kept.reference(denoised=self.denoised)
+        if self._last is None or self._last[0] != kept:  # a camera at rest has one for all frames
+            self._last = kept, references.read(kept).reference(denoised=self.denoised)
+        return self._last[1]
+
+    @cached_property
+    def cameras(self) -> list[PinholeCamera]:
+        """The cameras of the frames, for motion."""
+        return [PinholeCamera.from_sensor(sensor) for sensor in self.sensors]
 
 
-Loaded = TypeVar("Loaded", bound=View)
-
-
-class Cells(ABC, Generic[Loaded]):
+class Cells:
     """All cells of one scene or sequence; loads it only if a cell is missing.
 
     Attributes:
+        shot: What is looked at.
         name: As in records, tables and file names.
         settings: What is compared.
         store: Where results are kept.
     """
 
-    def __init__(self, name: str, settings: Settings, store: Store) -> None:
-        self.name, self.settings, self.store = name, settings, store
-        self._loaded: Loaded | Exception | None = None
+    def __init__(
+        self,
+        shot: Shot,
+        settings: Settings,
+        store: Store,
+        on_record: Callable[[Record], None] | None = None,
+    ) -> None:
+        self.shot, self.settings, self.store = shot, settings, store
+        self.name = shot.name
+        self._on_record = on_record
+        self._loaded: View | Exception | None = None
+        self._warm: set[str] = set()
+        source = str(shot.source), shot.source.content, dict(shot.parameters)
+        middle = None if shot.middle is None else dataclasses.asdict(shot.middle)
+        #: What measured times depend on beyond the settings.
+        self._timing_identity: tuple[Any, ...] = (*source, middle)
+        stored = references.stored_path(shot.source) if shot.is_still else None
+        kept = None if stored is None else records.stamp(stored)
+        path = [dataclasses.asdict(camera) for camera in shot.cameras]
+        #: What results depend on beyond settings, method and samples.
+        self._identity = (*source, path, settings.reference_spp, kept)
 
     def records(self) -> Iterator[Record]:
         """Yield the cells, old ones and new ones."""
         for spp in self.settings.spp:
-            kept = [self._kept(spp, seed) for seed in range(self.settings.seeds)]
-            timing: EqualTime | Exception | None = None
-            if any(len(found) < len(self.settings.methods) for found in kept):
-                try:
-                    timing = self._timing(spp)
-                except FAILURES as error:
-                    interrupts.pass_on(error)
-                    timing = error
-            for seed, found in enumerate(kept):
-                yield from self._cells(spp, seed, found, timing)
+            timing = self.timing(spp)
+            for seed in range(self.settings.seeds):
+                yield from self.make(spp, seed, timing)
 
-    # ------------------------------------------------------------------ what differs
+    def timing(self, spp: int) -> EqualTime | Exception | None:
+        """Return the sample counts of equal time, or why there are none; None if no cell lacks."""
+        seeds = range(self.settings.seeds)
+        if all(len(self._kept(spp, seed)) == len(self.settings.methods) for seed in seeds):
+            return None
+        try:
+            return self._timing(spp)
+        except FAILURES as error:
+            interrupts.pass_on(error)
+            return error
 
-    #: What results depend on beyond settings, method and samples; JSON-compatible.
-    identity: tuple[Any, ...] = ()
-    #: What measured times depend on beyond the settings.
-    timing_identity: tuple[Any, ...] = ()
+    def make(self, spp: int, seed: int, timing: EqualTime | Exception | None) -> list[Record]:
+        """Return the cells of a seed in the order of the methods, making those that are missing.
+
+        Args:
+            spp: Budget.
+            seed: Number of the repetition.
+            timing: As from :meth:`timing`.
+        """
+        found = self.kept(spp, seed, timing)
+        for record in found.values():
+            self._report(record)
+        missing = [method for method in self.settings.methods if method.label not in found]
+        if isinstance(timing, Exception):
+            for method in missing:
+                record = self._failure(method, spp, seed, timing)
+                found[method.label] = self._keep(method, record)
+        elif missing:
+            assert timing is not None
+            for record in self._measure(missing, timing, seed):
+                found[record.method] = record
+        return [found[method.label] for method in self.settings.methods]
+
+    def make_up(self, spp: int, seed: int, reason: str) -> list[Record]:
+        """Return the cells of a seed of which a worker could not make all.
+
+        Args:
+            spp: Budget.
+            seed: Number of the repetition.
+            reason: What became of them where the worker wrote nothing.
+        """
+        found = self._kept(spp, seed)
+        for method in self.settings.methods:
+            if method.label not in found:
+                record = self.store.record(self.name, method, spp, seed)
+                if record is None or record.error is None:
+                    record = self._failure(method, spp, seed, GDPTError(reason))
+                    self.store.write_record(record, method)
+                found[method.label] = record
+            self._report(found[method.label])
+        return [found[method.label] for method in self.settings.methods]
+
+    def is_complete(self, spp: int, seed: int) -> bool:
+        """Tell whether all cells of a seed are there, at the samples of the latest equal time."""
+        timing = self.store.timing(self.shot.scene, spp, self._timing_mark())
+        return len(self.kept(spp, seed, timing)) == len(self.settings.methods)
 
     @property
-    def timing_name(self) -> str:
-        """Name under which the measured times are kept."""
-        return self.name
+    def view_key(self) -> str:
+        """Fingerprint of the references that :meth:`load` makes."""
+        settings = self.settings
+        return digest(self._identity, settings.max_depth, settings.width)
 
-    @abstractmethod
-    def _load(self) -> Loaded:
-        """Load the scene and its references."""
+    def view_files(self) -> list[Path]:
+        """Return the files that :meth:`load` has made or read, after it."""
+        frames: Sequence[int | None] = range(len(self.shot.cameras)) or (None,)
+        shown = [self.store.frame_path(self.name, None, 0, frame) for frame in frames]
+        return [*shown, *(path for path in self.load().halves if isinstance(path, Path))]
 
-    @abstractmethod
-    def _measure(
-        self, methods: Sequence[MethodSpec], timing: EqualTime, seed: int
-    ) -> Iterable[Record]:
-        """Make and keep one new cell per method, in their order; failures become records."""
+    def kept(self, spp: int, seed: int, timing: EqualTime | Exception | None) -> dict[str, Record]:
+        """Return the cells of a seed that were made before and still count, by method."""
+        found = self._kept(spp, seed)
+        if not isinstance(timing, EqualTime):
+            return found
+        # Measured anew, equal time may be another number of samples: then all are made anew.
+        return {
+            label: record
+            for label, record in found.items()
+            if record.rendered_spp == samples(record.domain, timing)
+        }
 
-    # ------------------------------------------------------------------ what does not
+    def load(self) -> View:
+        """Load the scene and its references, once; a failure is not tried again either."""
+        if self._loaded is None:
+            try:
+                self._loaded = self._load()
+            except FAILURES as error:
+                interrupts.pass_on(error)
+                self._loaded = error
+        if isinstance(self._loaded, Exception):
+            raise self._loaded
+        return self._loaded
 
     def _kept(self, spp: int, seed: int) -> dict[str, Record]:
         """Return the cells that were made before, with these settings, by the methods' labels."""
@@ -106,67 +209,32 @@ class Cells(ABC, Generic[Loaded]):
                 found[method.label] = record
         return found
 
-    def _cells(
-        self,
-        spp: int,
-        seed: int,
-        kept: dict[str, Record],
-        timing: EqualTime | Exception | None,
-    ) -> Iterator[Record]:
-        """Return the cells of a seed; ``timing`` is None where nothing is missing."""
-        if isinstance(timing, EqualTime):
-            # Measured anew, equal time may be another number of samples: then all are made anew.
-            kept = {
-                label: record
-                for label, record in kept.items()
-                if record.rendered_spp == samples(record.domain, timing)
-            }
-        missing = [method for method in self.settings.methods if method.label not in kept]
-        made: Iterator[Record] = iter(())
-        if isinstance(timing, Exception):
-            failed = [(method, self._failure(method, spp, seed, timing)) for method in missing]
-            made = (self._keep(method, record) for method, record in failed)
-        elif missing:
-            assert timing is not None
-            made = iter(self._measure(missing, timing, seed))
-        for method in self.settings.methods:
-            yield kept[method.label] if method.label in kept else next(made)
-
-    def _prepare(self) -> Loaded:
-        """Load once; a failure is not tried again either."""
-        if self._loaded is None:
-            try:
-                self._loaded = self._load()
-            except FAILURES as error:
-                interrupts.pass_on(error)
-                self._loaded = error
-        if isinstance(self._loaded, Exception):
-            raise self._loaded
-        return self._loaded
-
     def _timing(self, spp: int) -> EqualTime:
+        mark = self._timing_mark()
+        timing = self.store.timing(self.shot.scene, spp, mark)
+        if timing is None:
+            view = self.load()
+            timing = equal_time.measure(
+                view.source,
+                *timed_integrators(view.source, self.settings),
+                spp=spp,
+                repeats=self.settings.repeats,
+                sensor=view.timed_sensor,
+            )
+            self.store.write_timing(self.shot.scene, timing, mark)
+        return timing
+
+    def _timing_mark(self) -> str:
         settings = self.settings
-        mark = fingerprint(
+        return fingerprint(
             settings.max_depth,
             settings.width,
             dict(settings.gdpt),
             settings.plain_path,
             settings.features(GRADIENT),
             settings.needs_variances(GRADIENT),
-            *self.timing_identity,
+            *self._timing_identity,
         )
-        timing = self.store.timing(self.timing_name, spp, mark)
-        if timing is None:
-            view = self._prepare()
-            timing = equal_time.measure(
-                view.source,
-                *timed_integrators(view.source, settings),
-                spp=spp,
-                repeats=settings.repeats,
-                sensor=view.timed_sensor,
-            )
-            self.store.write_timing(self.timing_name, timing, mark)
-        return timing
 
     def _success(
         self, method: MethodSpec, timing: EqualTime, seed: int, seconds: float, values: Values
@@ -193,7 +261,12 @@ class Cells(ABC, Generic[Loaded]):
 
     def _keep(self, method: MethodSpec, record: Record, pictures: Sequence[Path] = ()) -> Record:
         self.store.write_record(record, method, pictures if record.error is None else ())
+        self._report(record)
         return record
+
+    def _report(self, record: Record) -> None:
+        if self._on_record is not None:
+            self._on_record(record)
 
     def _hash(self, method: MethodSpec, rendered_spp: int) -> str:
         settings = self.settings
@@ -206,72 +279,138 @@ class Cells(ABC, Generic[Loaded]):
             method.name,
             {key: str(value) for key, value in method.options.items()},
             rendered_spp,
-            *self.identity,
+            *self._identity,
         )
 
+    # ---------------------------------------------------------------- frames
 
-@dataclass(frozen=True)
-class Values:
-    """What the metrics say of one cell.
+    def _load(self) -> View:
+        shot, settings = self.shot, self.settings
+        halves = references.stored(shot.source, settings.max_depth) if shot.is_still else None
+        if halves is not None and settings.width in (None, halves.size[0]):
+            width, height = halves.size
+            source = rendering.open_source(
+                shot.source, width=width, height=height, parameters=shot.parameters
+            )
+        else:
+            halves = None
+            width = settings.width or references.DEFAULT_WIDTH
+            source = rendering.open_source(shot.source, width=width, parameters=shot.parameters)
+        if not shot.is_still:
+            return self._load_sequence(source)
+        if halves is None:
+            halves = references.render(
+                source,
+                spp=settings.reference_spp,
+                max_depth=settings.max_depth,
+                target=self.store.reference_path(self.name),
+                label=f"reference of {self.name}",
+            )
+        self.store.write_image(self.store.frame_path(self.name, None, 0, None), halves.mean)
+        return View(source, [0], [halves], 0, denoised=False)
 
-    Attributes:
-        means: Metric name to value.
-        standard_errors: Metric name to the metric's own standard error, where it has one.
-    """
+    def _load_sequence(self, source: rendering.Source) -> View:
+        shot, settings = self.shot, self.settings
+        width, height = (int(side) for side in source.sensor(0).film().size())
+        sensors: list[Any] = []
+        paths: list[references.Halves | Path] = []
+        for frame, camera in enumerate(shot.cameras):
+            sensor = make_sensor(camera, width, height)
+            mark = digest(
+                str(shot.source), dict(shot.parameters), dataclasses.asdict(camera), width, height
+            )
+            path = self.store.reference_path(shot.scene, mark)
+            if path not in paths:  # a camera at rest has one reference
+                halves = references.render(
+                    source,
+                    spp=settings.reference_spp,
+                    max_depth=settings.max_depth,
+                    target=path,
+                    label=f"reference of {self.name}, frame {frame}",
+                    sensor=sensor,
+                    frame=frame,
+                )
+            self.store.write_image(self.store.frame_path(self.name, None, 0, frame), halves.mean)
+            sensors.append(sensor)
+            paths.append(path)
+        assert shot.middle is not None
+        timed = make_sensor(shot.middle, width, height)
+        return View(source, sensors, paths, timed, denoised=True)
 
-    means: dict[str, float]
-    standard_errors: dict[str, float]
+    def _measure(
+        self, methods: Sequence[MethodSpec], timing: EqualTime, seed: int
+    ) -> Iterator[Record]:
+        """Make and keep one new cell per method; failures become records."""
+        for domain in dict.fromkeys(method.domain for method in methods):
+            runs = [
+                Run(method, self.shot, self.settings, self._warm)
+                for method in methods
+                if method.domain == domain
+            ]
+            self._play(runs, domain, timing, seed)
+            for run in runs:  # kept now: the other domain may take hours
+                yield self._record(run, timing, seed)
+
+    def _play(self, runs: Sequence[Run], domain: str, timing: EqualTime, seed: int) -> None:
+        """Render frame by frame and let all methods that have not failed take each."""
+        view = self.load()
+        for frame in range(len(view.sensors)):
+            if not any(run.error is None for run in runs):
+                return
+            try:
+                inputs = self._render(view, domain, timing, seed, frame)
+                reference = view.reference(frame)
+            except FAILURES as error:
+                interrupts.pass_on(error)
+                for run in runs:
+                    run.error = run.error or error
+                return
+            for run in runs:
+                image = run.step(inputs, reference)
+                if image is not None and seed == 0:
+                    path = self._picture(run.method, timing.spp, frame)
+                    self.store.write_image(path, image.numpy())
+
+    def _render(self, view: View, domain: str, timing: EqualTime, seed: int, frame: int) -> Inputs:
+        inputs = render_inputs(
+            view.source,
+            self.settings,
+            domain,
+            spp=samples(domain, timing),
+            seed=seed if self.shot.is_still else frame_seed(seed, frame),
+            sensor=view.sensors[frame],
+        )
+        if self.shot.is_still or not self.settings.needs_motion(domain):
+            return inputs
+        previous = view.cameras[frame - 1] if frame else None
+        moved = add_motion(inputs.frame, view.cameras[frame], previous)
+        return dataclasses.replace(inputs, frame=moved)
+
+    def _record(self, run: Run, timing: EqualTime, seed: int) -> Record:
+        try:
+            if run.error is not None:
+                raise run.error
+            values = run.values()
+        except FAILURES as error:
+            interrupts.pass_on(error)
+            return self._keep(run.method, self._failure(run.method, timing.spp, seed, error))
+        seconds = statistics.fmean(run.seconds)
+        record = self._success(run.method, timing, seed, seconds, values)
+        frames = range(self.settings.frames) if seed == 0 else ()
+        pictures = [self._picture(run.method, timing.spp, frame) for frame in frames]
+        return self._keep(run.method, record, pictures)
+
+    def _picture(self, method: MethodSpec, spp: int, frame: int) -> Path:
+        number = None if self.shot.is_still else frame
+        return self.store.frame_path(self.name, method, spp, number)
 
 
-def run(groups: Sequence[Cells[Any]], on_record: Callable[[Record], None] | None) -> list[Record]:
-    """Return all cells, making those that are missing.
-
-    Args:
-        groups: Scenes or sequences, all with the same settings.
-        on_record: Called with every cell.
-    """
-    total = sum(
-        len(group.settings.spp) * group.settings.seeds * len(group.settings.methods)
-        for group in groups
-    )
-    records = []
-    with progress.task("evaluating", total=total) as task:
-        for group in groups:
-            for record in group.records():
-                records.append(record)
-                if on_record is not None:
-                    on_record(record)
-                task.advance()
-    return records
+def frame_seed(seed: int, frame: int) -> int:
+    """Return the seed of a frame's render: frames, and repetitions, are independent."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(frame,))
+    return int(sequence.generate_state(1)[0]) >> 1
 
 
 def samples(domain: str, timing: EqualTime) -> int:
     """Return the samples per pixel that a domain's methods get for a budget."""
     return timing.primal_spp if domain == PRIMAL else timing.spp
-
-
-def options_for(method: MethodSpec, inputs: Inputs) -> dict[str, Any]:
-    """Return the options of a method, with the half buffers where it takes them."""
-    options = dict(method.options)
-    if "halves" in denoisers.find(method.name).options and inputs.halves is not None:
-        options["halves"] = inputs.halves
-    return options
-
-
-def shown(image: torch.Tensor, metric: metrics.Metric) -> torch.Tensor:
-    """Return an image as a metric takes it: some refuse negative values."""
-    return metrics.displayable(image) if metric.nonnegative else image
-
-
-def timed(work: Callable[[], torch.Tensor], device: torch.device) -> tuple[torch.Tensor, float]:
-    """Return the result of ``work`` and the seconds that it took."""
-    _synchronise(device)
-    start = time.perf_counter()
-    image = work()
-    _synchronise(device)
-    return image, time.perf_counter() - start
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -1,11 +1,14 @@
-"""What an evaluation leaves for people: an HTML report, tables as CSV, JSON and Markdown."""
+"""What an evaluation leaves for people: an HTML report, tables as CSV, JSON and Markdown, pictures.
+
+A report of sequences plays them; animated pictures of them lie beside it.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mitsuba_gdpt import exr, metrics, report
+from mitsuba_gdpt import exr, metrics, progress, report
 from mitsuba_gdpt.errors import FormatError
 from mitsuba_gdpt.evaluation import tables
-from mitsuba_gdpt.evaluation.settings import Settings
+from mitsuba_gdpt.evaluation.settings import MethodSpec, Settings
+from mitsuba_gdpt.evaluation.shots import Shot, find_shots
 from mitsuba_gdpt.evaluation.store import Record, Store
 from mitsuba_gdpt.evaluation.summary import Results, to_csv
 from mitsuba_gdpt.files import replace_text
 
 #: The reference's label in the viewer.
 REFERENCE = "reference"
+#: A report that is larger than this takes long to open. Sequences that do not fit are left out of
+#: the viewer; their animated pictures and EXR files are there all the same.
+PAGE_BYTES = 256 << 20
+#: What the definitions of the metrics leave open.
+BRIGHTNESS = "grey(r): of OIDN's image of the reference, so that its noise does not count"
+_BYTES_PER_PIXEL = 6  # of noisy images in the report, with base64; docs/report.md
+_STRIP_FRAMES = 8
 
 
 def write_results(
@@ -30,33 +41,99 @@ def write_results(
     settings: Settings,
     folder: Path,
     provenance: Mapping[str, str],
-    exposures: Mapping[str, float] | None = None,
+    *,
+    rate: float = 12.0,
+    page_bytes: int = PAGE_BYTES,
 ) -> Path:
-    """Write report.html, results.csv, results.json and results.md.
+    """Write report.html, results.csv, results.json, results.md, and animations of sequences.
 
     Args:
         records: All cells.
         settings: What they were made with.
         folder: Folder of the evaluation, which also holds the pictures.
         provenance: How to make the numbers again, for the head of the report.
-        exposures: Scene name to a factor on the radiance that suits the viewer.
+        rate: Frames per second of the animations.
+        page_bytes: Sequences beyond this size are not shown in the report, which says so.
 
     Returns:
         Path of the HTML report.
     """
+    store, shots = Store(folder), find_shots(settings)
     results = Results(records)
+    strips = [
+        strip
+        for shot in shots
+        for spp in settings.spp
+        for strip in [_Strip(shot, spp, results, settings, store)]
+        if strip.readable
+    ]
+    shown = strips
+    left_out: list[_Strip] = []
+    if settings.moving:
+        with progress.task("writing animations", total=len(strips)) as task:
+            for strip in strips:
+                _write_pictures(strip, store, rate)
+                task.advance()
+        shown, left_out = _fit(strips, page_bytes)
+    notes = [*mixture(results), *definitions(settings.metrics)]
+    if settings.moving:
+        notes.insert(0, BRIGHTNESS)
+    if left_out:
+        names = "; ".join(f"{strip.shot.name}, {strip.spp} spp" for strip in left_out)
+        notes.insert(0, f"Not in the viewer, to keep the page small: {names}. See animations/.")
+    what = f"{len(shots)} sequences of {settings.frames} frames"
     page = report.Report(
-        title="Evaluation at equal render time",
-        subtitle=f"{len(results.scenes)} scenes, {len(results.methods)} methods, "
-        f"{settings.seed_count}",
+        title="Image sequences at equal render time"
+        if settings.moving
+        else "Evaluation at equal render time",
+        subtitle=f"{what if settings.moving else f'{len(shots)} scenes'}, "
+        f"{len(results.methods)} methods, {settings.seed_count}",
         provenance=provenance,
-        tables=[*tables.all_tables(results, settings.metrics), tables.times(results)],
-        plots=[plot for name in settings.metrics[:2] for plot in tables.curves(results, name)],
-        views=_views(results, settings, Store(folder), exposures or {}),
+        tables=_tables(records, settings, shots),
+        plots=_plots(records, settings, shots),
+        views=[view for strip in shown for view in strip.views()],
         failures=failures(results),
-        notes=[*mixture(results), *definitions(settings.metrics)],
+        notes=notes,
     )
     return write_files(page, records, settings, folder)
+
+
+def _kinds(
+    records: list[Record], settings: Settings, shots: list[Shot]
+) -> Iterator[tuple[str, Results, tuple[str, ...]]]:
+    """Yield heading, cells and metrics of the kinds of shots; they have no common mean."""
+    if not settings.moving:
+        yield "", Results(records), settings.metrics
+        return
+    for static, heading in ((False, "Fly-through: "), (True, "Camera at rest: ")):
+        names = {shot.name for shot in shots if shot.static == static}
+        if chosen := [record for record in records if record.scene in names]:
+            yield heading, Results(chosen), settings.metrics_of(static=static)
+
+
+def _tables(records: list[Record], settings: Settings, shots: list[Shot]) -> list[report.Table]:
+    kinds = list(_kinds(records, settings, shots))
+    found = [
+        table
+        for heading, results, names in kinds
+        for table in tables.all_tables(results, names, heading=heading)
+    ]
+    # A scene's sequences share the times.
+    note = " Of one frame: the camera in the middle of the fly-through stands for all."
+    return [*found, tables.times(kinds[0][1], note=note if settings.moving else "")]
+
+
+def _plots(records: list[Record], settings: Settings, shots: list[Shot]) -> list[report.Plot]:
+    """Return the curves of the first metric and, of stills the second, of sequences theirs."""
+    plots = []
+    for heading, results, names in _kinds(records, settings, shots):
+        for index, name in enumerate(names):
+            if index == 0 or (metrics.find(name).temporal if settings.moving else index == 1):
+                plots += tables.curves(results, name, heading=heading)
+    if not settings.moving:
+        return plots
+    # A single point shows nothing.
+    return [plot for plot in plots if sum(len(curve.x) for curve in plot.curves) > 1]
 
 
 def write_files(
@@ -126,38 +203,6 @@ def failures(results: Results) -> list[report.Failure]:
     ]
 
 
-def _views(
-    results: Results, settings: Settings, store: Store, exposures: Mapping[str, float]
-) -> list[report.View]:
-    by_label = {method.label: method for method in settings.methods}
-    views = []
-    for scene in results.scenes:
-        try:
-            reference = exr.read_image(store.image_path(scene, None))
-        except FormatError:
-            continue  # the scene did not load; the failures say so
-        for spp in results.spp:
-            images = [report.ViewImage(REFERENCE, reference, reference=True)]
-            for label in results.methods:
-                cells = results.cells(scene, label, spp)
-                if not cells or cells[0].seed != 0:
-                    error = results.error(scene, label, spp) or "the first seed failed"
-                    images.append(report.ViewImage(label, error=error))
-                    continue
-                pixels = exr.read_image(store.image_path(scene, by_label[label], spp))
-                images.append(
-                    report.ViewImage(
-                        label,
-                        pixels,
-                        flip=_flip_map(pixels, reference),
-                        **numbers(cells[0]),
-                    )
-                )
-            stops = math.log2(exposures.get(scene, 1.0))
-            views.append(report.View(scene, images, group=f"{spp} spp", exposure=stops))
-    return views
-
-
 def numbers(record: Record) -> dict[str, Any]:
     """Return what the viewer shows beside the image of a cell, as fields of a ``ViewImage``."""
     return {
@@ -170,3 +215,110 @@ def _flip_map(pixels: NDArray[np.float32], reference: NDArray[np.float32]) -> ND
     """Return the HDR-FLIP error of each pixel, (H, W)."""
     image, target = (metrics.displayable(torch.from_numpy(array)) for array in (pixels, reference))
     return metrics.flip_map(image, target).numpy()
+
+
+@dataclass
+class _Strip:
+    """The frames of one shot at one budget, of the first seed."""
+
+    shot: Shot
+    spp: int
+    results: Results
+    settings: Settings
+    store: Store
+
+    @property
+    def readable(self) -> bool:
+        """Whether the scene was rendered at all; the failures say why not."""
+        return all(self._path(None, frame).is_file() for frame in self.frames)
+
+    @property
+    def frames(self) -> Sequence[int | None]:
+        return (None,) if self.shot.is_still else range(self.settings.frames)
+
+    def methods(self) -> Iterator[tuple[MethodSpec, Record | None]]:
+        """Yield the methods with their first cell, None where it failed."""
+        for method in self.settings.methods:
+            cells = self.results.cells(self.shot.name, method.label, self.spp)
+            yield method, next((record for record in cells if record.seed == 0), None)
+
+    def images(self, method: MethodSpec | None) -> Iterator[NDArray[np.float32]]:
+        """Yield the frames of a method, or of the reference."""
+        return (exr.read_image(self._path(method, frame)) for frame in self.frames)
+
+    def size(self) -> int:
+        """Return about how many bytes the strip takes in the report."""
+        height, width, _ = exr.read_image(self._path(None, self.frames[0])).shape
+        return height * width * _BYTES_PER_PIXEL * len(self.frames) * (len(self._shown()) + 1)
+
+    def views(self) -> Iterator[report.View]:
+        """Yield the frames as the viewer takes them."""
+        name = self.shot.name
+        for frame in self.frames:
+            reference = exr.read_image(self._path(None, frame))
+            images = [report.ViewImage(REFERENCE, reference, reference=True)]
+            for method, record in self.methods():
+                if record is None:
+                    error = self.results.error(name, method.label, self.spp)
+                    images.append(
+                        report.ViewImage(method.label, error=error or "the first seed failed")
+                    )
+                    continue
+                pixels = exr.read_image(self._path(method, frame))
+                flip = _flip_map(pixels, reference) if self.shot.is_still else None
+                images.append(report.ViewImage(method.label, pixels, flip=flip, **numbers(record)))
+            yield report.View(
+                name,
+                images,
+                group=f"{self.spp} spp",
+                exposure=math.log2(self.shot.exposure),
+                frame=frame,
+            )
+
+    def _shown(self) -> list[MethodSpec]:
+        return [method for method, record in self.methods() if record is not None]
+
+    def _path(self, method: MethodSpec | None, frame: int | None) -> Path:
+        spp = 0 if method is None else self.spp
+        return self.store.frame_path(self.shot.name, method, spp, frame)
+
+
+def _fit(strips: list[_Strip], limit: int) -> tuple[list[_Strip], list[_Strip]]:
+    """Split strips into those that fit into a report, the first at least, and the others."""
+    shown: list[_Strip] = []
+    left_out: list[_Strip] = []
+    room = limit
+    for strip in strips:
+        size = strip.size()
+        if size <= room or not shown:
+            shown.append(strip)
+            room -= size
+        else:
+            left_out.append(strip)
+    return shown, left_out
+
+
+def _write_pictures(strip: _Strip, store: Store, rate: float) -> None:
+    """Write the animation and the contact sheet of every method and of the reference."""
+    stops = math.log2(strip.shot.exposure)
+    finished = [method for method, record in strip.methods() if record is not None]
+    for method in (None, *finished):
+        target = store.animation_path(strip.shot.name, method, strip.spp)
+        try:
+            report.write_animation(strip.images(method), target, rate=rate, exposure=stops)
+            pictures: dict[str, Any] = {
+                f"frame {frame}": image * np.float32(strip.shot.exposure)
+                for frame, image in enumerate(strip.images(method))
+                if frame in _spread(len(strip.frames), _STRIP_FRAMES)
+            }
+        except FormatError as error:  # a frame was deleted: its cell would not be made again
+            raise FormatError(
+                f"{error}; delete the cell of {target.stem} to make it again"
+            ) from error
+        sheet = target.with_name(f"{target.stem}-strip.png")
+        report.contact_sheet(pictures, sheet, columns=min(len(pictures), _STRIP_FRAMES // 2))
+
+
+def _spread(count: int, wanted: int) -> set[int]:
+    """Return at most ``wanted`` numbers below ``count``, evenly spread, the first and the last."""
+    return {round(i * (count - 1) / (wanted - 1)) for i in range(wanted)}

@@ -1,26 +1,27 @@
-"""Still images: every method on one view of each scene."""
+"""All cells of an evaluation, here or on workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
-from mitsuba_gdpt import denoisers, interrupts, metrics, records, rendering
-from mitsuba_gdpt.evaluation import cells, references
-from mitsuba_gdpt.evaluation.cells import FAILURES, Cells, Values
-from mitsuba_gdpt.evaluation.equal_time import EqualTime
-from mitsuba_gdpt.evaluation.inputs import Inputs, render_inputs
-from mitsuba_gdpt.evaluation.settings import MethodSpec, Settings
+from mitsuba_gdpt import execution, progress, records, rendering
+from mitsuba_gdpt.errors import GDPTError
+from mitsuba_gdpt.evaluation.cells import Cells
+from mitsuba_gdpt.evaluation.settings import Settings
+from mitsuba_gdpt.evaluation.shots import Shot, find_shots
 from mitsuba_gdpt.evaluation.store import Record, Store
-from mitsuba_gdpt.scenes import SceneRef
 from mitsuba_gdpt.scenes.reference import require_any
 
 
 def evaluate(
-    settings: Settings, folder: Path, *, on_record: Callable[[Record], None] | None = None
+    settings: Settings,
+    folder: Path,
+    *,
+    on_record: Callable[[Record], None] | None = None,
+    cluster: execution.ClusterOptions | None = None,
 ) -> list[Record]:
     """Run all cells that ``folder`` does not hold yet.
 
@@ -28,120 +29,182 @@ def evaluate(
         settings: What is compared.
         folder: Results are written here, one file per cell; see :mod:`.store`.
         on_record: Called with every cell.
+        cluster: Where; by default in this process. Workers make references and cells side by side;
+            equal time is measured in this process, while they do nothing.
 
     Returns:
-        All cells of these settings, in the order scene, spp, seed, method. Cells that failed have
-        an ``error``; they are tried again by the next call.
+        All cells of these settings, in the order scene or sequence, spp, seed, method. Cells that
+        failed have an ``error``; they are tried again by the next call.
 
     Raises:
-        FormatError: The folder cannot be written.
-        ConfigError: There is no such scene.
+        FormatError: The folder cannot be written, or a catalogue is missing or damaged.
+        ConfigError: A scene is unknown or has no fly-through, or two have the same name.
         MissingScenesError: None of the scene files is there.
+        ClusterError: There is no cluster to work with.
+        Interrupted: Ctrl-C, while workers run.
     """
-    scenes = [SceneRef.parse(scene) for scene in settings.scenes]
-    require_any(scenes)
+    shots = find_shots(settings)
+    require_any(dict.fromkeys(shot.source for shot in shots))
     folder.mkdir(parents=True, exist_ok=True)
-    store = Store(folder)
-    return cells.run([_Scene(scene, settings, store) for scene in scenes], on_record)
+    total = len(shots) * len(settings.spp) * settings.seeds * len(settings.methods)
+    failed = {} if cluster is None else _make_on_workers(shots, settings, folder, cluster)
+    with progress.task("evaluating", total=total) as task:
+
+        def report(record: Record) -> None:
+            if on_record is not None:
+                on_record(record)
+            task.advance()
+
+        made: list[Record] = []
+        for shot in shots:
+            cells = Cells(shot, settings, Store(folder), report)
+            for spp in settings.spp:
+                reasons = {
+                    seed: failed.get((shot.name, spp, seed)) for seed in range(settings.seeds)
+                }
+                timing = None if any(reasons.values()) else cells.timing(spp)
+                for seed, reason in reasons.items():
+                    if cluster is not None and timing is None:
+                        made += cells.make_up(spp, seed, reason or "its cell is gone")
+                    else:
+                        made += cells.make(spp, seed, timing)
+        return made
 
 
-@dataclass
-class _View:
-    """A loaded scene with its reference."""
-
-    source: rendering.Source
-    reference: metrics.Reference
-    timed_sensor: int = 0
+#: Name of a shot, spp and seed of the cells that a worker could not make, and why.
+_Failures = dict[tuple[str, int, int], str]
 
 
-class _Scene(Cells[_View]):
-    """All cells of one scene."""
+def _make_on_workers(
+    shots: list[Shot], settings: Settings, folder: Path, cluster: execution.ClusterOptions
+) -> _Failures:
+    if cluster.setup is None:
+        import mitsuba as mi
 
-    def __init__(self, scene: SceneRef, settings: Settings, store: Store) -> None:
-        super().__init__(scene.name, settings, store)
-        self.scene = scene
-        self.timing_identity = (str(scene), scene.content)
-        stored = references.stored_path(scene)
-        kept = None if stored is None else records.stamp(stored)
-        self.identity = (*self.timing_identity, kept, settings.reference_spp)
-        self._warm: set[tuple[str, int, int]] = set()
+        setup = functools.partial(rendering.set_variant, mi.variant())
+        cluster = replace(cluster, setup=setup)
+    seeds = range(settings.seeds)
+    lacking = []
+    for shot in shots:
+        cells = Cells(shot, settings, Store(folder))
+        if not all(cells.is_complete(spp, seed) for spp in settings.spp for seed in seeds):
+            lacking.append(shot)
+    scenes: dict[str, list[Shot]] = {}
+    for shot in lacking:
+        scenes.setdefault(shot.scene, []).append(shot)
+    views = [ViewUnit(tuple(members), settings, folder) for members in scenes.values()]
+    summary = execution.run(views, cluster=cluster, description="rendering references")
+    failed: _Failures = {}
+    units = []
+    for unit in views:
+        for shot in unit.shots:
+            cells = Cells(shot, settings, Store(folder))
+            for spp in settings.spp:
+                reason = summary.failed.get(unit.key)
+                if reason is None and isinstance(timing := cells.timing(spp), Exception):
+                    reason = str(timing) or type(timing).__name__
+                for seed in seeds:
+                    if reason is None:
+                        units.append(CellUnit(shot, settings, folder, spp, seed))
+                    else:
+                        failed[shot.name, spp, seed] = reason
+    summary = execution.run(units, cluster=cluster, description="evaluating")
+    for cell in units:
+        if (reason := summary.failed.get(cell.key)) is not None:
+            failed[cell.shot.name, cell.spp, cell.seed] = reason
+    return failed
 
-    def _load(self) -> _View:
-        settings, scene = self.settings, self.scene
-        halves = references.stored(scene, settings.max_depth)
-        if halves is not None and settings.width in (None, halves.size[0]):
-            width, height = halves.size
-            source = rendering.open_source(scene, width=width, height=height)
-        else:
-            width = settings.width or references.DEFAULT_WIDTH
-            source = rendering.open_source(scene, width=width)
-            halves = references.render(
-                source,
-                spp=settings.reference_spp,
-                max_depth=settings.max_depth,
-                target=self.store.reference_path(self.name),
-                label=f"reference of {self.name}",
-            )
-        self.store.write_image(self.store.image_path(self.name, None), halves.mean)
-        return _View(source, halves.reference())
 
-    def _measure(
-        self, methods: Sequence[MethodSpec], timing: EqualTime, seed: int
-    ) -> Iterator[Record]:
-        inputs: dict[str, Inputs | Exception] = {}
-        for method in methods:
-            if method.domain not in inputs:
-                inputs[method.domain] = self._render(method.domain, timing, seed)
-            record = self._cell(method, timing, seed, inputs[method.domain])
-            path = self.store.image_path(self.name, method, timing.spp)
-            yield self._keep(method, record, [path] if seed == 0 else [])
+class CellsError(GDPTError, RuntimeError):
+    """Some cells of a unit failed; their records say why."""
 
-    def _render(self, domain: str, timing: EqualTime, seed: int) -> Inputs | Exception:
-        source = self._prepare().source
-        spp = cells.samples(domain, timing)
-        try:
-            return render_inputs(source, self.settings, domain, spp=spp, seed=seed)
-        except FAILURES as error:
-            interrupts.pass_on(error)
-            return error
 
-    def _cell(
-        self, method: MethodSpec, timing: EqualTime, seed: int, inputs: Inputs | Exception
-    ) -> Record:
-        if isinstance(inputs, Exception):
-            return self._failure(method, timing.spp, seed, inputs)
-        try:
-            image, seconds = self._denoise(method, inputs)
-            values = self._compare(image)
-        except FAILURES as error:
-            interrupts.pass_on(error)
-            return self._failure(method, timing.spp, seed, error)
-        if seed == 0:
-            path = self.store.image_path(self.name, method, timing.spp)
-            self.store.write_image(path, image.cpu().numpy())
-        return self._success(method, timing, seed, seconds, values)
+@dataclass(frozen=True)
+class ViewUnit:
+    """Loads the shots of one scene, which renders their references.
 
-    def _denoise(self, method: MethodSpec, inputs: Inputs) -> tuple[torch.Tensor, float]:
-        frame, options = inputs.frame, cells.options_for(method, inputs)
+    See :class:`mitsuba_gdpt.execution.Unit`.
+    """
 
-        def denoise() -> torch.Tensor:
-            image: torch.Tensor = denoisers.denoise(frame, method.name, **options)
-            return image
+    shots: tuple[Shot, ...]
+    settings: Settings
+    folder: Path
 
-        key = (method.label, frame.width, frame.height)
-        if key not in self._warm:  # weights are loaded and kernels compiled outside of the time
-            denoise()
-            self._warm.add(key)
-        return cells.timed(denoise, frame.device)
+    @property
+    def key(self) -> str:
+        """Name of the scene."""
+        return self.shots[0].scene
 
-    def _compare(self, image: torch.Tensor) -> Values:
-        reference = self._prepare().reference
-        values = Values({}, {})
-        image = image.cpu()
-        for name in self.settings.metrics:
-            metric = metrics.find(name)
-            result = metric(cells.shown(image, metric), reference)
-            values.means[name] = result.value
-            if result.standard_error is not None:
-                values.standard_errors[name] = result.standard_error
-        return values
+    def is_done(self) -> bool:
+        """Tell whether the references of all shots are there, and whole."""
+        for shot in self.shots:
+            path = self._record(shot)
+            values = records.read(path)
+            key = Cells(shot, self.settings, Store(self.folder)).view_key
+            if values is None or not records.is_complete(path, values, key):
+                return False
+        return True
+
+    def run(self) -> None:
+        """Render what is missing.
+
+        Raises:
+            GDPTError: The scene does not load.
+        """
+        for shot in self.shots:
+            cells = Cells(shot, self.settings, Store(self.folder))
+            cells.load()
+            self._record(shot).parent.mkdir(parents=True, exist_ok=True)
+            records.write(self._record(shot), cells.view_key, {}, cells.view_files())
+
+    def _record(self, shot: Shot) -> Path:
+        return self.folder / "views" / f"{shot.name}.json"
+
+
+@dataclass(frozen=True)
+class CellUnit:
+    """Makes the cells of all methods on one shot, at one budget, with one seed.
+
+    See :class:`mitsuba_gdpt.execution.Unit`.
+    """
+
+    shot: Shot
+    settings: Settings
+    folder: Path
+    spp: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """The labels."""
+        return f"{self.shot.name}-{self.spp}spp-{self.seed}"
+
+    def is_done(self) -> bool:
+        """Tell whether all cells are there."""
+        return Cells(self.shot, self.settings, Store(self.folder)).is_complete(self.spp, self.seed)
+
+    def run(self) -> None:
+        """Make those that are missing; the equal time has been measured before.
+
+        Raises:
+            CellsError: Some failed.
+        """
+        cells = _open(self.shot, self.settings, self.folder)
+        made = cells.make(self.spp, self.seed, cells.timing(self.spp))
+        if errors := [f"{record.method}: {record.error}" for record in made if record.error]:
+            raise CellsError("; ".join(errors))
+
+
+_opened: Cells | None = None
+
+
+def _open(shot: Shot, settings: Settings, folder: Path) -> Cells:
+    """Return the cells of the latest shot again, which keep its scene, or those of another."""
+    global _opened
+    if _opened is None or (_opened.shot, _opened.settings, _opened.store.folder) != (
+        shot,
+        settings,
+        folder,
+    ):
+        _opened = Cells(shot, settings, Store(folder))
+    return _opened

@@ -73,21 +73,32 @@ class MethodSpec:
 class Settings:
     """A whole evaluation: scenes x methods x sample counts x seeds.
 
+    A still image is a sequence of one frame: the view of the scene's own camera. Of several frames
+    the cameras are those of a fly-through, and those at rest in the middle of it.
+
     Attributes:
-        scenes: Mitsuba XML files, folders with a ``scene.xml``, or ``builtin:NAME``.
+        scenes: Mitsuba XML files, folders with a ``scene.xml``, or ``builtin:NAME``. For sequences
+            catalogues or scenes of catalogues; see
+            :func:`mitsuba_gdpt.evaluation.shots.find_scenes`.
         methods: Rows of the comparison.
         spp: Sample counts of ``gdpt``. Each sets a budget: methods that do not read gradients get
             as many samples as fit into the same render time.
         seeds: Independent repetitions of each cell; they give the standard errors.
-        metrics: Names out of ``metrics.METRICS``, the most important first.
+        metrics: Names out of ``metrics.METRICS``, the most important first; of sequences also out
+            of ``metrics.SEQUENCE_METRICS``. Those of images are taken over the frames as over a
+            data set.
         max_depth: Longest path of all renders, references included.
         width: Image width in pixels; by default that of the stored reference, else 320.
-        reference_spp: Samples per pixel of *each half* of a reference that has to be rendered.
+        reference_spp: Samples per pixel of *each half* of a reference that has to be rendered, for
+            each frame.
         repeats: Timed renders per measurement; the median counts.
         gdpt: Further parameters of the ``gdpt`` integrator, such as ``{"shifts": 2}``.
         plain_path: Path tracing, for the methods that do not read gradients, draws independent
             samples and chooses among emitters by their sampling weights, as Mitsuba's ``path``
             does, instead of being stratified and aimed like ``gdpt``.
+        frames: Frames of each sequence; 1 for still images.
+        static: Also look at every scene with a camera at rest, the middle one of the span.
+        span: Part of the fly-through that the frames cover, as times 0..1.
     """
 
     scenes: tuple[str, ...]
@@ -101,6 +112,9 @@ class Settings:
     repeats: int = 3
     gdpt: Mapping[str, Any] = field(default_factory=dict)
     plain_path: bool = False
+    frames: int = 1
+    static: bool = False
+    span: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         for name in ("scenes", "methods", "spp", "metrics"):
@@ -109,6 +123,9 @@ class Settings:
                 raise ConfigError(f"an evaluation needs at least one of: {name}")
             if len({str(value) for value in values}) != len(values):
                 raise ConfigError(f"{name} holds a value twice: {', '.join(map(str, values))}")
+        checks.whole("frames", self.frames, least=1, most=_MOST_FRAMES)
+        for time in self.span:
+            checks.real("span", time, least=0, most=1)
         self._check_metrics()
         labels = [method.label for method in self.methods]
         if len(set(labels)) != len(labels):
@@ -161,41 +178,10 @@ class Settings:
         """Return the settings as JSON-compatible values."""
         return dataclasses.asdict(self)
 
-    def _check_metrics(self) -> None:
-        if temporal := [name for name in self.metrics if metrics.find(name).temporal]:
-            raise ConfigError(
-                f"{', '.join(temporal)}: of sequences only; compare sequences (--sequence), or "
-                f"choose among {', '.join(metrics.METRICS)}"
-            )
-
-
-@dataclass(frozen=True)
-class SequenceSettings(Settings):
-    """An evaluation of image sequences: fly-throughs, and cameras at rest.
-
-    The fields of :class:`Settings` mean the same, but for:
-
-    Attributes:
-        scenes: Catalogues or scenes of catalogues; see
-            :func:`mitsuba_gdpt.evaluation.shots.find_scenes`.
-        metrics: Also names out of ``metrics.SEQUENCE_METRICS``. Those of images are taken over the
-            frames as over a data set.
-        width: By default 320.
-        reference_spp: Per frame.
-        frames: Frames of each sequence.
-        static: Also look at every scene with a camera at rest, the middle one of the span.
-        span: Part of the fly-through that the frames cover, as times 0..1.
-    """
-
-    frames: int = 16
-    static: bool = False
-    span: tuple[float, float] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        checks.whole("frames", self.frames, least=2, most=_MOST_FRAMES)
-        for time in self.span:
-            checks.real("span", time, least=0, most=1)
+    @property
+    def moving(self) -> bool:
+        """Whether sequences are compared, not still images."""
+        return self.frames > 1
 
     def needs_motion(self, domain: str) -> bool:
         """Tell whether a method of the domain reads screen-space motion."""
@@ -206,5 +192,11 @@ class SequenceSettings(Settings):
         return tuple(name for name in self.metrics if static or name != STATIC_ONLY)
 
     def _check_metrics(self) -> None:
-        for name in self.metrics:
-            metrics.find(name)
+        temporal = [name for name in self.metrics if metrics.find(name).temporal]
+        if temporal and not self.moving:
+            raise ConfigError(
+                f"{', '.join(temporal)}: of sequences only; compare sequences (--sequence), or "
+                f"choose among {', '.join(metrics.METRICS)}"
+            )
+        if self.static and not self.moving:
+            raise ConfigError("frames is 1, of a camera at rest; expected at least 2 (--sequence)")

@@ -124,10 +124,17 @@ class Store:
         limit = float(np.finfo(np.float16).max)
         exr.write_image(path, np.clip(image, -limit, limit), half=True)
 
-    def frame_path(self, sequence: str, method: MethodSpec | None, spp: int, frame: int) -> Path:
-        """Return where a frame of a sequence is kept; that of the reference without a method."""
-        folder = self.image_path(sequence, method, spp).with_suffix("")
-        return folder / f"frame-{frame:04d}.exr"
+    def frame_path(self, shot: str, method: MethodSpec | None, spp: int, frame: int | None) -> Path:
+        """Return where a frame is kept; that of the reference without a method.
+
+        Args:
+            shot: Name of the scene or sequence.
+            method: What made it.
+            spp: Budget.
+            frame: Its number; None for a still image.
+        """
+        path = self.image_path(shot, method, spp)
+        return path if frame is None else path.with_suffix("") / f"frame-{frame:04d}.exr"
 
     def animation_path(self, sequence: str, method: MethodSpec | None, spp: int) -> Path:
         """Return where the animated picture of a sequence is kept; its folder is made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import pytest
 from mitsuba_gdpt import denoisers, provenance, rendering
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.evaluation import MethodSpec, Results, Settings, evaluate, write_results
+from mitsuba_gdpt.evaluation import (
+    MethodSpec,
+    Record,
+    Results,
+    Settings,
+    evaluate,
+    write_results,
+)
+from mitsuba_gdpt.execution import ClusterOptions
 
 SCENE = "builtin:corner-gallery"
 
@@ -73,8 +82,6 @@ def test_failing_cells_are_reported_and_tried_again(
 
 
 def test_a_scene_that_does_not_load_stops_nothing(settings: Settings, tmp_path: Path) -> None:
-    import dataclasses
-
     both = dataclasses.replace(settings, scenes=("missing.xml", SCENE), seeds=1)
     records = evaluate(both, tmp_path)
     assert ["does not exist" in str(record.error) for record in records] == [
@@ -133,8 +140,41 @@ def test_cells_of_other_code_are_made_again(
 
 
 def test_all_cells_failed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["evaluate", str(tmp_path / "missing.xml"), "-m", "none", "--spp", "1", "--seeds", "1"]
+    scene = tmp_path / "broken.xml"
+    scene.write_text("<scene version='3.0.0'><shape type='nonsense'/></scene>")
+    words = ["evaluate", str(scene), "-m", "none", "--spp", "1", "--seeds", "1"]
     with pytest.raises(SystemExit) as stop:
         main([*words, "--metric", "relmse", "-o", str(tmp_path / "out")])
     assert stop.value.code == 1
     assert "every cell failed, the first: " in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_workers_make_the_same_cells(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simulated_clock: None
+) -> None:
+    """Also one that fails there, and a scene that does not load."""
+    broken = tmp_path / "broken.xml"
+    broken.write_text("<scene version='3.0.0'><shape type='nonsense'/></scene>")
+    methods = (*settings.methods, MethodSpec("optix"))
+    chosen = dataclasses.replace(settings, scenes=(SCENE, str(broken)), methods=methods)
+    here = evaluate(chosen, tmp_path / "here")
+    told: list[Record] = []
+    cluster = ClusterOptions(workers=1, threads=1)
+    there = evaluate(chosen, tmp_path / "there", on_record=told.append, cluster=cluster)
+    assert there == told
+
+    def what(record: Record) -> tuple[object, ...]:
+        error = record.error and record.error.split(";")[0]
+        return record.scene, record.method, record.seed, record.rendered_spp, record.metrics, error
+
+    assert list(map(what, there)) == list(map(what, here))
+    assert [record.error is None for record in there] == [True, True, False] * 2 + [False] * 6
+    (first, *_) = (tmp_path / "there" / "images").rglob("none-2spp.exr")
+    assert (
+        first.read_bytes() == (tmp_path / "here/images/corner-gallery/none-2spp.exr").read_bytes()
+    )
+    fine = dataclasses.replace(settings)
+    monkeypatch.setattr(rendering, "open_source", None)
+    assert evaluate(fine, tmp_path / "there", cluster=cluster) == [
+        record for record in there if record.error is None
+    ]

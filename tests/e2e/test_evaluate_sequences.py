@@ -24,10 +24,10 @@ from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.evaluation import (
     MethodSpec,
     Record,
-    SequenceSettings,
-    evaluate_sequences,
+    Settings,
+    evaluate,
     references,
-    write_sequence_results,
+    write_results,
 )
 
 SCENE = "builtin:corner-gallery"
@@ -36,8 +36,8 @@ FRAMES = 3
 
 
 @pytest.fixture
-def settings(variant_llvm_rgb: str) -> SequenceSettings:
-    return SequenceSettings(
+def settings(variant_llvm_rgb: str) -> Settings:
+    return Settings(
         scenes=(SCENE,),
         methods=(MethodSpec("none"), MethodSpec("poisson-l2")),
         spp=(2,),
@@ -58,7 +58,7 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
 
 
-def quick(settings: SequenceSettings, *methods: str, **changes: Any) -> SequenceSettings:
+def quick(settings: Settings, *methods: str, **changes: Any) -> Settings:
     chosen = tuple(map(MethodSpec, methods))
     values = {"methods": chosen, "seeds": 1, "static": False, "metrics": ("relmse",), **changes}
     return dataclasses.replace(settings, **values)
@@ -72,12 +72,12 @@ def forbid(monkeypatch: pytest.MonkeyPatch, target: Any, name: str) -> None:
 
 
 def test_cells_are_measured_written_and_not_repeated(
-    settings: SequenceSettings,
+    settings: Settings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     simulated_clock: None,
 ) -> None:
-    records = evaluate_sequences(settings, tmp_path)
+    records = evaluate(settings, tmp_path)
     assert [(r.scene, r.seed, r.method, r.error) for r in records] == [
         (name, seed, method, None)
         for name in (FLY, STATIC)
@@ -102,7 +102,7 @@ def test_cells_are_measured_written_and_not_repeated(
     _check_flicker(one, tmp_path)
 
     forbid(monkeypatch, rendering, "open_source")
-    assert evaluate_sequences(settings, tmp_path) == records
+    assert evaluate(settings, tmp_path) == records
 
 
 def _check_flicker(record: Record, folder: Path) -> None:
@@ -122,7 +122,7 @@ def _check_flicker(record: Record, folder: Path) -> None:
 
 
 def test_a_recurrent_method_keeps_its_state_and_starts_anew(
-    settings: SequenceSettings, tmp_path: Path, scratch: None
+    settings: Settings, tmp_path: Path, scratch: None
 ) -> None:
     @registry.register("counting", needs=("primal",), doc="frame numbers", recurrent=True)
     def count(buffers: FrameBuffers, state: int | None) -> tuple[torch.Tensor, int]:
@@ -130,7 +130,7 @@ def test_a_recurrent_method_keeps_its_state_and_starts_anew(
         return torch.full_like(buffers["primal"], number), number
 
     chosen = quick(settings, "counting", seeds=2, static=True)
-    records = evaluate_sequences(chosen, tmp_path)
+    records = evaluate(chosen, tmp_path)
     assert [record.error for record in records] == [None] * 4
     for name in (FLY, STATIC):
         folder = tmp_path / "images" / name / "counting-2spp"
@@ -142,7 +142,7 @@ def test_a_recurrent_method_keeps_its_state_and_starts_anew(
 
 
 def test_methods_get_motion_and_halves(
-    settings: SequenceSettings, tmp_path: Path, scratch: None, simulated_clock: None
+    settings: Settings, tmp_path: Path, scratch: None, simulated_clock: None
 ) -> None:
     seen: list[float] = []
     halves_seen: list[Any] = []
@@ -158,7 +158,7 @@ def test_methods_get_motion_and_halves(
         return 0.5 * (halves[0]["primal"] + halves[1]["primal"])
 
     chosen = quick(settings, "moving", "halving")
-    records = evaluate_sequences(chosen, tmp_path)
+    records = evaluate(chosen, tmp_path)
     assert [record.error for record in records] == [None, None]
     assert seen[:2] == [0, 0], "the first frame, once to warm up"
     assert min(seen[2:]) > 0
@@ -166,7 +166,7 @@ def test_methods_get_motion_and_halves(
 
 
 def test_failing_methods_and_scenes_stop_nothing_and_are_tried_again(
-    settings: SequenceSettings, tmp_path: Path, scratch: None
+    settings: Settings, tmp_path: Path, scratch: None
 ) -> None:
     broken = [True]
 
@@ -186,7 +186,7 @@ def test_failing_methods_and_scenes_stop_nothing_and_are_tried_again(
     )
     chosen = quick(settings, "fragile", "none", scenes=(str(catalogue), SCENE))
     out = tmp_path / "out"
-    records = evaluate_sequences(chosen, out)
+    records = evaluate(chosen, out)
     assert ["does not exist" in str(record.error) for record in records] == [
         True,
         True,
@@ -194,20 +194,20 @@ def test_failing_methods_and_scenes_stop_nothing_and_are_tried_again(
         False,
     ]
     assert [record.error for record in records[2:]] == ["no paint left", None]
-    page = write_sequence_results(records, chosen, out, {"command": "test"})
+    page = write_results(records, chosen, out, {"command": "test"})
     text = page.read_text(encoding="utf-8")
     assert "missing.xml does not exist" in text
     assert "no paint left" in text
     assert not (out / f"animations/{FLY}/fragile-2spp.png").exists()
     broken.clear()
-    again = evaluate_sequences(chosen, out)
+    again = evaluate(chosen, out)
     assert [record.error for record in again[2:]] == [None, None]
 
 
-def test_results_are_written(settings: SequenceSettings, tmp_path: Path) -> None:
+def test_results_are_written(settings: Settings, tmp_path: Path) -> None:
     chosen = quick(settings, "none", static=True, metrics=settings.metrics)
-    records = evaluate_sequences(chosen, tmp_path)
-    page = write_sequence_results(records, chosen, tmp_path, {"command": "test"}, rate=5)
+    records = evaluate(chosen, tmp_path)
+    page = write_results(records, chosen, tmp_path, {"command": "test"}, rate=5)
     text = page.read_text(encoding="utf-8")
     data = json.loads(text.split('id="viewer-data">')[1].split("</script>")[0])
     assert [(view["title"], view["frame"]) for view in data["views"]] == [
@@ -230,7 +230,7 @@ def test_results_are_written(settings: SequenceSettings, tmp_path: Path) -> None
     frame = exr.read_image(tmp_path / f"images/{FLY}/reference/frame-0002.exr")
     assert np.array_equal(shown[2], exr.to_8bit(frame))
 
-    small = write_sequence_results(records, chosen, tmp_path, {"command": "test"}, page_bytes=1)
+    small = write_results(records, chosen, tmp_path, {"command": "test"}, page_bytes=1)
     text = small.read_text(encoding="utf-8")
     assert f"to keep the page small: {STATIC}, 2 spp" in text
 

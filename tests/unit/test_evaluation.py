@@ -21,6 +21,7 @@ from mitsuba_gdpt.evaluation import MethodSpec, Record, Results, Settings, refer
 from mitsuba_gdpt.evaluation.cells import Cells, Values
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import merge
+from mitsuba_gdpt.evaluation.shots import Shot
 from mitsuba_gdpt.evaluation.store import Store
 from mitsuba_gdpt.evaluation.summary import to_csv
 from mitsuba_gdpt.scenes import SceneRef
@@ -269,10 +270,9 @@ def test_records_survive_the_store(tmp_path: Path) -> None:
     assert store.record("hall", method, 2, 0) is None
 
 
-class _Counted(Cells[Any]):
+class _Counted(Cells):
     """Cells that cost nothing, with a measured equal time that can be set."""
 
-    identity = ("scene",)
     path_traced = 3
 
     def _load(self) -> Any:
@@ -296,7 +296,8 @@ def test_cells_of_another_equal_time_are_made_anew(tmp_path: Path) -> None:
     )
 
     def spp(methods: tuple[MethodSpec, ...], measured: int) -> dict[tuple[str, int], int | None]:
-        cells = _Counted("a", settings(methods=methods, spp=(2,), seeds=2), Store(tmp_path))
+        shot = Shot("a", SceneRef("a.xml"))
+        cells = _Counted(shot, settings(methods=methods, spp=(2,), seeds=2), Store(tmp_path))
         cells.path_traced = measured
         return {(r.method, r.seed): r.rendered_spp for r in cells.records()}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.evaluation import MethodSpec, SequenceSettings, Settings
-from mitsuba_gdpt.evaluation.sequences import frame_seed
+from mitsuba_gdpt.evaluation import MethodSpec, Settings
+from mitsuba_gdpt.evaluation.cells import frame_seed
 from mitsuba_gdpt.evaluation.shots import find_scenes, find_shots
 from mitsuba_gdpt.scenes.catalogue import Catalogue
 
@@ -28,9 +28,9 @@ fly_through = [
 """
 
 
-def settings(*scenes: str, **changes: object) -> SequenceSettings:
+def settings(*scenes: str, **changes: object) -> Settings:
     values: dict[str, object] = {"methods": (MethodSpec("none"),), "frames": 5, **changes}
-    return SequenceSettings(scenes=scenes, **values)  # type: ignore[arg-type]
+    return Settings(scenes=scenes, **values)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -77,12 +77,22 @@ def test_shots_are_named_and_the_camera_at_rest_is_the_middle_one(catalogue: Pat
     shots = find_shots(settings(str(catalogue), static=True))
     assert [shot.name for shot in shots] == ["hall-fly", "hall-static", "yard-fly", "yard-static"]
     fly, still = shots[:2]
-    assert [camera.origin[0] for camera in fly.sequence.cameras][::4] == [0.0, 2.0]
-    assert set(still.sequence.cameras) == {fly.sequence.cameras[2]} == {fly.middle}
+    assert [camera.origin[0] for camera in fly.cameras][::4] == [0.0, 2.0]
+    assert set(still.cameras) == {fly.cameras[2]} == {fly.middle}
     assert still.middle == fly.middle, "both are timed on one camera"
-    assert len(still.sequence.cameras) == 5
+    assert len(still.cameras) == 5
     assert fly.exposure == 2
     assert [shot.name for shot in find_shots(settings(str(catalogue)))] == ["hall-fly", "yard-fly"]
+
+
+def test_a_still_is_a_sequence_of_one(catalogue: Path) -> None:
+    words = ("builtin:chess", f"{catalogue}:yard", "rooms/attic/scene.xml", "cellar.xml")
+    shots = find_shots(settings(*words, frames=1))
+    assert [shot.name for shot in shots] == ["chess", "yard", "attic", "cellar"]
+    assert all(shot.is_still and not shot.static for shot in shots)
+    assert [shot.exposure for shot in shots] == [1, 2, 1, 1]
+    with pytest.raises(ConfigError, match="two scenes are named attic"):
+        find_shots(settings("a/attic.xml", "b/attic.xml", frames=1))
 
 
 def test_what_makes_no_sense_is_refused(catalogue: Path) -> None:
@@ -92,8 +102,12 @@ def test_what_makes_no_sense_is_refused(catalogue: Path) -> None:
         find_shots(settings(str(catalogue), f"{catalogue}:hall"))
     with pytest.raises(FormatError, match="there is no such catalogue"):
         find_shots(settings("nowhere.toml"))
-    with pytest.raises(ConfigError, match="frames is 1"):
-        settings("builtin", frames=1)
+    with pytest.raises(ConfigError, match="frames is 1, of a camera at rest"):
+        settings("builtin", frames=1, static=True)
+    with pytest.raises(ConfigError, match="frames is 0; expected at least 1"):
+        settings("builtin", frames=0)
+    with pytest.raises(ConfigError, match="span is nan"):
+        settings("builtin", span=(0.0, float("nan")))
     with pytest.raises(ConfigError, match="unknown metric 'wobble'"):
         settings("builtin", metrics=("wobble",))
     with pytest.raises(ConfigError, match=r"flicker: of sequences only.*--sequence"):
