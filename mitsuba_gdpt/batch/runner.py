@@ -107,7 +107,9 @@ def validate(batch: Batch) -> tuple[Job, ...]:
         metrics.find(name)
     layouts: dict[str, Layout] = {}
     checked: set[str] = set()
-    references: set[str] = set()
+    read: set[str] = set()
+    from mitsuba_gdpt.references import images  # brings torch
+
     for job in jobs:
         _check_scene(job)
         _check_output(job)
@@ -123,9 +125,9 @@ def validate(batch: Batch) -> tuple[Job, ...]:
         for name in job.metrics if job.reference else ():
             if (obstacle := metrics.find(name).obstacle()) is not None:
                 raise obstacle
-        for path in set(job.reference) - references:
-            exr.read_image(path)  # all of it: a file that was cut short has a good head
-            references.add(path)
+        for path in set(job.reference) - read:
+            images(path)  # all of it: a file that was cut short has a good head
+            read.add(path)
     return jobs
 
 

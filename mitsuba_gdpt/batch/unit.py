@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mitsuba_gdpt import exr, interrupts, provenance, records, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.batch.jobs import EXPOSURE, RENDER, Job, describe
-from mitsuba_gdpt.errors import ConfigError, GDPTError
+from mitsuba_gdpt.errors import GDPTError
 
 if TYPE_CHECKING:
     import torch
@@ -159,20 +159,9 @@ def _load_reference(job: Job, width: int, height: int) -> Any:
     """Read the reference of a job, if it has one, and see whether it fits the render."""
     if not job.reference:
         return None
-    import torch
+    from mitsuba_gdpt import references
 
-    from mitsuba_gdpt import metrics
-
-    images = []
-    for path in job.reference:
-        image = exr.read_image(path)
-        if image.shape[:2] != (height, width):
-            raise ConfigError(
-                f"{path}: the reference has {image.shape[1]}x{image.shape[0]} pixels, the render "
-                f"{width}x{height}; set width and height"
-            )
-        images.append(torch.from_numpy(image))
-    return metrics.Reference(*images)
+    return references.load(job.reference, width, height)
 
 
 def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from mitsuba_gdpt import interrupts, metrics, records, rendering
+from mitsuba_gdpt import interrupts, metrics, records, references, rendering
 from mitsuba_gdpt.errors import GDPTError
-from mitsuba_gdpt.evaluation import equal_time, references
+from mitsuba_gdpt.evaluation import equal_time
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import Inputs, render_inputs, timed_integrators
 from mitsuba_gdpt.evaluation.runs import FAILURES, Run, Values

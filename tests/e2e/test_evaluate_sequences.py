@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from mitsuba_gdpt import denoisers, exr, metrics, rendering
+from mitsuba_gdpt import denoisers, exr, metrics, references, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.denoisers import registry
@@ -26,7 +26,6 @@ from mitsuba_gdpt.evaluation import (
     Record,
     Settings,
     evaluate,
-    references,
     write_results,
 )
 

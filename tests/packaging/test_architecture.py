@@ -25,7 +25,7 @@ LAYERS = (
     {"motion", "foreign"},
     {"integrators", "denoisers", "metrics", "scenes"},
     {"rendering", "report", "execution"},
-    {"data"},
+    {"data", "references"},
     {"training", "batch", "evaluation"},
     {"cli"},
     {PACKAGE, "__main__", "mitsuba_plugin"},  # the public API in __init__.py; what Mitsuba imports

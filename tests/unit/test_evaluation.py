@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from mitsuba_gdpt import rendering
+from mitsuba_gdpt import exr, references, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.evaluation import MethodSpec, Record, Results, Settings, references, tables
+from mitsuba_gdpt.evaluation import MethodSpec, Record, Results, Settings, tables
 from mitsuba_gdpt.evaluation.cells import Cells, Values
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import merge
@@ -164,6 +164,22 @@ class TestReferences:
         assert not self.calls
         self.make(source, tmp_path / "r.npz", spp=200)
         assert self.calls
+
+    def test_npz_and_exr_files_are_read_alike(self, tmp_path: Path) -> None:
+        a, b = (np.full((4, 6, 3), level, np.float32) for level in (1.0, 2.0))
+        both, one, other = (str(tmp_path / name) for name in ("r.npz", "a.exr", "b.exr"))
+        references.Halves(a, b, 12, 64).save(Path(both))
+        exr.write_image(one, a)
+        exr.write_image(other, b)
+        for paths in ((both,), (one, other)):
+            found = references.load(paths, 6, 4)
+            assert found.b is not None
+            assert (float(found.a.mean()), float(found.b.mean())) == (1.0, 2.0)
+        assert references.load((one,), 6, 4).b is None
+        with pytest.raises(ConfigError, match="the reference has 6x4 pixels, the render 6x5"):
+            references.load((both,), 6, 5)
+        with pytest.raises(ConfigError, match="got 3 images; expected one, or two halves"):
+            references.load((both, one), 6, 4)
 
     def test_one_beside_the_scene_counts_if_its_depth_fits(self, tmp_path: Path) -> None:
         image = np.ones((2, 3, 3), np.float32)

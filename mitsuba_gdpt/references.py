@@ -1,9 +1,14 @@
-"""References in two independent halves: stored beside the scene, or rendered once and kept."""
+"""References in two independent halves: stored beside the scene, rendered once and kept, or given.
+
+Evaluations and batches have the same ones.
+"""
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mitsuba_gdpt import denoisers, metrics, progress, rendering
-from mitsuba_gdpt.errors import FormatError, GDPTError
+from mitsuba_gdpt import denoisers, exr, metrics, progress, rendering
+from mitsuba_gdpt.errors import ConfigError, FormatError, GDPTError
 from mitsuba_gdpt.files import replace_file
 from mitsuba_gdpt.scenes import SceneRef
 
@@ -114,6 +119,47 @@ def read(path: Path) -> Halves:
         raise FormatError(f"{path}: the reference contains NaN or infinity")
     depth = int(arrays.get("max_depth", STORED_DEPTH))
     return Halves(a, b, depth, int(arrays.get("spp", 0)))
+
+
+def images(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
+    """Read the images of a reference file: both halves of an npz file, one image of an EXR file.
+
+    Raises:
+        FormatError: The file is missing or damaged.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        halves = read(path)
+        return [halves.a, halves.b]
+    return [exr.read_image(path)]
+
+
+def load(paths: Sequence[str], width: int, height: int) -> metrics.Reference:
+    """Read a reference that somebody gives.
+
+    Args:
+        paths: One EXR file, two of independent halves, or one npz file of both.
+        width: Of the renders, in pixels.
+        height: Of the renders, in pixels.
+
+    Raises:
+        FormatError: A file is missing or damaged.
+        ConfigError: It has another size than the renders, or there are more than two images.
+    """
+    found = []
+    for path in paths:
+        for image in images(path):
+            if image.shape[:2] != (height, width):
+                raise ConfigError(
+                    f"{path}: the reference has {image.shape[1]}x{image.shape[0]} pixels, the "
+                    f"render {width}x{height}; set width and height"
+                )
+            found.append(torch.from_numpy(image))
+    if len(found) > 2:
+        raise ConfigError(
+            f"{', '.join(map(str, paths))}: got {len(found)} images; expected one, or two halves"
+        )
+    return metrics.Reference(*found)
 
 
 def stored_path(scene: SceneRef) -> Path | None:
