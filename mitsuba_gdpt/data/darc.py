@@ -15,7 +15,7 @@ import math
 import os
 import pickle
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -48,7 +48,10 @@ _DTYPES = tuple(
 )
 _UINT8 = _DTYPES.index(np.dtype("u1"))
 _MOST_DIMENSIONS = 8
-_MOST_NAME_BYTES = 64 << 20
+# Larger than in any training file. Without them a file of a few megabytes keeps a reader busy.
+_MOST_ARRAYS = 1 << 16
+_MOST_CHUNKS = 1 << 18
+_MOST_NAME_BYTES = 4 << 20
 
 #: For each of our channels its place in the file.
 _FROM_FILE = [
@@ -280,8 +283,11 @@ class DarcFile:
     def _read_directory(self, address: int) -> tuple[_Array, ...]:
         self._seek(address, "the directory")
         (count,) = self._numbers("Q")
-        if count * 8 > self._size:
-            raise FormatError(f"{self.path}: damaged; a directory of {count} arrays cannot fit")
+        if count > _MOST_ARRAYS or count * 8 > self._size:
+            raise FormatError(
+                f"{self.path}: damaged; got a directory of {count} arrays, expected at most "
+                f"{_MOST_ARRAYS}, and that it fits into the file"
+            )
         return tuple(self._read_array(i, at) for i, at in enumerate(self._numbers("Q", count)))
 
     def _read_array(self, index: int, address: int) -> _Array:
@@ -294,12 +300,13 @@ class DarcFile:
             )
         shape, chunk = self._numbers("I", dimensions), self._numbers("I", dimensions)
         code = self._numbers("I")[0] if self.version >= 1 else _UINT8
-        if 0 in shape or 0 in chunk or code >= len(_DTYPES):
+        sound = 0 not in shape and 0 not in chunk and code < len(_DTYPES)
+        array = _Array(self._file.tell(), shape, chunk, _DTYPES[code]) if sound else None
+        if array is None or math.prod(array.grid) > _MOST_CHUNKS:
             raise FormatError(
                 f"{self.path}: damaged; array {index} has shape {shape}, chunks {chunk} and type "
                 f"number {code}"
             )
-        array = _Array(self._file.tell(), shape, chunk, _DTYPES[code])
         end = array.start + math.prod(array.grid) * array.chunk_bytes
         if end > self._size:
             raise FormatError(
@@ -344,14 +351,61 @@ _NUMPY_PICKLES = {
 }
 
 
+#: Opcodes of a dictionary of texts and numbers, in any protocol, alone or in an array of NumPy.
+#: All others are refused: sets and other keys whose hash takes for ever, what is allocated in the
+#: size that the file names, objects.
+_OPCODES = (
+    *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.MEMOIZE),
+    *(pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.GET, pickle.BINGET),
+    *(pickle.LONG_BINGET, pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.REDUCE, pickle.BUILD),
+    *(pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.INT, pickle.BININT, pickle.BININT1),
+    *(pickle.BININT2, pickle.LONG, pickle.LONG1, pickle.UNICODE, pickle.BINUNICODE),
+    *(pickle.SHORT_BINUNICODE, pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING),
+    *(pickle.BINBYTES, pickle.SHORT_BINBYTES, pickle.TUPLE, pickle.EMPTY_TUPLE, pickle.TUPLE1),
+    *(pickle.TUPLE2, pickle.TUPLE3, pickle.EMPTY_LIST, pickle.LIST, pickle.APPEND),
+    *(pickle.APPENDS, pickle.EMPTY_DICT, pickle.DICT, pickle.SETITEM, pickle.SETITEMS),
+)
+
+
 class _NamesUnpickler(pickle._Unpickler):
     """Builds dictionaries, texts and numbers only.
 
     The implementation in Python: that in C sizes tables by numbers found in the file.
     """
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
-    del dispatch[pickle.BYTEARRAY8[0]]  # allocates whatever size the file names
+    dispatch: ClassVar[dict[int, Any]] = {
+        code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES
+    }
+
+    def load_dict(self) -> None:
+        """Make a dictionary of what follows the mark."""
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        self._check_keys(items[::2])
+        self.append(dict(zip(items[::2], items[1::2], strict=True)))  # type: ignore[attr-defined]
+
+    def load_setitem(self) -> None:
+        """Add one item to a dictionary."""
+        stack = self.stack  # type: ignore[attr-defined]
+        self._check_keys(stack[-2:-1])
+        value, key = stack.pop(), stack.pop()
+        stack[-1][key] = value
+
+    def load_setitems(self) -> None:
+        """Add what follows the mark to a dictionary."""
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        self._check_keys(items[::2])
+        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))  # type: ignore[attr-defined]
+
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+
+    @staticmethod
+    def _check_keys(keys: Iterable[Any]) -> None:
+        """Refuse keys but texts, before they are hashed: that of nested tuples takes for ever."""
+        for key in keys:
+            if not isinstance(key, str | bytes | _Inert):
+                raise FormatError(f"a name is a {type(key).__name__}; expected text")
 
     def find_class(self, module: str, name: str) -> Any:
         """Replace what NumPy writes by something inert; refuse all else."""

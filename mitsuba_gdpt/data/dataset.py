@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE, GRADIENTS, Layout
-from mitsuba_gdpt.data import store
+from mitsuba_gdpt.data import metadata, store
 from mitsuba_gdpt.errors import ConfigError, FormatError
 
 #: What a crop's targets and noisy renders tell together.
@@ -74,7 +74,7 @@ class CropSet:
         self._variances = store.variance_channels(self.layout)
         self._scenes = [scene["name"] for scene in attributes["plan"]["scenes"]]
         self._exposures = {s["name"]: float(s["exposure"]) for s in attributes["plan"]["scenes"]}
-        self._faults = {name: self._read_table(name, store.MARKER) for name in self._scenes}
+        self._faults = {name: self._read_marks(name) for name in self._scenes}
         self._spp = {name: self._read_table(name, "spp") for name in self._scenes}
         self._crops = [
             (name, int(index))
@@ -89,7 +89,7 @@ class CropSet:
         Raises:
             FormatError: It is missing, is no crop set or of an unknown version.
         """
-        return cls(Path(path), store.read_attributes(Path(path)))
+        return cls(Path(path), metadata.read_attributes(Path(path)))
 
     @property
     def scenes(self) -> list[str]:
@@ -118,10 +118,10 @@ class CropSet:
 
     @property
     def faults(self) -> dict[str, int]:
-        """Sums over the finished crops of what :data:`store.FAULTS` counts."""
+        """Sums over the finished crops of what :data:`metadata.FAULTS` counts."""
         done = [table[table[:, 0] >= 0] for table in self._faults.values()]
-        totals = np.concatenate(done).sum(0) if done else np.zeros(len(store.FAULTS), int)
-        return {name: int(total) for name, total in zip(store.FAULTS, totals, strict=True)}
+        totals = np.concatenate(done).sum(0) if done else np.zeros(len(metadata.FAULTS), int)
+        return {name: int(total) for name, total in zip(metadata.FAULTS, totals, strict=True)}
 
     def __len__(self) -> int:
         return len(self._crops)
@@ -205,30 +205,35 @@ class CropSet:
         """
         if scene not in self._arrays:
             raise ConfigError(f"{self.path} has no scene {scene!r}; it has {self._scenes}")
-        tables = [n for n, a in self._arrays[scene].items() if "components" in a.attrs]
+        tables = [
+            n
+            for n, a in self._arrays[scene].items()
+            if "components" in a.attrs and n not in (metadata.MARKER, metadata.CHECKSUMS)
+        ]
+        if name == metadata.MARKER:
+            return dict(zip(metadata.FAULTS, self._faults[scene].T, strict=True))
         if name not in tables:
             raise ConfigError(f"{self.path} has no table {name!r}; it has {sorted(tables)}")
         array = self._arrays[scene][name]
-        return dict(zip(array.attrs["components"], np.asarray(array[:]).T, strict=True))
+        values = self._read_table(scene, name)
+        return dict(zip(array.attrs["components"], values.T, strict=True))
 
     # ------------------------------------------------------------------------------- internals
 
     @cached_property
     def _arrays(self) -> dict[str, dict[str, Any]]:
-        import zarr
-
-        try:
-            root: Any = zarr.open_group(self.path, mode="r")
-            return {name: dict(root[name].arrays()) for name in self._scenes}
-        except (OSError, KeyError, ValueError) as error:
-            raise FormatError(f"{self.path} is damaged: {error}") from error
+        return metadata.open_arrays(self.path, self.attributes)
 
     def __getstate__(self) -> dict[str, Any]:
         # Zarr's handles hold locks and an event loop: workers of a data loader make their own.
         return {key: value for key, value in self.__dict__.items() if key != "_arrays"}
 
     def _read_table(self, scene: str, name: str) -> np.ndarray[Any, Any]:
-        return np.asarray(self._arrays[scene][name][:])
+        return metadata.read_table(self.path / scene, self._arrays[scene], name)
+
+    def _read_marks(self, scene: str) -> np.ndarray[Any, Any]:
+        count = self._arrays[scene][metadata.MARKER].shape[0]
+        return metadata.read_marks(self.path / scene, count, self.attributes["crops_per_shard"])
 
     @cached_property
     def _readers(self) -> dict[tuple[str, str], store.ShardReader]:
@@ -239,7 +244,7 @@ class CropSet:
                 self.attributes["crops_per_shard"],
             )
             for scene in self._scenes
-            for name in ("noisy", "targets", "target_deviation")
+            for name in metadata.IMAGES
         }
 
     def _decode(self, scene: str, name: str, index: int, level: int = 0) -> torch.Tensor:
@@ -247,7 +252,8 @@ class CropSet:
             values = self._readers[scene, name].read(index, level)
         except (OSError, ValueError, RuntimeError) as error:
             raise FormatError(
-                f"{self.path}: {name} of crop {index} of {scene!r} cannot be read: {error}"
+                f"{self.path}: {name} of crop {index} of {scene!r} cannot be read: {error}; make "
+                f"the set again where it is, which renders or imports what is damaged"
             ) from error
         # float() keeps the memory layout, planes; indices are channel-last all the same.
         decoded = torch.from_numpy(values).to(torch.float32)

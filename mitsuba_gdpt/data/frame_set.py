@@ -10,7 +10,6 @@ The same tree with the channels of other tools (R, G, B, depth.Z, normal.*) is r
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ import torch
 from mitsuba_gdpt import channels, exr
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
+from mitsuba_gdpt.files import read_json
 from mitsuba_gdpt.motion import PinholeCamera
 
 #: Folders of a set.
@@ -270,9 +270,8 @@ def read_description(path: Path) -> dict[str, Any]:
         FormatError: It is damaged.
     """
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: cannot read this description: {error}") from error
-    if not isinstance(description, dict):
-        raise FormatError(f"{path}: got a JSON {type(description).__name__}; expected an object")
-    return description
+        return read_json(path)
+    except FormatError as error:
+        raise FormatError(
+            f"{error}. Remove it, and render the set again with the same settings where it is"
+        ) from error

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from mitsuba_gdpt import denoisers, execution, provenance, rendering
+from mitsuba_gdpt import denoisers, execution, exr, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import GRADIENTS, Layout
 from mitsuba_gdpt.data import frame_set, workers
-from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.files import replace_text
+from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.files import Checksums, replace_text, sweep_once
 from mitsuba_gdpt.motion import PinholeCamera, add_motion
 from mitsuba_gdpt.scenes import Camera, make_sensor
 from mitsuba_gdpt.scenes.catalogue import CatalogueScene
@@ -291,8 +291,24 @@ class FrameUnit:
         return frame_set.frame_folder(self.root, self.split, self.scene, self.index)
 
     def is_done(self) -> bool:
-        """Tell whether all files are there."""
-        return all((self.folder / name).is_file() for name, *_ in self._renders())
+        """Tell whether all files are there and intact."""
+        return all(self._is_intact(name) for name, *_ in self._renders())
+
+    def _is_intact(self, name: str) -> bool:
+        path = self.folder / name
+        if not path.is_file():
+            return False
+        if (intact := self._checksums.intact(name)) is None:
+            try:  # killed just before the note, or of an older version: look into the file
+                exr.read(path)
+            except FormatError:
+                return False
+            return True
+        return intact
+
+    @property
+    def _checksums(self) -> Checksums:
+        return Checksums(self.folder)
 
     def run(self) -> None:
         """Render what is not there yet, the target last.
@@ -303,6 +319,7 @@ class FrameUnit:
         import mitsuba as mi
 
         self.folder.mkdir(parents=True, exist_ok=True)
+        sweep_once(self.folder)
         source = _open(mi.variant(), self.source, self.parameters)
         size = self.settings.width, self.settings.height
         sensor = make_sensor(self.camera, *size)
@@ -312,7 +329,7 @@ class FrameUnit:
             previous = PinholeCamera.from_sensor(make_sensor(self.previous, *size))
         for name, seed, spp, gradients in self._renders():
             path = self.folder / name
-            if path.is_file():
+            if self._is_intact(name):
                 continue
             integrator = rendering.make_integrator(self._parameters(source, gradients))
             frame = rendering.render(source, integrator, spp=spp, seed=seed, sensor=sensor)
@@ -333,6 +350,7 @@ class FrameUnit:
             if not gradients and self.settings.target != TARGETS[0]:
                 metadata["denoiser"] = TARGET_DENOISER
             frame.to_exr(path, metadata=metadata, half=self.settings.half and gradients)
+            self._checksums.add(name)
 
     def _finish_target(self, frame: FrameBuffers) -> FrameBuffers:
         """Take out what means nothing in a target; denoise the primal if that is wanted."""

@@ -1,9 +1,10 @@
 """Crop sets on disk: Zarr v3 with one group per scene; the format is docs/formats/crops_v1.md.
 
 A set is created whole but empty, and then filled shard by shard, by any number of processes. A
-shard holds a few crops. Its arrays are written first and the array :data:`MARKER` last, and readers
-look at nothing that is not marked: whatever a killed process leaves behind is overwritten when the
-shard is rendered again.
+shard holds a few crops. It is written in a folder of its own, and its files are then moved into the
+set: first the images, then :data:`CHECKSUMS` of these, last the array :data:`MARKER`. Readers look
+at nothing that is not marked: whatever a killed process leaves behind is overwritten when the shard
+is rendered again. So is what no longer is what it was when it was written.
 
 Radiance is stored as float16. Variances are stored as standard deviations, because a variance of
 1e-8 is common and float16 ends there.
@@ -11,10 +12,9 @@ Radiance is stored as float16. Variances are stored as standard deviations, beca
 
 from __future__ import annotations
 
-import json
+import filecmp
 import os
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +25,24 @@ from numpy.typing import NDArray
 
 from mitsuba_gdpt import provenance
 from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.data.metadata import (
+    CHECKSUMS,
+    FAULTS,
+    FORMAT,
+    IMAGES,
+    MARKER,
+    METADATA,
+    SUMMED,
+    VERSION,
+    read_attributes,
+    read_rows,
+)
 from mitsuba_gdpt.data.plan import Records
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
+from mitsuba_gdpt.files import checksum, sweep_once, temporary_beside
 
-FORMAT, VERSION = "mitsuba_gdpt crops", 1
-
-#: Written last: values clamped to float16 and samples that were not finite, per crop; -1 where the
-#: crop is not rendered yet.
-MARKER = "faults"
-FAULTS = ("clamped", "nonfinite_samples")
-
+#: Arrays that are filled shard by shard, in the order of writing, and their dimensions.
+_DIMENSIONS = {"noisy": 5, "targets": 5, "target_deviation": 3, CHECKSUMS: 2, MARKER: 2}
 #: Largest value of float16, 65504.
 HALF_MAX = float(np.finfo(np.float16).max)
 
@@ -142,7 +150,8 @@ def create(
 ) -> dict[str, Any]:
     """Make an empty set, or check that the set that is there is one of the same plan.
 
-    Several processes may do this at once: a set appears complete or not at all.
+    Several processes may do this at once: a set appears complete or not at all. What the plan says
+    about crops, and how arrays are stored, is written anew where it is damaged.
 
     Args:
         plan: What will be rendered or imported.
@@ -162,7 +171,7 @@ def create(
     if not path.exists():
         if not path.absolute().parent.is_dir():
             raise FormatError(f"{path}: the folder {path.parent} does not exist; create it first")
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        temporary = temporary_beside(path)
         try:
             _build(plan, layout, temporary, crops_per_shard, attributes or {})
             os.rename(temporary, path)
@@ -171,6 +180,9 @@ def create(
                 raise FormatError(f"{path}: cannot create the crop set: {error}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        sweep_once(path.absolute().parent)
+        sweep_once(path)
     stored = read_attributes(path)
     if different := plan.differences(stored["plan"]):
         raise ConfigError(
@@ -182,7 +194,31 @@ def create(
             f"{path} holds the channels {', '.join(stored['channels'])}; this version writes "
             f"{', '.join(layout.channels)}. Choose another folder"
         )
+    _mend(plan, layout, path, stored["crops_per_shard"])
     return stored
+
+
+def _mend(plan: Content, layout: Layout, path: Path, crops_per_shard: int) -> None:
+    """Compare all that is there from the start with what should be, and replace what is not.
+
+    Raises:
+        FormatError: The folder cannot be written.
+    """
+    fresh = temporary_beside(path)
+    try:
+        _build(plan, layout, fresh, crops_per_shard, {})
+        for file in fresh.rglob("*"):
+            name = file.relative_to(fresh)
+            present = path / name
+            if not file.is_file() or name == Path(METADATA):  # that of the root says who made it
+                continue
+            if not present.is_file() or not filecmp.cmp(file, present, shallow=False):
+                present.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, present)
+    except OSError as error:
+        raise FormatError(f"{path}: cannot mend the crop set: {error}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _build(
@@ -250,6 +286,16 @@ def _create_arrays(
         dimension_names=("crop", "fault"),
         attributes={"components": list(FAULTS)},
     )
+    group.create_array(
+        CHECKSUMS,
+        shape=(-(-count // crops_per_shard), 2 * len(SUMMED)),
+        chunks=(1, 2 * len(SUMMED)),
+        dtype="int64",
+        fill_value=-1,
+        compressors=None,
+        dimension_names=("shard", "file"),
+        attributes={"components": [f"{name}.{x}" for name in SUMMED for x in ("bytes", "crc32")]},
+    )
     for name, (table, components) in plan.records(scene).items():
         array = group.create_array(
             name,
@@ -260,31 +306,6 @@ def _create_arrays(
             attributes={"components": list(components)},
         )
         array[:] = table
-
-
-def read_attributes(path: Path) -> dict[str, Any]:
-    """Return the attributes of a set.
-
-    Raises:
-        FormatError: The folder is missing, is no crop set, or of a version that is not understood.
-    """
-    try:
-        text = (path / "zarr.json").read_text(encoding="utf-8")
-    except OSError as error:
-        raise FormatError(
-            f"{path} is no crop set: it has no readable zarr.json ({error.strerror}); make one "
-            "with: mitsuba-gdpt dataset crops"
-        ) from error
-    try:
-        attributes: dict[str, Any] = json.loads(text)["attributes"]
-        kind, version = attributes["format"], attributes["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{path} is no crop set: its zarr.json says nothing of one") from error
-    if kind != FORMAT or version != VERSION:
-        raise FormatError(
-            f"{path} is {kind!r} version {version}; expected {FORMAT!r} version {VERSION}"
-        )
-    return attributes
 
 
 # ------------------------------------------------------------------------------------------ shards
@@ -313,9 +334,49 @@ class Shard:
         """Name of the shard, unique in the set."""
         return f"{self.scene}-{self.number:04d}"
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the scene."""
+        return self.path / self.scene
+
     def is_complete(self) -> bool:
-        """Whether the shard has been written."""
-        return (self.path / self.scene / MARKER / f"c/{self.number}/0").is_file()
+        """Whether the shard has been written, and is what was written: reads all of it."""
+        marks = read_rows(self.folder, MARKER, self.number, len(FAULTS))
+        count = self.stop - self.start
+        if marks is None or len(marks) < count or (marks[:count] < 0).any():
+            return False
+        known = read_rows(self.folder, CHECKSUMS, self.number, 2 * len(SUMMED))
+        if known is None:
+            return self._is_readable()
+        return known.tolist() == [self._checksums(self.folder)]
+
+    def _checksums(self, folder: Path) -> list[int]:
+        """Return size and checksum of each file, in the folder of a scene."""
+        result: list[int] = []
+        for name in SUMMED:
+            try:
+                result += checksum(folder / self._file(name))
+            except OSError:  # all is zero
+                result += [0, 0]
+        return result
+
+    def _is_readable(self) -> bool:
+        """Whether the images can be read, of sets that have no checksums."""
+        import zarr
+
+        if not all((self.folder / self._file(name)).is_file() for name in IMAGES[:2]):
+            return False
+        try:
+            group: Any = zarr.open_group(self.folder, mode="r")
+            for name in IMAGES:
+                group[name][self.start : self.stop]
+        except Exception:  # the library raises whatever a damaged file leads to
+            return False
+        return True
+
+    def _file(self, name: str) -> str:
+        """Return the path of the shard's file of an array, within the scene."""
+        return f"{name}/c/{self.number}" + "/0" * (_DIMENSIONS[name] - 1)
 
     def write(self, noisy: Array, targets: Array, deviation: Array, faults: Array) -> None:
         """Write encoded crops; the same values again leave the same files.
@@ -331,30 +392,37 @@ class Shard:
         """
         import zarr
 
+        scratch = temporary_beside(self.path / self.key)
         try:
-            group: Any = zarr.open_group(self.path / self.scene, mode="r+")
-            self._sweep()
-            span = slice(self.start, self.stop)
-            for name, values in (
-                ("noisy", noisy),
-                ("targets", targets),
-                ("target_deviation", deviation),
-                (MARKER, faults),
-            ):
-                group[name][span] = values
+            present = [name for name in _DIMENSIONS if (self.folder / name).is_dir()]
+            for name in ("", *present):
+                (scratch / name).mkdir()
+                shutil.copyfile(self.folder / name / METADATA, scratch / name / METADATA)
+            group: Any = zarr.open_group(scratch, mode="r+")
+            images = zip(IMAGES, (noisy, targets, deviation), strict=True)
+            for name, values in (*images, (MARKER, faults)):
+                group[name][self.start : self.stop] = values
+            if CHECKSUMS in present:
+                group[CHECKSUMS][self.number] = self._checksums(scratch)
+            for name in present:
+                self._move(scratch, name)
         except OSError as error:
             raise FormatError(
                 f"{self.path}: cannot write crops {self.start} to {self.stop - 1} of "
                 f"{self.scene!r}: {error.strerror or error}. What was written before is kept; make "
                 "room and run the same command again"
             ) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
-    def _sweep(self) -> None:
-        """Remove what a killed process has left of this shard: zarr's unfinished files."""
-        for array in (self.path / self.scene).iterdir():
-            folder = array / "c" / str(self.number)
-            for unfinished in folder.rglob("*.partial"):
-                unfinished.unlink(missing_ok=True)
+    def _move(self, scratch: Path, name: str) -> None:
+        """Put the file of an array into its place; where all is zero, there is none."""
+        made, place = scratch / self._file(name), self.folder / self._file(name)
+        if made.is_file():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(made, place)
+        else:
+            place.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -373,7 +441,7 @@ class ShardUnit:
         return self.shard.key
 
     def is_done(self) -> bool:
-        """Whether the shard has been written."""
+        """Whether the shard has been written and is intact."""
         return self.shard.is_complete()
 
 
@@ -399,6 +467,7 @@ class ShardReader:
         self._shape = shape[2:] if folder.name == "noisy" else shape[1:]
         self._planar = self._shape if len(self._shape) == 2 else _channels_first(self._shape)
         self._tail = "/0" * (len(shape) - 1)
+        self._sizes: dict[int, int | None] = {}
 
     def read(self, crop: int, level: int = 0) -> Array:
         """Return a chunk as float16, channel-last in name but stored as planes.
@@ -412,10 +481,17 @@ class ShardReader:
         shard, row = divmod(crop, self._crops)
         try:
             file = (self._folder / f"c/{shard}{self._tail}").open("rb")
-        except FileNotFoundError:  # nothing but zeros
-            return np.zeros(self._shape, np.float16)
+        except FileNotFoundError:
+            # Without checksums a black shard, which has no file, cannot be told from a lost one.
+            # Deviations of 0 are common, images without anything in them are not.
+            unknown = self._size(shard) is None and self._folder.name == IMAGES[-1]
+            if unknown or self._size(shard) == 0:
+                return np.zeros(self._shape, np.float16)
+            raise
         count = self._crops * self._levels
         with file:
+            if self._size(shard) not in (None, found := os.fstat(file.fileno()).st_size):
+                raise ValueError(f"{found} bytes; expected {self._size(shard)}")
             # Sharding codec of Zarr v3: offset and length of each chunk, then a checksum.
             file.seek(-(16 * count + 4), os.SEEK_END)
             index = np.frombuffer(file.read(16 * count), "<u8").reshape(count, 2)
@@ -428,6 +504,14 @@ class ShardReader:
             planes = np.empty(self._planar, np.float16)
             Blosc().decode(file.read(length), out=planes)
         return planes if planes.ndim == 2 else np.moveaxis(planes, -3, -1)
+
+    def _size(self, shard: int) -> int | None:
+        """Return what size the file of a shard had when it was written, None if that is unknown."""
+        if shard not in self._sizes:
+            known = read_rows(self._folder.parent, CHECKSUMS, shard, 2 * len(SUMMED))
+            column = 2 * IMAGES.index(self._folder.name)
+            self._sizes[shard] = int(known[0, column]) if known is not None and len(known) else None
+        return self._sizes[shard]
 
 
 def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:

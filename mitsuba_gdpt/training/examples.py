@@ -8,6 +8,9 @@ buffers. Files appear only when they are complete.
 from __future__ import annotations
 
 import hashlib
+import io
+import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,11 @@ from mitsuba_gdpt.denoisers.ngpt import guide_images
 from mitsuba_gdpt.denoisers.presets import PRESETS
 from mitsuba_gdpt.denoisers.registry import parse_call
 from mitsuba_gdpt.denoisers.weights import find_weights
-from mitsuba_gdpt.errors import FormatError, LayoutError
+from mitsuba_gdpt.errors import LayoutError
 from mitsuba_gdpt.files import replace_file
 
 _LARGEST = float(np.finfo(np.float16).max)
+_MOST_HEADER = 4096  # bytes before the values of a guide
 
 
 class GuideCache:
@@ -54,8 +58,10 @@ class GuideCache:
 
         Values beyond the range of float16 are limited to it.
 
+        A file that is damaged is written anew.
+
         Raises:
-            FormatError: A file is damaged or cannot be written.
+            FormatError: A file cannot be written.
             GDPTError: A method cannot run here.
         """
         if not self.methods:
@@ -71,28 +77,29 @@ class GuideCache:
         return digest.hexdigest()
 
     def kept(self, key: str, size: tuple[int, int]) -> torch.Tensor | None:
-        """Return the images under a key, or None if one is not there.
+        """Return the images under a key, or None if one is not there or is damaged.
 
         Args:
             key: See :meth:`key`.
             size: Height and width.
-
-        Raises:
-            FormatError: A file is damaged.
         """
-        paths = [self._path(method, key) for method in self.methods]
-        found = [path for path in paths if path is not None and path.exists()]
-        if len(found) < len(paths):
-            return None
-        return torch.stack([self._read(path, (*size, 3)) for path in found])
+        found = []
+        for method in self.methods:
+            path = self._path(method, key)
+            image = None if path is None else self._read(path, (*size, 3))
+            if image is None:
+                return None
+            found.append(image)
+        return torch.stack(found)
 
     def _path(self, method: str, key: str) -> Path | None:
         return self.folder and self.folder / _identity(method) / key[:2] / f"{key}.npy"
 
     def _one(self, method: str, buffers: FrameBuffers, key: str) -> torch.Tensor:
         path = self._path(method, key)
-        if path is not None and path.exists():
-            return self._read(path, (buffers.height, buffers.width, 3))
+        size = buffers.height, buffers.width, 3
+        if path is not None and (kept := self._read(path, size)) is not None:
+            return kept
         moved = buffers.to(self.device)
         image = guide_images((method,), moved)[0].cpu().clamp(-_LARGEST, _LARGEST).half()
         if path is not None:
@@ -107,13 +114,18 @@ class GuideCache:
         return image.float()
 
     @staticmethod
-    def _read(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
+    def _read(path: Path, shape: tuple[int, ...]) -> torch.Tensor | None:
+        """Read an image; None if there is none, or one that has to be made anew."""
+        values = math.prod(shape)
         try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise FormatError(f"{path}: cannot read this guide: {error}; delete it") from error
-        if array.shape != shape:
-            raise FormatError(f"{path}: got shape {array.shape}, expected {shape}; delete it")
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size > _MOST_HEADER + 2 * values:
+                    return None
+                array = np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
+        except (OSError, ValueError, SyntaxError):
+            return None
+        if array.shape != shape or array.dtype != np.float16:
+            return None
         return torch.from_numpy(array.astype(np.float32))
 
 
@@ -240,7 +252,7 @@ class Resident(Dataset[dict[str, torch.Tensor]]):
         self.layout, self.targets = examples.layout, examples.targets
         self._items: dict[str, torch.Tensor] = {}
         with progress.task("reading examples", total=len(examples)) as task:
-            reader = DataLoader(examples, batch_size=None, num_workers=workers)
+            reader = DataLoader(examples, batch_size=None, **worker_options(workers))
             for position, example in enumerate(reader):
                 for key, value in example.items():
                     if key not in self._items:
@@ -255,6 +267,16 @@ class Resident(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
         """Return an example; the tensors are views."""
         return {key: values[position] for key, values in self._items.items()}
+
+
+def worker_options(workers: int) -> dict[str, Any]:
+    """Return options of a ``DataLoader``: how many processes, and how they start.
+
+    They are not forked: threads that libraries have started here would be missing in them, and
+    their first image of another method would wait for ever. Python starts them by importing the
+    main script, which therefore has to keep its work below ``if __name__ == "__main__"``.
+    """
+    return {"num_workers": workers, "multiprocessing_context": "spawn" if workers else None}
 
 
 class StepBatches(Sampler[list[Any]]):

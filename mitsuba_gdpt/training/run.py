@@ -43,6 +43,7 @@ from mitsuba_gdpt.training.examples import (
     StepBatches,
     crop_names,
     split,
+    worker_options,
 )
 from mitsuba_gdpt.training.framework import TensorBoardLogger, TorchCheckpointIO, pl
 from mitsuba_gdpt.training.losses import UNBIASED
@@ -136,8 +137,8 @@ def train(
         loader = DataLoader(
             examples,
             batch_sampler=batches,
-            num_workers=workers,
             persistent_workers=workers > 0,
+            **worker_options(workers),
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\..*")

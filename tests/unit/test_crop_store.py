@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -228,7 +229,7 @@ def test_another_plan_or_format_is_refused(full: Path, tmp_path: Path) -> None:
         CropSet.open(tmp_path / "nothing.zarr")
     header = tmp_path / "zarr.json"
     for text, message in [
-        ("{", "says nothing"),
+        ("{", "no crop set; its zarr.json: cannot read this JSON file"),
         ('{"attributes": {}}', "says nothing"),
         ('{"attributes": {"format": "mitsuba_gdpt crops", "version": 2}}', "version 2; expected"),
     ]:
@@ -246,6 +247,98 @@ def test_damaged_chunk_is_named(full: Path, tmp_path: Path) -> None:
     assert crop_set[0].noisy.any()
     with pytest.raises(FormatError, match="noisy of crop 2 of 'one' cannot be read"):
         crop_set[2]
+
+
+# ------------------------------------------------------------------------------------- damage
+
+
+def delete(file: Path) -> None:
+    file.unlink()
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def corrupt(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [delete, truncate, empty, corrupt])
+@pytest.mark.parametrize(
+    "name",
+    ["noisy/c/1/0/0/0/0", "targets/c/1/0/0/0/0", "target_deviation/c/1/0/0", "faults/c/1/0"],
+)
+def test_damaged_shard_is_made_anew(
+    full: Path, tmp_path: Path, damage: Callable[[Path], None], name: str
+) -> None:
+    path = tmp_path / "set.zarr"
+    shutil.copytree(full, path)
+    damage(path / "one" / name)
+    incomplete = [s.key for s in store.shards(PLAN, path, 2) if not s.is_complete()]
+    assert incomplete == ["one-0001"]
+    crop_set = CropSet.open(path)  # the others stay readable
+    position = [crop_set.where(i) for i in range(len(crop_set))].index(("second", 3))
+    assert torch.equal(crop_set[position].noisy, CropSet.open(full)[14].noisy)
+    if ("one", 2) in [crop_set.where(i) for i in range(len(crop_set))] and damage != corrupt:
+        with pytest.raises(FormatError, match="of crop 2 of 'one' cannot be read"):
+            crop_set[2]
+    crops.fill(str(path))
+    assert content(path) == content(full)
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, corrupt])
+def test_damaged_description_is_made_anew(
+    full: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """All that stands in a set from the start, but what says whose it is."""
+    path = tmp_path / "set.zarr"
+    shutil.copytree(full, path)
+    files = [*(path / "one").rglob("zarr.json")]
+    files += [path / "second" / name / "c/0/0" for name in ("spp", "window", "camera", "seed")]
+    for file in files:
+        damage(file)
+    with pytest.raises(FormatError, match=r"set.zarr/one is damaged"):
+        CropSet.open(path)
+    crops.fill(str(path))
+    assert content(path) == content(full)
+    damage(path / "second" / "spp" / "c/0/0")
+    with pytest.raises(FormatError, match=r"set.zarr/second/spp is damaged"):
+        CropSet.open(path)
+
+
+def test_checksums_that_are_lost_or_older_than_the_set(full: Path, tmp_path: Path) -> None:
+    path = tmp_path / "set.zarr"
+    shutil.copytree(full, path)
+    for scene in ("one", "second"):
+        shutil.rmtree(path / scene / "checksums")
+    assert all(shard.is_complete() for shard in store.shards(PLAN, path, 2))
+    assert len(CropSet.open(path)) == 22
+    delete(path / "one/noisy/c/0/0/0/0/0")
+    truncate(path / "one/targets/c/2/0/0/0/0")
+    incomplete = [s.key for s in store.shards(PLAN, path, 2) if not s.is_complete()]
+    assert incomplete == ["one-0000", "one-0002"]
+    with pytest.raises(FormatError, match="noisy of crop 0 of 'one' cannot be read"):
+        CropSet.open(path)[0]  # not black
+
+
+def test_writers_leave_each_other_alone(full: Path, tmp_path: Path) -> None:
+    """Also when they write the same shard: nobody sweeps what another one is writing."""
+    path = tmp_path / "set.zarr"
+    store.create(PLAN, LAYOUT, path, crops_per_shard=2)
+    shard = store.shards(PLAN, path, 2)[0]
+    values = crops.made_up(PLAN, shard)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: shard.write(*values), range(20)))
+    assert shard.is_complete()
+    assert torch.equal(CropSet.open(path)[1].noisy, CropSet.open(full)[1].noisy)
+    assert not [file for file in path.rglob("*") if file.suffix in (".tmp", ".partial")]
 
 
 # -------------------------------------------------------------------------------- interruptions
