@@ -15,6 +15,8 @@ from mitsuba_gdpt.errors import ConfigError
 
 #: Whole numbers beyond this do not fit into the counters and seeds of Mitsuba.
 MOST = 2**31 - 1
+#: Largest seed of NumPy and torch.
+MOST_SEED = 2**63 - 1
 #: Samples per pixel beyond this are not told apart by a float32 mean.
 MOST_SPP = 2**24
 #: Pixels along a side beyond this fit into no memory.
@@ -24,6 +26,7 @@ MOST_NAME_BYTES = 240
 
 _FORBIDDEN = frozenset('\\:*?"<>|')
 _SHOWN = 60
+_REASON = 300
 
 
 def whole(name: str, value: Any, *, least: int = 0, most: int = MOST) -> int:
@@ -184,3 +187,9 @@ def show(value: Any) -> str:
     except (RecursionError, ValueError):
         return f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def reason(error: BaseException) -> str:
+    """Return what another library says of a file, in one line of bounded length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _REASON else f"{text[: _REASON - 3]}..."

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mitsuba_gdpt.checks import reason
 from mitsuba_gdpt.errors import FormatError
 
 #: Longest file name that common file systems take, in bytes.
@@ -82,7 +83,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         raise FormatError(f"{path}: cannot read this file: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # of 5000 digits or 5000 brackets, too
-        raise FormatError(f"{path}: cannot read this JSON file: {error}") from error
+        raise FormatError(f"{path}: cannot read this JSON file: {reason(error)}") from error
     if not isinstance(content, dict):
         raise FormatError(f"{path}: got a JSON {type(content).__name__}; expected an object")
     return content

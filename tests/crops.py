@@ -118,7 +118,8 @@ def fill(path: str, plan: CropPlan | None = None, workers: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    from tests import crops  # workers have to find the class of units by its name
+    from tests import crops, kills  # workers have to find the class of units by its name
 
+    kills.die_when_told()
     size, count, workers = map(int, sys.argv[2:])
     crops.fill(sys.argv[1], crops.fill_plan(size, count), workers)

@@ -1,9 +1,12 @@
-"""Killing the processes that make a crop set, at random moments while they write."""
+"""Killing the processes that make data sets: at known points, or at random moments."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -14,8 +17,28 @@ import torch
 
 from mitsuba_gdpt.data import CropSet
 
+DIE_AT = "GDPT_TEST_DIE_AT"
 DRIVER, WORKER = "driver", "worker"
 _PATIENCE = 120.0  # seconds until the next shard; machines for tests are slow
+
+
+def die_when_told() -> None:
+    """Let this process kill itself before a file becomes visible; which one, the environment says.
+
+    Files become visible by renaming, and nothing else: what there is between two renamings looks
+    alike from outside, so to die before each of them is to die at every moment that matters.
+    """
+    last, renamings = int(os.environ.get(DIE_AT, -1)), itertools.count()
+
+    def dying(rename: Callable[..., None]) -> Callable[..., None]:
+        def instead(*arguments: object) -> None:
+            if next(renamings) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            rename(*arguments)
+
+        return instead
+
+    os.replace, os.rename = dying(os.replace), dying(os.rename)
 
 
 def unit_processes(driver: int) -> list[psutil.Process]:

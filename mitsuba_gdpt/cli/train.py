@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mitsuba_gdpt import checks
 from mitsuba_gdpt.cli import options
 from mitsuba_gdpt.errors import ConfigError
 
@@ -134,6 +135,7 @@ def train(
         if steps is not None:
             raise ConfigError("got --steps and --epochs; expected one of them")
         sets = run.open_sets(settings)
+        checks.real("--epochs", epochs, above=0, most=checks.MOST)
         passes = math.ceil(epochs * len(sets.training) / settings.batch)
         settings = dataclasses.replace(settings, steps=passes)
     with session.resumable("run the same with --resume to go on from the last checkpoint"):

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from mitsuba_gdpt import channels
 from mitsuba_gdpt.channels import PRIMAL, Layout
+from mitsuba_gdpt.checks import reason
 from mitsuba_gdpt.errors import ConfigError, FormatError
 
 #: Buffers in the order of a crop's 30 channels.
@@ -243,7 +244,8 @@ class DarcFile:
             return _read_names(blob)
         except Exception as error:  # a damaged pickle can raise anything
             raise FormatError(
-                f"{self.path}: cannot read the map of names: {error}. The arrays do not need it"
+                f"{self.path}: cannot read the map of names: {reason(error)}. The arrays do not "
+                f"need it"
             ) from error
 
     def _array(self, index: int) -> _Array:
@@ -300,18 +302,23 @@ class DarcFile:
             )
         shape, chunk = self._numbers("I", dimensions), self._numbers("I", dimensions)
         code = self._numbers("I")[0] if self.version >= 1 else _UINT8
-        sound = 0 not in shape and 0 not in chunk and code < len(_DTYPES)
-        array = _Array(self._file.tell(), shape, chunk, _DTYPES[code]) if sound else None
-        if array is None or math.prod(array.grid) > _MOST_CHUNKS:
+        if 0 in shape or 0 in chunk or code >= len(_DTYPES):
             raise FormatError(
                 f"{self.path}: damaged; array {index} has shape {shape}, chunks {chunk} and type "
                 f"number {code}"
             )
-        end = array.start + math.prod(array.grid) * array.chunk_bytes
+        array = _Array(self._file.tell(), shape, chunk, _DTYPES[code])
+        chunks = math.prod(array.grid)
+        end = array.start + chunks * array.chunk_bytes
         if end > self._size:
             raise FormatError(
                 f"{self.path}: truncated; array {index} should end at byte {end}, the file has "
                 f"{self._size}"
+            )
+        if chunks > _MOST_CHUNKS:
+            raise FormatError(
+                f"{self.path}: damaged; array {index} of shape {shape} has {chunks} chunks, "
+                f"expected at most {_MOST_CHUNKS}"
             )
         return array
 

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE, GRADIENTS, Layout
+from mitsuba_gdpt.checks import reason
 from mitsuba_gdpt.data import metadata, store
 from mitsuba_gdpt.errors import ConfigError, FormatError
 
@@ -252,8 +253,8 @@ class CropSet:
             values = self._readers[scene, name].read(index, level)
         except (OSError, ValueError, RuntimeError) as error:
             raise FormatError(
-                f"{self.path}: {name} of crop {index} of {scene!r} cannot be read: {error}; make "
-                f"the set again where it is, which renders or imports what is damaged"
+                f"{self.path}: {name} of crop {index} of {scene!r} cannot be read: "
+                f"{reason(error)}; make the set again where it is, which replaces what is damaged"
             ) from error
         # float() keeps the memory layout, planes; indices are channel-last all the same.
         decoded = torch.from_numpy(values).to(torch.float32)

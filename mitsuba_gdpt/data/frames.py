@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from mitsuba_gdpt import denoisers, execution, exr, provenance, rendering
+from mitsuba_gdpt import checks, denoisers, execution, exr, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import GRADIENTS, Layout
@@ -33,6 +33,8 @@ from mitsuba_gdpt.scenes import Camera, make_sensor
 from mitsuba_gdpt.scenes.catalogue import CatalogueScene
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+#: More than any sequence has.
+MOST_FRAMES = 100_000
 #: What the primal of a target is.
 TARGETS = ("rendered", "denoised")
 #: What makes it of a render, for ``"denoised"``: albedo and normal are filtered first.
@@ -124,13 +126,18 @@ class FrameSettings:
         object.__setattr__(self, "features", tuple(self.features))
         if self.target not in TARGETS:
             raise ConfigError(f"target is {self.target!r}; expected one of {', '.join(TARGETS)}")
-        for name in ("width", "height", "spp", "noisy", "target_spp", "max_lanes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        for name, most in (
+            ("width", checks.MOST_PIXELS),
+            ("height", checks.MOST_PIXELS),
+            ("spp", checks.MOST_SPP),
+            ("noisy", checks.MOST),
+            ("target_spp", checks.MOST_SPP),
+            ("max_lanes", checks.MOST),
+        ):
+            checks.whole(name, getattr(self, name), least=1, most=most)
         if self.shifts not in (1, 2, 4):
             raise ConfigError(f"shifts is {self.shifts}; expected 1, 2 or 4: frames need gradients")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; expected 0 or more")
+        checks.whole("seed", self.seed, most=checks.MOST_SEED)
         if self.variances and min(self.spp, self.target_spp) < 2:
             raise ConfigError(
                 f"spp is {self.spp} and target_spp {self.target_spp}; variances need 2 or more"
@@ -233,6 +240,7 @@ def catalogue_sequence(
             f"that they are measured on. Choose the split 'test'"
         )
     start, stop = span
+    checks.whole("frames", frames, least=1, most=MOST_FRAMES)
     if not 0 <= start < stop <= 1:
         raise ConfigError(f"got the span {start:g} to {stop:g}; expected 0 <= start < stop <= 1")
     if at_rest:

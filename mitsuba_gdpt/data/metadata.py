@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.checks import show
+from mitsuba_gdpt.checks import reason, show
 from mitsuba_gdpt.errors import FormatError, LayoutError
 from mitsuba_gdpt.files import read_json
 
@@ -39,7 +39,7 @@ METADATA = "zarr.json"
 
 #: More than any set has: what goes beyond is damaged.
 MOST_CROPS = 2_000_000
-_MOST_PIXELS, _MOST_LEVELS, _MOST_COLUMNS = 1 << 14, 1000, 4096
+_MOST_PIXELS, MOST_LEVELS, _MOST_COLUMNS = 1 << 14, 1000, 4096
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -51,9 +51,9 @@ def read_attributes(path: Path) -> dict[str, Any]:
     try:
         content = read_json(path / METADATA)
     except FormatError as error:
-        reason = str(error).partition(": ")[2]
+        why = str(error).partition(": ")[2]
         raise FormatError(
-            f"{path} is no crop set; its {METADATA}: {reason}. Make one with: mitsuba-gdpt dataset "
+            f"{path} is no crop set; its {METADATA}: {why}. Make one with: mitsuba-gdpt dataset "
             f"crops"
         ) from error
     attributes = content.get("attributes")
@@ -80,7 +80,7 @@ def _fault(attributes: Mapping[str, Any]) -> str:
     for table, name, most in (
         (attributes, "crops_per_shard", MOST_CROPS),
         (plan, "size", _MOST_PIXELS),
-        (plan, "levels", _MOST_LEVELS),
+        (plan, "levels", MOST_LEVELS),
     ):
         value = table.get(name)
         if type(value) is not int or not 1 <= value <= most:
@@ -97,7 +97,7 @@ def _fault(attributes: Mapping[str, Any]) -> str:
     try:
         Layout.from_channels(names)
     except LayoutError as error:
-        return str(error)
+        return reason(error)
     return ""
 
 
@@ -124,7 +124,7 @@ def open_arrays(path: Path, attributes: Mapping[str, Any]) -> dict[str, dict[str
             names = sorted(file.parent.name for file in folder.glob(f"*/{METADATA}"))
             found = {name: group[name] for name in names}
         except Exception as error:  # the library raises whatever a damaged file leads to
-            raise FormatError(f"{folder} is damaged: {error}") from error
+            raise FormatError(f"{folder} is damaged: {reason(error)}") from error
         if fault := _array_fault(found, attributes):
             raise FormatError(f"{folder} is damaged: {fault}; render or import it again")
         arrays[scene["name"]] = found
@@ -181,7 +181,8 @@ def read_table(path: Path, arrays: Mapping[str, Any], name: str) -> Array:
         return np.asarray(arrays[name][:])
     except Exception as error:  # the library raises whatever a damaged file leads to
         raise FormatError(
-            f"{path / name} is damaged: {error}; make the set again where it is, which mends it"
+            f"{path / name} is damaged: {reason(error)}; make the set again where it is, which "
+            f"mends it"
         ) from error
 
 

@@ -26,6 +26,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from mitsuba_gdpt import checks
+from mitsuba_gdpt.data.metadata import MOST_CROPS, MOST_LEVELS
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.scenes.catalogue import CAMERA_DIMENSIONS, CatalogueScene
 from mitsuba_gdpt.scenes.registry import Camera
@@ -142,6 +144,8 @@ class CropPlan:
         names = [scene.name for scene in self.scenes]
         if not names:
             raise ConfigError("a plan needs at least one scene, got none")
+        for name in names:
+            checks.file_name("scene", name)
         if double := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"the plan names {', '.join(double)} more than once")
         if held_out := [f"{s.name} ({s.split})" for s in self.scenes if s.split != "train"]:
@@ -151,22 +155,23 @@ class CropPlan:
             )
 
     def _check_numbers(self) -> None:
-        least = {
-            "crops": 1,
-            "size": _LEAST_SIZE,
-            "levels": 1,
-            "min_spp": 2,
-            "max_spp": self.min_spp + 1,
+        bounds = {
+            "crops": (1, MOST_CROPS),
+            "size": (_LEAST_SIZE, checks.MOST_PIXELS),
+            "levels": (1, MOST_LEVELS),
+            "min_spp": (2, checks.MOST_SPP),
+            "max_spp": (self.min_spp + 1, checks.MOST_SPP),
             # Halves need variances of their own, so two samples each.
-            "reference_spp": 4 if self.target in HALVED else 2,
-            "seed": 0,
-            "max_lanes": 1,
+            "reference_spp": (4 if self.target in HALVED else 2, checks.MOST_SPP),
+            "seed": (0, checks.MOST_SEED),
+            "max_lanes": (1, checks.MOST),
         }
         if self.shifts not in (1, 2, 4):
             raise ConfigError(f"shifts is {self.shifts}; expected 1, 2 or 4: crops need gradients")
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {bound}")
+        for name, (least, most) in bounds.items():
+            checks.whole(name, getattr(self, name), least=least, most=most)
+        for side in self.frame:
+            checks.pixels("frame", side)
         if self.target in HALVED and self.spp_behind_target % 2:
             raise ConfigError(
                 f"reference_spp is {self.reference_spp}; expected an even number for two halves"

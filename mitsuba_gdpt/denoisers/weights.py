@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from mitsuba_gdpt.checks import show
 from mitsuba_gdpt.denoisers.kpcn import KPCN, KPCNConfig
 from mitsuba_gdpt.denoisers.learned_fusion import FusionModel, FusionModelConfig
 from mitsuba_gdpt.denoisers.models import DenseModel, DenseModelConfig, Model
@@ -388,18 +389,20 @@ def decode(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if origin is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
-    raise ConfigError(f"{where} is {value!r}; expected a value of type {kind}")
+    raise ConfigError(f"{where} is {show(value)}; expected a value of type {kind}")
 
 
 def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise ConfigError(f"{where} is {value!r}; expected a table with fields of {kind.__name__}")
+        raise ConfigError(
+            f"{where} is {show(value)}; expected a table with fields of {kind.__name__}"
+        )
     types_of = typing.get_type_hints(kind)
     known = {field.name for field in dataclasses.fields(kind)}
     if unknown := sorted(set(value) - known):
+        named = ", ".join(name[:60] for name in unknown[:5])
         raise ConfigError(
-            f"{where} has no entry {', '.join(unknown)}; expected some of "
-            f"{', '.join(sorted(known))}"
+            f"{where} has no entry {named}; expected some of {', '.join(sorted(known))}"
         )
     given = {key: decode(types_of[key], item, f"{where}.{key}") for key, item in value.items()}
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mitsuba_gdpt import toml
+from mitsuba_gdpt import checks, toml
 from mitsuba_gdpt.denoisers.learned_fusion import FusionModelConfig
 from mitsuba_gdpt.denoisers.models import PRECISIONS, DenseModelConfig
 from mitsuba_gdpt.denoisers.ngpt import with_guides
@@ -48,12 +48,10 @@ class SequenceSettings:
         Raises:
             ConfigError: A number is out of range.
         """
-        for name in ("length", "size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"sequence.{name} is {getattr(self, name)}; expected 1 or more")
+        checks.whole("sequence.length", self.length, least=1)
+        checks.pixels("sequence.size", self.size)
         for name in ("stop", "reverse"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"sequence.{name} is {getattr(self, name)}; expected 0 to 1")
+            checks.real(f"sequence.{name}", getattr(self, name), least=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -157,21 +155,21 @@ class TrainingConfig:
         ):
             if value not in choice:
                 known = ", ".join(filter(None, choice))
-                raise ConfigError(f"{name} is {value!r}; expected one of {known}")
+                raise ConfigError(f"{name} is {checks.show(value)}; expected one of {known}")
         for name in (
             "steps", "batch", "checkpoint_every", "validate_every", "report_every",
             "validation_examples",
         ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        for name in ("border", "clip", "threads", "workers", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
+            checks.whole(name, getattr(self, name), least=1)
+        for name in ("border", "threads", "workers"):
+            checks.whole(name, getattr(self, name))
+        checks.whole("seed", self.seed, most=checks.MOST_SEED)
+        checks.real("clip", self.clip, least=0)
+        checks.real("learning_rate", self.learning_rate, above=0)
         for name in ("average", "beta2", "holdout"):
-            if not 0 <= getattr(self, name) < 1:
+            if checks.real(name, getattr(self, name), least=0) >= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 <= {name} < 1")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate is {self.learning_rate}; expected more than 0")
+        checks.file_name("tag", f"{self.method}-{self.tag}-00000000.safetensors")
         if not self.data:
             raise ConfigError("got no data; expected at least one crop set or frame set")
         if self.sequence is not None and not self.recurrent:

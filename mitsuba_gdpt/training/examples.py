@@ -122,9 +122,9 @@ class GuideCache:
                 if os.fstat(file.fileno()).st_size > _MOST_HEADER + 2 * values:
                     return None
                 array = np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
-        except (OSError, ValueError, SyntaxError):
+        except Exception:  # the header is Python's syntax, of which damaged files make anything
             return None
-        if array.shape != shape or array.dtype != np.float16:
+        if array.shape != shape or array.dtype != np.float16 or not np.isfinite(array).all():
             return None
         return torch.from_numpy(array.astype(np.float32))
 

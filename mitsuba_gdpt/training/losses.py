@@ -37,6 +37,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mitsuba_gdpt import checks
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.metrics import ELPIPS, Ensemble, reinhard, srgb
 
@@ -164,10 +165,13 @@ def check_terms(weights: Mapping[str, float], known: Sequence[str] = NAMES) -> N
         known: Names of the terms that there are.
 
     Raises:
-        ConfigError: One is unknown.
+        ConfigError: One is unknown, or its weight is no finite number of 0 or more.
     """
     if unknown := [name for name in weights if name not in known]:
-        raise ConfigError(f"unknown loss {', '.join(unknown)}; known: {', '.join(known)}")
+        named = ", ".join(name[:60] for name in unknown[:5])
+        raise ConfigError(f"unknown loss {named}; known: {', '.join(known)}")
+    for name, weight in weights.items():
+        checks.real(f"terms.{name}", weight, least=0)
 
 
 class Loss(nn.Module):

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from mitsuba_gdpt import progress, provenance
+from mitsuba_gdpt import checks, progress, provenance
 from mitsuba_gdpt.denoisers.models import Model
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
 from mitsuba_gdpt.denoisers.weights import (
@@ -33,7 +33,7 @@ from mitsuba_gdpt.denoisers.weights import (
     save_weights,
 )
 from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.files import replace_file, replace_text
+from mitsuba_gdpt.files import read_json, replace_file, replace_text
 from mitsuba_gdpt.training import card, validation
 from mitsuba_gdpt.training.config import TrainingConfig
 from mitsuba_gdpt.training.examples import (
@@ -292,10 +292,9 @@ def _open_run(folder: Path, config: TrainingConfig, resume: bool) -> Path | None
         return None
     if not resume:
         raise ConfigError(f"{folder} holds a run already; resume it, or choose another folder")
-    try:
-        stored = json.loads(run_file.read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError) as error:
-        raise FormatError(f"{run_file}: cannot read the configuration of the run") from error
+    stored = read_json(run_file).get("config")
+    if not isinstance(stored, dict):
+        raise FormatError(f"{run_file}: it says no configuration; expected the file of a run")
     now = json.loads(json.dumps(dataclasses.asdict(config)))
     keys = sorted({*stored, *now} - {*_FREE})
     if changed := [key for key in keys if stored.get(key) != now.get(key)]:
@@ -321,8 +320,11 @@ def _write_run_file(folder: Path, config: TrainingConfig, sets: Sets) -> None:
 def _step_of(checkpoint: Path) -> int:
     try:
         return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise FormatError(f"{checkpoint}: cannot read this checkpoint: {error}") from error
+    except Exception as error:  # the library raises whatever a damaged file leads to
+        raise FormatError(
+            f"{checkpoint}: cannot read this checkpoint: {checks.reason(error)}. Remove it to "
+            f"begin again"
+        ) from error
 
 
 # -------------------------------------------------------------------------------- Lightning

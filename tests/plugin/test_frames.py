@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from mitsuba_gdpt.denoisers import denoise
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.motion import PinholeCamera, screen_motion
 from mitsuba_gdpt.scenes import Camera, describe, make_sensor
+from tests import kills
 
 SETTINGS = FrameSettings(width=24, height=16, spp=1, noisy=2, target_spp=4, features=("roughness",))
 SCENE = "corner-gallery"
@@ -252,35 +253,45 @@ import sys; sys.path.insert(0, {tests!r})
 from pathlib import Path
 from mitsuba_gdpt import rendering
 rendering.set_variant("llvm_ad_rgb")
+from tests import kills
 from tests.plugin.test_frames import plan, render_frames
-print("ready", flush=True)
+kills.die_when_told()
 render_frames(plan(), Path({root!r}))
 """
 
 
-def test_killed_at_any_moment(tmp_path: Path, rendered: Path) -> None:
+def test_killed_at_known_points(tmp_path: Path, rendered: Path) -> None:
+    """Before the description, before a frame, before its checksum, and further on."""
     root, whole = tmp_path / "killed", contents(rendered)
     code = CHILD.format(tests=str(Path(__file__).parents[2]), root=str(root))
-    deaths = 0
-    for attempt in range(20):
-        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        assert child.stdout is not None
-        assert child.stdout.readline().strip() == "ready"
-        before, end = len(contents(root)), time.monotonic() + 60
-        while child.poll() is None and time.monotonic() < end:
-            if len(contents(root)) >= before + 5:  # it gets a little further each time
-                time.sleep(0.003 * attempt)
-                child.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.005)
-        child.wait()
-        deaths += child.returncode == -signal.SIGKILL
-        there = contents(root)
-        assert all(whole[name] == data for name, data in there.items())  # none is torn
-        if child.returncode == 0:
-            break
-    assert deaths >= 2
+    for point in (0, 3, 6):
+        environment = {**os.environ, kills.DIE_AT: str(point)}
+        child = subprocess.run([sys.executable, "-c", code], env=environment, timeout=300)
+        assert child.returncode == -signal.SIGKILL
+        assert all(whole[name] == data for name, data in contents(root).items())  # none is torn
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
     assert contents(root) == whole
+    assert not [*root.rglob("*.tmp")]
+    assert [path.name for path in tmp_path.iterdir()] == ["killed"]
+
+
+@pytest.mark.parametrize("name", ["noisy-1.exr", "target.exr"])
+@pytest.mark.parametrize("noted", [True, False])
+def test_damaged_frame_is_made_anew(
+    tmp_path: Path, rendered: Path, variant_llvm_rgb: str, name: str, noted: bool
+) -> None:
+    root, whole = tmp_path / "set", contents(rendered)
+    shutil.copytree(rendered, root)
+    folders = sorted(path.parent for path in root.rglob("target.exr"))
+    damages = [b"", whole[f"{folders[1].relative_to(root)}/{name}"][:-100]]
+    for folder, damaged in zip(folders, damages, strict=False):
+        (folder / name).write_bytes(damaged)
+        if not noted:  # as of before there were checksums
+            (folder / ".checksums.json").unlink()
+    summary = render_frames(plan(), root)
+    assert (summary.done, len(summary.failed)) == (2, 0)
+    assert contents(root) == whole
+    assert render_frames(plan(), root).done == 0
 
 
 class TestPlan:

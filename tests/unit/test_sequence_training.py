@@ -386,8 +386,9 @@ class TestRun:
         for changes, message in (
             ({"terms": {"l1": 1.0}}, "unknown loss l1; known: spatial, edges, temporal"),
             ({"loss": "smape"}, "unknown loss smape"),
-            ({"sequence": {"length": 0}}, "expected 1 or more"),
-            ({"sequence": {"stop": 2.0}}, "expected 0 to 1"),
+            ({"sequence": {"length": 0}}, "sequence.length is 0; expected at least 1"),
+            ({"sequence": {"stop": 2.0}}, "expected a finite number at least 0 and at most 1"),
+            ({"sequence": {"reverse": float("nan")}}, "sequence.reverse is nan; expected a finite"),
             ({"network": {"head": "sideways"}}, "sideways"),
             ({"network": {"colour": 1}}, "no entry colour"),
             ({"method": "rdae"}, "sees no images of other methods"),
