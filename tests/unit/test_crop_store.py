@@ -311,7 +311,7 @@ def test_damaged_description_is_made_anew(
             CropSet.open(path)
     crops.fill(str(path))
     assert content(path) == content(full)
-    damage(path / "second" / "spp" / "c/0/0")
+    empty(path / "second" / "spp" / "c/0/0")
     with pytest.raises(FormatError, match=r"set.zarr/second/spp is damaged"):
         CropSet.open(path)
 
@@ -388,7 +388,7 @@ def kill_and_rerun(path: Path, plan: CropPlan, undisturbed: Path, times: int) ->
     "points",
     [
         # Before the set appears, and before each of the five files of a shard.
-        pytest.param([0, 30, 33, 1], id="few"),
+        pytest.param([0, 32], id="few"),
         pytest.param(range(60), id="each", marks=pytest.mark.slow),
     ],
 )

@@ -37,6 +37,8 @@ def watch(child: subprocess.Popen[str]) -> list[Outcome]:
     timer = threading.Timer(_HANGS, child.kill)
     timer.start()
     for line in child.stdout:
+        if not line.startswith(("[", '{"kind"')):  # what OpenEXR has to say
+            continue
         values = json.loads(line)
         timer.cancel()
         timer = threading.Timer(_HANGS, child.kill)

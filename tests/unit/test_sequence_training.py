@@ -387,7 +387,7 @@ class TestRun:
             ({"terms": {"l1": 1.0}}, "unknown loss l1; known: spatial, edges, temporal"),
             ({"loss": "smape"}, "unknown loss smape"),
             ({"sequence": {"length": 0}}, "sequence.length is 0; expected at least 1"),
-            ({"sequence": {"stop": 2.0}}, "expected a finite number at least 0 and at most 1"),
+            ({"sequence": {"stop": 2.0}}, "sequence.stop is 2.0; expected a finite"),
             ({"sequence": {"reverse": float("nan")}}, "sequence.reverse is nan; expected a finite"),
             ({"network": {"head": "sideways"}}, "sideways"),
             ({"network": {"colour": 1}}, "no entry colour"),
