@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from mitsuba_gdpt import channels, colorimetry, exr, naming
+from mitsuba_gdpt import channels, colorimetry, exr, naming, pfm
 from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, as_tensor, is_bitmap
 from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
-from mitsuba_gdpt.errors import ConfigError, LayoutError
+from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
 from mitsuba_gdpt.naming import Frame
 
 _RGB, _XYZ = ("R", "G", "B"), ("X", "Y", "Z")
-_FILES = (".exr",)
+#: What images may be stored in.
+FILES = (".exr", ".pfm")
 _FAR = 1e9  # depths from here on stand for a ray that escapes
 _NORMAL = "normal"
 
@@ -155,11 +156,11 @@ def _named(source: Any, layout: Any) -> FrameBuffers | _Named:
         return source
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        if path.suffix.lower() not in _FILES:
+        if path.suffix.lower() not in FILES:
             raise LayoutError(
                 f"got an object of type {type(source).__module__}.{type(source).__qualname__}; "
                 f"expected a Mitsuba TensorXf, FrameBuffers, a torch tensor, a NumPy array, an "
-                f"mi.Bitmap, or the path of an image ({', '.join(_FILES)}), not {str(path)!r}"
+                f"mi.Bitmap, or the path of an image ({', '.join(FILES)}), not {str(path)!r}"
             )
         return _from_file(path)
     if is_bitmap(source):
@@ -245,6 +246,9 @@ def _bitmap_data(bitmap: Any) -> torch.Tensor:
 
 
 def _from_file(path: Path) -> FrameBuffers | _Named:
+    if path.suffix.lower() == ".pfm":
+        data = torch.from_numpy(pfm.read(path))
+        return _Named(data, naming.FILM[data.shape[-1]])
     image = exr.read(path)
     names = list(image.channels)
     if _is_ours(names) or image.metadata:
@@ -252,6 +256,38 @@ def _from_file(path: Path) -> FrameBuffers | _Named:
     planes = [plane.astype(np.float32) for plane in image.channels.values()]
     data = torch.from_numpy(np.stack(planes, axis=-1))
     return _Named(data, names, metadata=image.metadata, attributes=image.attributes)
+
+
+def read_image(path: str | os.PathLike[str], buffer: str) -> torch.Tensor:
+    """Read one image from a file of its own, such as the albedo that OIDN's programs take.
+
+    Args:
+        path: EXR or PFM file.
+        buffer: Which of our buffers it is: a layer that the file names so counts, else the only
+            three channels, or those without a layer.
+
+    Returns:
+        (H, W, 3).
+
+    Raises:
+        FormatError: The file cannot be read, or has no such image.
+    """
+    path = Path(path)
+    named = _from_file(path)
+    if isinstance(named, FrameBuffers):
+        if buffer in named:
+            return named[buffer]
+        named = _Named(named.data, named.layout.channels)
+    match = naming.find(named.names).get(buffer)
+    indices = match.indices if match else naming.find_layer(named.names, "")
+    if indices is None and len(named.names) == 3:
+        layer = named.names[0].rpartition(".")[0]
+        indices = naming.find_layer(named.names, layer)
+    if indices is None:
+        raise FormatError(
+            f"{path}: no {buffer} of three channels; the file has: {exr.summarise(named.names)}"
+        )
+    return named.data[..., list(indices)]
 
 
 # ------------------------------------------------------------------------------ buffers by name

@@ -165,12 +165,12 @@ def check_folder(path: Path) -> None:
         raise ConfigError(f"cannot write into {path}: it is not a folder")
 
 
-def check_output(path: Path | None, suffix: str, *, folder: bool = False) -> None:
+def check_output(path: Path | None, *suffixes: str, folder: bool = False) -> None:
     """Refuse an output that could not be written, before any work is done.
 
     Args:
         path: File to write, or None.
-        suffix: What it has to end in.
+        *suffixes: What it has to end in, one of these.
         folder: The output is a folder, which may be there already, and not a file.
 
     Raises:
@@ -179,8 +179,8 @@ def check_output(path: Path | None, suffix: str, *, folder: bool = False) -> Non
     """
     if path is None:
         return
-    if path.suffix.lower() != suffix:
-        raise ConfigError(f"output file {path} should end in {suffix}")
+    if path.suffix.lower() not in suffixes:
+        raise ConfigError(f"output file {path} should end in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
     if path.exists() and path.is_dir() != folder:

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from mitsuba_gdpt.buffers import as_frame_buffers, same_kind
+from mitsuba_gdpt.buffers import same_kind
 from mitsuba_gdpt.denoisers.choice import default_sequence_call, find_level, usable_layout
 from mitsuba_gdpt.denoisers.registry import Method, find
+from mitsuba_gdpt.foreign import take
 
 
 class Stream:
@@ -57,7 +58,7 @@ class Stream:
                 call :meth:`reset` first.
             GDPTError: As for :func:`~mitsuba_gdpt.denoise`.
         """
-        frame = as_frame_buffers(buffers, self._layout)
+        frame = take(buffers, self._layout)
         if self._method is None:
             self._method, chosen = default_sequence_call(usable_layout(frame), self._quality)
             self._options = {**chosen, **self._options}

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from mitsuba_gdpt import Layout, exr, scenes
+from mitsuba_gdpt import Layout, exr, pfm, scenes
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.cli.options import denoiser_options, key_values
@@ -347,8 +348,8 @@ def test_bad_denoise(run, tmp_path: Path) -> None:
     exr.write_image(primal_only, np.ones((4, 4, 3), np.float32))
     poisson = ("--method", "poisson-l1")
     expect_bad_input(run("denoise", primal_only, *out, *poisson), "needs the buffer(s) dx, dy")
-    expect_bad_input(run("denoise", primal_only, *out), "needs the buffer(s)")
     assert not out[1].exists()
+    assert run("denoise", primal_only, *out).code == 0, "the default does without"
 
 
 def test_nan_in_a_file_is_counted(run, tmp_path: Path) -> None:
@@ -524,3 +525,93 @@ def test_header_of_a_foreign_image_survives(run, tmp_path: Path) -> None:
     # Rec. ITU-R BT.2087: the red of Rec. 2020 is brighter than that of Rec. 709.
     red = float(exr.linear_to_srgb(np.array(0.25 * 1.6605)))
     assert Image.open(png).getpixel((0, 0)) == (round(red * 255), 0, 0)
+
+
+class TestFilesOfOtherPrograms:
+    """The words of oidnDenoise, sequences, normals in world space."""
+
+    RNG = np.random.default_rng(0)
+    COLOUR, ALBEDO = RNG.random((2, 8, 12, 3)).astype(np.float32)
+    NORMAL = (RNG.random((8, 12, 3)) * 2 - 1).astype(np.float32)
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.chdir(tmp_path)
+        images = {"color": self.COLOUR, "albedo": self.ALBEDO, "normal": self.NORMAL}
+        for name, image in images.items():
+            exr.write_image(f"{name}.exr", image)
+            pfm.write(f"{name}.pfm", image)
+        return tmp_path
+
+    @pytest.mark.parametrize("suffix", ["exr", "pfm"])
+    def test_words_of_oidn(self, run, folder: Path, suffix: str) -> None:
+        oidn = pytest.importorskip("mitsuba_oidn")
+        files = ("--albedo", f"albedo.{suffix}", "--normal", f"normal.{suffix}")
+        out = ("-o", f"out.{suffix}", "--method", "oidn", "--option", "aux=raw")
+        done = run("denoise", f"color.{suffix}", *files, *out)
+        assert (done.code, done.err) == (0, "")
+        network = oidn.Device(oidn.DeviceType.CPU).new_filter("RT")
+        network.hdr = True
+        expected = torch.empty(8, 12, 3)
+        images = {"color": self.COLOUR, "albedo": self.ALBEDO, "normal": self.NORMAL}
+        for name, image in images.items():
+            network.set_image(name, torch.from_numpy(image))
+        network.set_image("output", expected)
+        network.execute()
+        read = exr.read_image if suffix == "exr" else pfm.read
+        np.testing.assert_array_equal(read(f"out.{suffix}"), expected)
+
+    def test_default_on_an_image_alone(self, run, folder: Path) -> None:
+        done = run("denoise", "color.pfm", "-o", "out.exr", "--png", "out.png")
+        assert done.code == 0, done.err
+        assert exr.read_image("out.exr").shape == (8, 12, 3)
+
+    def test_sequence(self, run, folder: Path) -> None:
+        for number in (3, 4, 10):
+            exr.write_image(f"frame.{number:04d}.exr", number * self.COLOUR)
+        done = run("denoise", "frame.####.exr", "-o", "clean.####.exr", "--method", "none")
+        assert done.code == 0, done.err
+        assert len(done.out.splitlines()) == 3
+        for number in (3, 4, 10):
+            image = exr.read_image(f"clean.{number:04d}.exr")
+            np.testing.assert_array_equal(image, np.float32(number * self.COLOUR))
+        words = ("-o", "part.####.exr", "--method", "none", "--frames", "3-4")
+        assert run("denoise", "frame.####.exr", *words).code == 0
+        assert sorted(path.name for path in folder.glob("part.*")) == [
+            "part.0003.exr",
+            "part.0004.exr",
+        ]
+
+    def test_world_space(self, run, folder: Path) -> None:
+        plane = np.ones((4, 4), np.float32)
+        channels = dict.fromkeys(("R", "G", "B", "nn.X", "nn.Y", "nn.Z"), plane)
+        exr.write("aov.exr", channels)
+        done = run("denoise", "aov.exr", "--method", "none", "-o", "out.exr")
+        assert done.code == 0
+        assert "warning: the normals 'nn' may be in world space and are left out" in done.err
+        matrix = ",".join(map(str, np.eye(4).ravel()))
+        for words in (("--to-sensor", matrix), ("--normals-space", "camera")):
+            done = run("denoise", "aov.exr", "--method", "none", "-o", "out.exr", *words)
+            assert (done.code, done.err) == (0, "")
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (("frame.####.exr", "-o", "out.exr"), "expected #### in every name"),
+            (("color.exr", "-o", "out.####.exr"), "expected #### in every name"),
+            (("frame.####.exr", "-o", "out.####.exr"), "there are no such files"),
+            (("color.exr", "-o", "out.exr", "--frames", "1-2"), "--frames is about sequences"),
+            (("c.####.exr", "-o", "o.####.exr", "--frames", "2-1"), "expected FIRST-LAST"),
+            (("c.####.exr", "-o", "o.####.exr", "--frames", "1"), "c.0001.exr: no such file"),
+            (("color.exr", "-o", "out.jpg"), "should end in .exr or .pfm"),
+            (("color.exr", "-o", "out.exr", "--to-sensor", "1,2"), "has 2 numbers; expected 16"),
+            (("color.exr", "-o", "out.exr", "--albedo", "no.exr"), "no.exr: no such file"),
+            (("color.exr", "-o", "out.exr", "--normals-space", "up"), "normals_space is 'up'"),
+        ],
+    )
+    def test_what_makes_no_sense(
+        self, run, folder: Path, words: tuple[str, ...], message: str
+    ) -> None:
+        before = sorted(folder.iterdir())
+        expect_bad_input(run("denoise", *words), message)
+        assert sorted(folder.iterdir()) == before

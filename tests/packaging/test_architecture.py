@@ -20,7 +20,7 @@ LAYERS = (
     {"checks"},
     {"channels", "colorimetry", "progress", "files", "packages"}
     | {"provenance", "subprocesses", "toml", "_llvm"},
-    {"exr", "naming", "records"},
+    {"exr", "naming", "pfm", "records"},
     {"buffers"},
     {"motion", "foreign"},
     {"integrators", "denoisers", "metrics", "scenes"},
