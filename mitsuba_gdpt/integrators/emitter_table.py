@@ -22,6 +22,8 @@ from typing import Any
 import drjit as dr
 import mitsuba as mi
 
+from mitsuba_gdpt.integrators.accumulate import widened
+
 #: Emitters are chosen one by one up to this number, in groups beyond.
 GROUPS = 16
 #: More emitters than this are chosen by their sampling weights alone, as in ``path``.
@@ -38,9 +40,16 @@ _RAYS = 256
 _PROBES, _LEAST_PROBES, _MOST_PROBES = 4096, 64, 256
 #: Least share that is taken for visible, since few points are looked at.
 _LEAST_VISIBLE = 0.01
-#: Squared radius of what shines from nowhere: a ball around any scene.
+#: Squared radius of what shines from nowhere: a ball around any scene of the size 1.
 _FAR = 1e20
+#: Against divisions by 0, where sizes and fluxes are about 1.
 _TINY = 1e-30
+#: Rays leave surfaces at most this share of the scene's size off them. Beyond, light sampling and
+#: BSDF sampling do not see the same scene: their MIS weights do not add up to 1 (nor do those of
+#: ``path``), and any other choice of emitters gives another image.
+_MOST_DISPLACED = 0.01
+#: Least flux of an emitter relative to the greatest: what the rays took for black can be chosen.
+_LEAST_FLUX = 1e-12
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Vertex:
     """Where light arrives.
 
     Attributes:
-        p: Position.
+        p: Position in the frame of the table.
         n: Shading normal on the side that is seen.
         both_sides: Light from the other side counts as well.
     """
@@ -57,10 +66,35 @@ class Vertex:
     n: Any
     both_sides: Any
 
+
+@dataclass(frozen=True)
+class _Extent:
+    """Where a scene is and how big: importances are computed as if it had size 1, at the origin.
+
+    So no number depends on the unit of length, and none is lost far from the origin.
+
+    Attributes:
+        center: Centre of its bounding box.
+        scale: 1 / its diagonal.
+    """
+
+    center: Any
+    scale: Any
+
     @classmethod
-    def of(cls, si: Any, flags: Any) -> Vertex:
-        """Make one from a surface interaction and the flags of its BSDF."""
-        return cls(si.p, _facing(si), mi.has_flag(flags, mi.BSDFFlags.Transmission))
+    def of(cls, scene: mi.Scene) -> _Extent:
+        """Measure a scene; opaque, so that one kernel serves all scenes."""
+        bbox = scene.bbox()
+        size = dr.norm(bbox.extents()) if bbox.valid() else 0
+        center = [*bbox.center()] if size > 0 else [0, 0, 0]
+        return cls(
+            mi.Point3f(*(dr.opaque(mi.Float, x) for x in center)),
+            dr.opaque(mi.Float, 1 / size if size > 0 else 1),
+        )
+
+    def place(self, p: Any) -> Any:
+        """Return a point in the frame of the table."""
+        return (p - self.center) * self.scale
 
 
 @dataclass(frozen=True)
@@ -68,6 +102,7 @@ class EmitterTable:
     """Importances of emitters, and the choice that follows them.
 
     Attributes:
+        extent: The frame of all positions here.
         rows: Of each group: mean position and squared radius (Vector4f); mean direction, of length
             1 for one flat side and 0 for a ball, and flux (Vector4f); share of all emitters.
         groups: The same as arrays over groups.
@@ -78,6 +113,7 @@ class EmitterTable:
         identity: Registry numbers of the emitters in ascending order, and whose they are.
     """
 
+    extent: _Extent
     rows: list[tuple[Any, Any, Any]]
     groups: tuple[Any, Any, Any]
     members: tuple[Any, Any, Any]
@@ -95,19 +131,23 @@ class EmitterTable:
                 visible; None takes everything for visible.
 
         Returns:
-            A table; None where there is no choice, or one among too many.
+            A table; None where there is no choice, or one among too many, or where the scene is so
+            small or far from the origin that the choice is part of the image.
         """
         emitters = scene.emitters()
-        if not 1 < len(emitters) <= MOST:
+        if not 1 < len(emitters) <= MOST or _displacement(scene) > _MOST_DISPLACED:
             return None
         pointers = scene.emitters_dr()
-        center, radius2, axis, flux = _measure(pointers)
+        extent = _Extent.of(scene)
+        center, radius2, axis, flux = _measure(pointers, extent)
         if probes is not None:
             count = max(_LEAST_PROBES, min(_MOST_PROBES, _PROBES // len(emitters)))
             flux *= dr.sqrt(_visible(scene, probes(count)))
-        # What the rays took for black can still be chosen.
-        eligible = pointers.sampling_weight() > 0
-        flux = dr.select(eligible, dr.maximum(flux, _TINY), 0)
+        eligible = widened(pointers.sampling_weight() > 0, len(emitters))
+        most = dr.max(flux)
+        flux = dr.select(most > 0, flux / most, 1)
+        flux = dr.select(eligible, dr.maximum(flux, _LEAST_FLUX), 0)
+        flux = dr.select(radius2 >= _FAR, flux * _FAR, flux)
         nowhere = sum(mi.has_flag(e.flags(), mi.EmitterFlags.Infinite) for e in emitters)
         place, size = _places(center, len(emitters), nowhere, radius2 >= _FAR)
         slots = min(len(emitters), GROUPS) * size
@@ -145,12 +185,17 @@ class EmitterTable:
         dr.eval(groups, members, member, place, identity)
         rows = [_row(groups, mi.UInt32(g)) for g in range(slots // size)]
         dr.eval(rows)
-        return cls(rows, groups, members, member, place, identity)
+        return cls(extent, rows, groups, members, member, place, identity)
 
     @property
     def _size(self) -> int:
         """Places in a group."""
         return int(dr.width(self.member)) // len(self.rows)
+
+    def vertex(self, si: Any, flags: Any) -> Vertex:
+        """Make a vertex from a surface interaction and the flags of its BSDF."""
+        both_sides = mi.has_flag(flags, mi.BSDFFlags.Transmission)
+        return Vertex(self.extent.place(si.p), _facing(si), both_sides)
 
     def total(self, vertex: Vertex) -> Any:
         """Return the sum of all importances at a vertex."""
@@ -235,6 +280,16 @@ class EmitterTable:
         return dr.gather(mi.UInt32, owner, found, active)
 
 
+def _displacement(scene: mi.Scene) -> float:
+    """Return how far off surfaces rays begin at most, relative to the size of the scene."""
+    bbox = scene.bbox()
+    size = float(dr.norm(bbox.extents())) if bbox.valid() else 0.0
+    if size == 0:
+        return 0.0
+    farthest = max(float(dr.max(dr.abs(bbox.min))), float(dr.max(dr.abs(bbox.max))))
+    return float(mi.math.RayEpsilon) * (1 + farthest) / size
+
+
 def _importance(vertex: Vertex, row: tuple[Any, Any, Any]) -> Any:
     """Estimate the irradiance from an emitter or a group of them, up to a common factor."""
     where, what, _ = row
@@ -280,25 +335,35 @@ def _facing(si: Any) -> Any:
     return dr.select(mi.Frame3f.cos_theta(si.wi) < 0, -si.sh_frame.n, si.sh_frame.n)
 
 
-def _measure(pointers: Any) -> tuple[Any, Any, Any, Any]:
-    """Return mean origin, its squared spread, mean direction and weighted flux of emitters."""
-    lane = _lanes(dr.width(pointers) * _RAYS)
+def _measure(pointers: Any, extent: _Extent) -> tuple[Any, Any, Any, Any]:
+    """Return mean origin, its squared spread, mean direction and weighted flux of emitters.
+
+    What shines from nowhere has the flux that gives the same irradiance from the distance 1.
+    """
+    count = dr.width(pointers)
+    lane = _lanes(count * _RAYS)
     u = _numbers(lane % _RAYS)
-    ray, weight = dr.gather(mi.EmitterPtr, pointers, lane // _RAYS).sample_ray(
+    emitter = dr.gather(mi.EmitterPtr, pointers, lane // _RAYS)
+    ray, weight = emitter.sample_ray(
         mi.Float(0), u[0], mi.Point2f(u[1], u[2]), mi.Point2f(u[3], u[4]), mi.Bool(True)
     )
+    # Rays begin off the surface, by more than a whole scene where it is small or far away.
+    position, _ = emitter.sample_position(mi.Float(0), mi.Point2f(u[1], u[2]), mi.Bool(True))
+    nowhere = mi.has_flag(emitter.flags(), mi.EmitterFlags.Infinite)
+    origin = extent.place(dr.select(nowhere, ray.o, position.p))
 
     def mean(x: Any) -> Any:
+        x = widened(x, count * _RAYS)
         return dr.block_sum(dr.select(dr.isfinite(x), x, 0), _RAYS) / _RAYS
 
-    center = mi.Point3f(*(mean(x) for x in ray.o))
-    radius2 = mean(dr.squared_norm(ray.o - dr.gather(mi.Point3f, center, lane // _RAYS)))
+    center = mi.Point3f(*(mean(x) for x in origin))
+    radius2 = mean(dr.squared_norm(origin - dr.gather(mi.Point3f, center, lane // _RAYS)))
     # The mean direction of a flat, diffuse side has length 2/3.
     axis = mi.Vector3f(*(1.5 * mean(x) for x in ray.d))
     axis /= dr.maximum(1, dr.norm(axis))
     flux = mean(dr.mean(weight)) * pointers.sampling_weight()
     nowhere = mi.has_flag(pointers.flags(), mi.EmitterFlags.Infinite)
-    flux = dr.select(nowhere, flux / radius2 * _FAR, flux)
+    flux = dr.select(nowhere, flux / radius2, flux)
     return center, dr.select(nowhere, _FAR, radius2), dr.select(nowhere, 0, axis), flux
 
 
@@ -326,7 +391,7 @@ def _visible(scene: mi.Scene, probes: Any) -> Any:
         occluded = scene.ray_test(si.spawn_ray_to(ds.p), light > 0)
         arriving += light
         seen += dr.select(occluded, 0, light)
-    arriving, seen = dr.block_sum(arriving, count), dr.block_sum(seen, count)
+    arriving, seen = (dr.block_sum(widened(x, dr.width(lane)), count) for x in (arriving, seen))
     return dr.select(arriving > 0, dr.maximum(seen / arriving, _LEAST_VISIBLE), 1)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import drjit as dr
 import mitsuba as mi
 
-from mitsuba_gdpt.integrators.emitter_table import EmitterTable, Vertex
+from mitsuba_gdpt.integrators.emitter_table import EmitterTable
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Emitters:
         """
         if self.table is None:
             return LightSampling(self, si)
-        vertex = Vertex.of(si, flags)
+        vertex = self.table.vertex(si, flags)
         return LightSampling(self, si, vertex, self.table.total(vertex))
 
 

@@ -211,25 +211,28 @@ def _reconnect(ctx: Context, o: Offset, bsdf: Any, light: LightSampling, b: Boun
     """Connect y_k to x_{k+1}."""
     si = light.si
     surface = b.next_si.is_valid()
-    to_next = b.next_si.p - si.p
     # An escaped ray is reconnected by its direction: the environment is at infinity.
-    direction = dr.select(surface, dr.normalize(to_next), b.ray.d)
-    shadow_ray = dr.select(surface, si.spawn_ray_to(b.next_si.p), si.spawn_ray(direction))
-    visible = ~ctx.scene.ray_test(shadow_ray)
+    ray = dr.select(surface, si.spawn_ray_to(b.next_si.p), si.spawn_ray(b.ray.d))
+    visible = ~ctx.scene.ray_test(ray)
+    # Rays begin off the surface, by more than a whole scene where it is small or far away. As a
+    # base path, y would leave from there too.
+    direction = ray.d
 
     f, pdf = bsdf.eval_pdf(ctx.bsdf, si, si.to_local(direction), visible)
-    J = dr.select(surface, jacobian(b, direction, to_next), 1)
+    J = dr.select(surface, jacobian(b, direction, b.next_si.p - ray.o), 1)
     active = visible & (pdf > 0) & dr.isfinite(J)
+    # And from the same side: the point may lie between the surface and where rays begin.
+    active &= ~surface | (dr.dot(si.n, b.next_si.p - si.p) * dr.dot(si.n, direction) >= 0)
     scale = dr.select(active, J / b.bs.pdf, 0)
 
     seen = _seen_along(b.next_si, direction)
     Le, q = emission(light, seen, mi.Bool(False), active & b.next_glows)
 
-    ray = mi.Ray3f(o.ray)
-    ray.d = direction
+    arriving = mi.Ray3f(o.ray)
+    arriving.d = direction
     offset = Offset(
         mode=dr.select(active, mi.UInt32(RECENT), mi.UInt32(DEAD)),
-        ray=ray,
+        ray=arriving,
         hit=o.hit,
         T=o.T * f * scale,
         r=o.r * pdf * scale,
@@ -272,7 +275,7 @@ def jacobian(b: Bounce, direction: Any, to_next: Any) -> Any:
     n = b.next_si.n
     cos_y = dr.abs(dr.dot(n, direction))
     cos_x = dr.abs(dr.dot(n, b.ray.d))
-    return cos_y / cos_x * dr.squared_norm(b.next_si.p - b.si.p) / dr.squared_norm(to_next)
+    return cos_y / cos_x * dr.squared_norm(b.next_si.p - b.ray.o) / dr.squared_norm(to_next)
 
 
 def _replay(

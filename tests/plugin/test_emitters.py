@@ -55,7 +55,7 @@ def probabilities(scene: Any, si: Any) -> np.ndarray:
     import mitsuba as mi
 
     table = table_of(scene)
-    vertex = emitter_table.Vertex.of(si, si.bsdf().flags())
+    vertex = table.vertex(si, si.bsdf().flags())
     total = table.total(vertex)
     count = len(scene.emitters())
     return np.array([table.probability(vertex, total, mi.UInt32(i)) for i in range(count)])
@@ -78,8 +78,8 @@ def test_emitters_are_chosen_with_their_probabilities(name: str) -> None:
 
     lane = dr.arange(mi.UInt32, count * draws)
     many = dr.gather(mi.SurfaceInteraction3f, si, lane // draws)
-    vertex = emitter_table.Vertex.of(many, many.bsdf().flags())
     table = table_of(scene)
+    vertex = table.vertex(many, many.bsdf().flags())
     u = (mi.Float(lane % draws) + 0.5) / draws
     index, probability, fresh = table.choose(vertex, table.total(vertex), u)
     index, probability, fresh = (
@@ -160,7 +160,7 @@ def two_lamps(**second: Any) -> Any:
     names = [e.id() for e in scene.emitters()]
     table = emitter_table.EmitterTable.of(scene)
     assert table is not None
-    vertex = emitter_table.Vertex.of(si, si.bsdf().flags())
+    vertex = table.vertex(si, si.bsdf().flags())
     total = table.total(vertex)
     values = [float(table.probability(vertex, total, mi.UInt32(i))[0]) for i in range(len(names))]
     spread = 0.5 * emitter_table._DEFENSIVE

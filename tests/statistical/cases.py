@@ -370,6 +370,34 @@ def _case(name: str, build: Callable[[], dict[str, Any]], **kwargs: Any) -> Case
     return Case(name, build, **kwargs)
 
 
+def _placed(far: float = 0.0, scale: float = 1.0) -> dict[str, Any]:
+    """Two lamps over two balls, moved and scaled."""
+    at = _transform().translate([far, 0, 0]).scale(scale)
+
+    def ball(center: list[float], radius: float, **more: Any) -> dict[str, Any]:
+        place = at.translate(center).scale(radius)
+        return {"type": "sphere", "to_world": place, **more}
+
+    area = {"type": "area", "radiance": 10.0}
+    small = {"type": "area", "radiance": 5.0}
+    eye = _transform().look_at(
+        [far + 0.0, 1.5 * scale, 5 * scale], [far, 0.8 * scale, 0], [0, 1, 0]
+    )
+    return {
+        "type": "scene",
+        "sensor": camera(to_world=eye, near_clip=0.01 * scale, far_clip=100 * scale),
+        "ball": ball([0, 0.6, 0], 0.6),
+        "metal": ball([1.1, 0.4, 0.5], 0.4, bsdf={"type": "roughconductor", "alpha": 0.2}),
+        "floor": {"type": "rectangle", "to_world": at.rotate([1, 0, 0], -90).scale(3)},
+        "lamp": {
+            "type": "rectangle",
+            "to_world": at.translate([0, 3, 0]).rotate([1, 0, 0], 90).scale(0.6),
+            "emitter": area,
+        },
+        "bulb": ball([1.5, 1.5, 0], 0.1, emitter=small),
+    }
+
+
 CASES: tuple[Case, ...] = (
     # ---- BSDFs
     _case("diffuse", _object(_DIFFUSE), colours=_ALL),
@@ -516,6 +544,11 @@ CASES: tuple[Case, ...] = (
     _case("shifts2_glass", _object(_GLASS), gdpt={"shifts": 2}),
     _case("shifts1", _object({"type": "roughplastic"}), gdpt={"shifts": 1}),
     _case("shifts1_glass", _object(_GLASS), gdpt={"shifts": 1}),
+    # ---- Far from the origin, and tiny: rays begin further off the surface than the scene is big
+    _case("far_1e4", lambda: _placed(far=1e4)),
+    _case("far_1e5", lambda: _placed(far=1e5)),
+    _case("small_1e-3", lambda: _placed(scale=1e-3)),
+    _case("small_1e-5", lambda: _placed(scale=1e-5)),
     _case("tiles", _object(_GLASS), gdpt={"max_lanes": 4096}),
 )
 
