@@ -20,6 +20,7 @@ from mitsuba_gdpt.denoisers.inputs import (
     mean_square,
 )
 from mitsuba_gdpt.denoisers.networks import fuse
+from mitsuba_gdpt.denoisers.networks.fusion import ITERATIONS
 from mitsuba_gdpt.errors import ConfigError
 
 #: The image that gradients are fused with: as good as can be had without them.
@@ -47,6 +48,7 @@ def fuse_gradients(
     variances: noise.Variances,
     *,
     limited: bool = True,
+    iterations: int = ITERATIONS,
 ) -> torch.Tensor:
     r"""Bring an image into line with the sampled gradients.
 
@@ -63,6 +65,7 @@ def fuse_gradients(
         variances: Those of dx and dy.
         limited: Count the deviation r. For a network in training it would hide the corrections
             that there is most to learn from.
+        iterations: Steps of the solver.
 
     Returns:
         (N, H, W, 3) radiance, differentiable with respect to image and logits.
@@ -81,7 +84,7 @@ def fuse_gradients(
         weights.append(factor * (tolerated / (tolerated + distrust)))
         gradients.append(gradient)
     (dx, dy), (weight_x, weight_y) = gradients, weights
-    return fuse(image, dx, dy, weight_x, weight_y, bright)
+    return fuse(image, dx, dy, weight_x, weight_y, bright, iterations)
 
 
 def brightness(image: torch.Tensor, primal: torch.Tensor) -> torch.Tensor:

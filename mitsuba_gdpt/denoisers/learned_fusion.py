@@ -29,6 +29,9 @@ from mitsuba_gdpt.denoisers.inputs import (
 )
 from mitsuba_gdpt.denoisers.models import Model, converge
 from mitsuba_gdpt.denoisers.networks import FusionWeights, FusionWeightsConfig
+from mitsuba_gdpt.denoisers.networks.fusion import ITERATIONS
+from mitsuba_gdpt.denoisers.networks.layers import scatter_blocks
+from mitsuba_gdpt.errors import ConfigError
 
 _FLOOR = 1e-4  # of what is shown as a logarithm: a relative standard deviation of one per cent
 _LOGARITHM = 0.25  # scale of logarithms, so that inputs are about 1
@@ -41,6 +44,8 @@ _LEAK = 0.02
 
 #: Channels of :func:`features`, per direction and besides.
 DIRECTED, SHARED = 11, 4
+#: Quantities of :func:`block_features`, per direction and besides: of each pixel, of the block.
+DIRECTED_BLOCK, SHARED_BLOCK = (5, 6), (1, 3)
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,28 @@ class FusionModelConfig:
 
     Attributes:
         guides: The one method whose image is fused with the gradients.
-        width: Channels of the network at full resolution.
+        width: Channels of the network at its finest resolution.
+        patch: Side of the blocks of pixels that the network works on: 1, or 2, which costs a third.
+        iterations: Steps of the solver, in training and after.
         consistency: See :class:`~mitsuba_gdpt.denoisers.models.DenseModelConfig`.
     """
 
     guides: tuple[str, ...] = (fusion.GUIDE,)
     width: int = 24
     consistency: float = 0.005
+    patch: int = 1
+    iterations: int = ITERATIONS
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that there are no features for.
+
+        Raises:
+            ConfigError: ``patch`` is neither 1 nor 2, or there are no iterations.
+        """
+        if self.iterations < 1:
+            raise ConfigError(f"iterations is {self.iterations}; expected 1 or more")
+        if self.patch not in (1, 2):
+            raise ConfigError(f"patch is {self.patch}; expected 1 or 2")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -65,7 +85,12 @@ class FusionModelConfig:
     @property
     def network(self) -> FusionWeightsConfig:
         """Sizes of the network."""
-        return FusionWeightsConfig(DIRECTED, SHARED, self.width)
+        if self.patch == 1:
+            return FusionWeightsConfig(DIRECTED, SHARED, self.width)
+        directed, shared = (a * self.patch**2 + b for a, b in (DIRECTED_BLOCK, SHARED_BLOCK))
+        return FusionWeightsConfig(
+            directed, shared, self.width, self.patch, DIRECTED_BLOCK[0], SHARED_BLOCK[0]
+        )
 
 
 class FusionModel(Model):
@@ -93,14 +118,25 @@ class FusionModel(Model):
         assert chosen is not None  # there is one
         image, data = planar(chosen[:, 0]), planar(data)
         variances = noise.estimated(data, layout)
-        x = features(data, layout, image, variances)
-        height, width = x.shape[1:3]
-        aligned = self.config.network.alignment
-        padding = (0, 0, 0, -width % aligned, 0, -height % aligned)
-        logits = self._run(functional.pad(x, padding), memory).float()[:, :height, :width]
+        height, width = data.shape[1:3]
+        size = self.config.network
+        if size.patch == 1:
+            x = features(data, layout, image, variances)
+            rest = (-width % size.alignment, -height % size.alignment)
+            x = functional.pad(x, (0, 0, 0, rest[0], 0, rest[1]))
+        else:
+            aligned = size.alignment * size.patch
+            x = block_features(data, layout, image, variances, size.patch, aligned)
+        logits = scatter_blocks(self._run(x, memory).float(), size.patch)[:, :height, :width]
         logits = _LEAST_LOGIT + functional.leaky_relu(logits - _LEAST_LOGIT, _LEAK)
         image = fusion.fuse_gradients(
-            image, data, layout, logits, variances, limited=not self.training
+            image,
+            data,
+            layout,
+            logits,
+            variances,
+            limited=not self.training,
+            iterations=self.config.iterations,
         )
         if not self.config.consistency:
             return image
@@ -121,6 +157,135 @@ class FusionModel(Model):
         )
 
 
+@dataclass(frozen=True)
+class _Quantities:
+    """What the network sees, before logarithms; (N, H, W, 1) each, relative to the brightness.
+
+    Attributes:
+        variance: Of the gradient, or of the primal.
+        residual: Gradient minus difference of the guide's image, or primal minus that image; mean
+            over RGB.
+        squared: Square of the residual; of gradients only, as what follows.
+        expected: Square of the difference of the guide's image.
+        gradient: Square of the gradient.
+        albedo: Squared difference.
+        normal: Squared difference.
+        depth: Squared relative difference.
+    """
+
+    variance: torch.Tensor
+    residual: torch.Tensor
+    squared: torch.Tensor
+    expected: torch.Tensor
+    gradient: torch.Tensor
+    albedo: torch.Tensor
+    normal: torch.Tensor
+    depth: torch.Tensor
+
+
+def _directed(
+    data: torch.Tensor,
+    layout: Layout,
+    image: torch.Tensor,
+    variances: noise.Variances,
+    brightness: torch.Tensor,
+) -> list[_Quantities]:
+    """Return the quantities of dx, and of dy."""
+    buffers = {name: data[..., part] for name, part in layout.slices.items()}
+    factor = brightness.reciprocal()
+    depth = buffers["depth"]
+    nearness = (depth + _DEPTH_EPSILON).reciprocal()
+    result = []
+    for name, dim in DIFFERENCE_AXES.items():
+        gradient = buffers[name] * factor
+        expected = difference(image, dim) * factor
+        residual = gradient - expected
+        result.append(
+            _Quantities(
+                variance=variances[name] * factor.square(),
+                residual=residual.mean(-1, keepdim=True).clamp(-_LARGEST, _LARGEST),
+                squared=mean_square(residual),
+                expected=mean_square(expected),
+                gradient=mean_square(gradient),
+                albedo=3 * mean_square(difference(buffers["albedo"], dim)),
+                normal=3 * mean_square(difference(buffers["normal"], dim)),
+                depth=(difference(depth, dim) * nearness).square(),
+            )
+        )
+    return result
+
+
+def _deviation(primal: torch.Tensor, image: torch.Tensor, brightness: torch.Tensor) -> torch.Tensor:
+    """Return how far the primal is from the guide's image, relative to the brightness."""
+    deviation = (primal - image).mean(-1, keepdim=True) / brightness
+    return deviation.clamp(-_LARGEST, _LARGEST)
+
+
+def _shown_brightness(primal: torch.Tensor, brightness: torch.Tensor) -> torch.Tensor:
+    return (brightness * exposure_scale(primal)).log() * _LOGARITHM
+
+
+def block_features(
+    data: torch.Tensor,
+    layout: Layout,
+    image: torch.Tensor,
+    variances: noise.Variances,
+    patch: int,
+    aligned: int,
+) -> torch.Tensor:
+    """Make the input of a network that works on blocks of pixels.
+
+    Logarithms of single pixels are there only of what decides where exactly a gradient fails.
+
+    Args:
+        data: (N, H, W, C) buffers.
+        layout: Meaning of C.
+        image: (N, H, W, 3) radiance of the guide.
+        variances: Those of the primal, dx and dy.
+        patch: Side of a block, in pixels.
+        aligned: What height and width are filled up to multiples of, with the last row and column.
+
+    Returns:
+        (N, h, w, C), as :class:`~mitsuba_gdpt.denoisers.networks.FusionWeightsConfig` orders them.
+    """
+    height, width = data.shape[1:3]
+    rest = (0, -width % aligned, 0, -height % aligned)
+    primal = data[..., layout.slices[PRIMAL]]
+    brightness = fusion.brightness(image, primal)
+
+    def filled(*planes: torch.Tensor) -> torch.Tensor:
+        stacked = torch.cat([x.permute(0, 3, 1, 2) for x in planes], dim=1)
+        return functional.pad(stacked, rest, mode="replicate") if any(rest) else stacked
+
+    def pixels(planes: torch.Tensor) -> torch.Tensor:
+        return functional.pixel_unshuffle(planes, patch)
+
+    def means(planes: torch.Tensor) -> torch.Tensor:
+        return functional.avg_pool2d(planes, patch)
+
+    def around(planes: torch.Tensor) -> torch.Tensor:
+        return window_mean(planes.permute(0, 2, 3, 1), 3).permute(0, 3, 1, 2)
+
+    parts = []
+    for q in _directed(data, layout, image, variances, brightness):
+        edges = q.albedo + q.normal
+        parts += [
+            pixels(_log(filled(q.variance, q.squared))),
+            pixels(filled(q.residual)),
+            pixels(_log(filled(q.expected, edges))),
+            _log(around(means(filled(q.variance, q.squared)))),
+            _log(means(filled(q.gradient, q.albedo, q.normal, q.depth))),
+        ]
+    variance = means(filled(variances[PRIMAL] / brightness.square()))
+    parts += [
+        pixels(filled(_deviation(primal, image, brightness))),
+        _log(variance),
+        _log(around(variance)),
+        means(filled(_shown_brightness(primal, brightness))),
+    ]
+    return torch.cat(parts, dim=1).permute(0, 2, 3, 1)
+
+
 def features(
     data: torch.Tensor, layout: Layout, image: torch.Tensor, variances: noise.Variances
 ) -> torch.Tensor:
@@ -135,40 +300,32 @@ def features(
     Returns:
         (N, H, W, 2 :data:`DIRECTED` + :data:`SHARED`): what belongs to dx, to dy, to neither.
     """
-    buffers = {name: data[..., part] for name, part in layout.slices.items()}
-    primal = buffers[PRIMAL]
+    primal = data[..., layout.slices[PRIMAL]]
     brightness = fusion.brightness(image, primal)
     directed = []
-    for name, dim in DIFFERENCE_AXES.items():
-        variance = variances[name] / brightness.square()
-        gradient = buffers[name] / brightness
-        expected = difference(image, dim) / brightness
-        residual = gradient - expected
-        squared = mean_square(residual)
-        depth = buffers["depth"]
+    for q in _directed(data, layout, image, variances, brightness):
         directed += [
-            _log(variance),
-            _log(window_mean(variance, 5)),
-            _log(window_mean(variance, 3)),
-            _log(squared),
-            _log(window_mean(squared, 3)),
-            residual.mean(-1, keepdim=True).clamp(-_LARGEST, _LARGEST),
-            _log(mean_square(expected)),
-            _log(mean_square(gradient)),
-            _log(3 * mean_square(difference(buffers["albedo"], dim))),
-            _log(3 * mean_square(difference(buffers["normal"], dim))),
-            _log((difference(depth, dim) / (depth + _DEPTH_EPSILON)).square()),
+            _log(q.variance),
+            _log(window_mean(q.variance, 5)),
+            _log(window_mean(q.variance, 3)),
+            _log(q.squared),
+            _log(window_mean(q.squared, 3)),
+            q.residual,
+            _log(q.expected),
+            _log(q.gradient),
+            _log(q.albedo),
+            _log(q.normal),
+            _log(q.depth),
         ]
     variance = variances[PRIMAL] / brightness.square()
-    deviation = (primal - image).mean(-1, keepdim=True) / brightness
     shared = [
         _log(variance),
         _log(window_mean(variance, 5)),
-        deviation.clamp(-_LARGEST, _LARGEST),
-        (brightness * exposure_scale(primal)).log() * _LOGARITHM,
+        _deviation(primal, image, brightness),
+        _shown_brightness(primal, brightness),
     ]
     return torch.cat([*directed, *shared], dim=-1)
 
 
 def _log(x: torch.Tensor) -> torch.Tensor:
-    return (x + _FLOOR).log() * _LOGARITHM
+    return (x + _FLOOR).log_().mul_(_LOGARITHM)

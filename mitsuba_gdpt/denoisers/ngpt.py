@@ -19,6 +19,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX
 from mitsuba_gdpt.denoisers import models, registry, tiling
 from mitsuba_gdpt.denoisers import weights as weight_files
+from mitsuba_gdpt.denoisers.backbone import BackboneConfig
 from mitsuba_gdpt.denoisers.inputs import GUIDE, RESIDUAL, Feature, InputConfig, require
 from mitsuba_gdpt.denoisers.kpcn import KPCNConfig
 from mitsuba_gdpt.denoisers.learned_fusion import FusionModelConfig
@@ -110,9 +111,12 @@ def _presets() -> dict[str, Preset]:
         FusionModelConfig(), "fusion", "oidn-fusion with weights predicted by a small U-Net"
     )
     table["ngpt-fusion-fast"] = Preset(
-        FusionModelConfig((_OIDN_RAW,)),
+        FusionModelConfig((_OIDN_RAW,), iterations=12),
         "fusion",
         "the same from one pass of OIDN",
+    )
+    table["ngpt-backbone"] = Preset(
+        BackboneConfig(), "fusion-seen", "OIDN's network with an adapter that reads the gradients"
     )
     table["ngpt-refined"] = _correction(
         (_PRIMAL, *_AUXILIARY, *_GRADIENTS, *_RESIDUALS),

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from mitsuba_gdpt.checks import show
+from mitsuba_gdpt.denoisers.backbone import BackboneConfig, BackboneModel
 from mitsuba_gdpt.denoisers.kpcn import KPCN, KPCNConfig
 from mitsuba_gdpt.denoisers.learned_fusion import FusionModel, FusionModelConfig
 from mitsuba_gdpt.denoisers.models import DenseModel, DenseModelConfig, Model
@@ -58,6 +59,7 @@ _FILE_NAME = re.compile(r"(?P<name>.+)-(?P<tag>[A-Za-z0-9_.]+)-(?P<hash>[0-9a-f]
 
 #: Architectures: configuration class, and the model made from it.
 ARCHITECTURES: dict[str, tuple[type[Any], Callable[[Any], Model]]] = {
+    "backbone": (BackboneConfig, BackboneModel),
     "dense-unet": (DenseModelConfig, DenseModel),
     "fusion": (FusionModelConfig, FusionModel),
     "kpcn": (KPCNConfig, KPCN),

@@ -57,6 +57,7 @@ LOSSES: dict[str, dict[str, float]] = {
     "noise2noise": {"relative-l2": 1.0, "gradient-relative-l2": 0.2},
     "robust": {"relative-huber": 1.0},
     "fusion": {"log-relative-l2": 0.6, "log-relative-l1": 0.4},
+    "fusion-seen": {"log-relative-l2": 0.5, "log-l1-tonemapped": 0.5},
     "rdae": {"spatial": 0.8, "edges": 0.1, "temporal": 0.1},
 }
 

@@ -31,23 +31,24 @@ def render(height: int = 18, width: int = 18) -> FrameBuffers:
     return FrameBuffers(data, LAYOUT)
 
 
-def model(*, consistency: float = 0.0, trained: bool = True) -> FusionModel:
+def model(*, consistency: float = 0.0, trained: bool = True, patch: int = 1) -> FusionModel:
     torch.manual_seed(0)
-    config = FusionModelConfig(("poisson-l2",), width=6, consistency=consistency)
+    config = FusionModelConfig(("poisson-l2",), 6, consistency, patch)
     result = FusionModel(config).eval()
     if trained:
         result.network.head.scale.data.fill_(2.0)
     return result.requires_grad_(False)
 
 
-def test_starts_as_fusion_by_estimated_variances() -> None:
+@pytest.mark.parametrize("patch", [1, 2])
+def test_starts_as_fusion_by_estimated_variances(patch: int) -> None:
     buffers = render()
     guide, data = denoise(buffers, "poisson-l2")[None], buffers.data[None]
     logits, variances = torch.zeros(1, 1, 1, 2), noise.estimated(data, LAYOUT)
     expected = fuse_gradients(guide, data, LAYOUT, logits, variances)[0]
-    image = ngpt.reconstruct(model(trained=False), buffers)
+    image = ngpt.reconstruct(model(trained=False, patch=patch), buffers)
     torch.testing.assert_close(image, expected, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(ngpt.reconstruct(model(), buffers), expected, rtol=0.01)
+    assert not torch.allclose(ngpt.reconstruct(model(patch=patch), buffers), expected, rtol=0.01)
 
 
 def test_converges_to_the_primal() -> None:
@@ -58,12 +59,13 @@ def test_converges_to_the_primal() -> None:
     torch.testing.assert_close(image, buffers["primal"], rtol=0.01, atol=0.01)
 
 
-def test_transposed_frames_give_the_transposed_image() -> None:
-    buffers = render()
+@pytest.mark.parametrize(("patch", "side"), [(1, 18), (2, 20)])
+def test_transposed_frames_give_the_transposed_image(patch: int, side: int) -> None:
+    buffers = render(side, side)
     guide = denoise(buffers, "poisson-l2")[None]
     example = transpose(Example(buffers.data, LAYOUT, guide))
     here, there = (
-        model()(data[None], LAYOUT, guides[None])
+        model(patch=patch)(data[None], LAYOUT, guides[None])
         for data, guides in ((buffers.data, guide), (example.buffers, example.images))
     )
     torch.testing.assert_close(there.transpose(1, 2), here, rtol=1e-4, atol=1e-4)
@@ -85,16 +87,19 @@ def test_exposure_does_not_matter() -> None:
     torch.testing.assert_close(see(factors, 64.0), plain, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("patch", [1, 2])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 2), (7, 30)])
-def test_any_size(height: int, width: int) -> None:
-    image = ngpt.reconstruct(model(), render(height, width))
+def test_any_size(height: int, width: int, patch: int) -> None:
+    image = ngpt.reconstruct(model(patch=patch), render(height, width))
     assert image.shape == (height, width, 3)
     assert bool(image.isfinite().all())
 
 
-def test_tiles_give_the_same_image() -> None:
+@pytest.mark.parametrize("patch", [1, 2])
+def test_tiles_give_the_same_image(patch: int) -> None:
     buffers = render(70, 90)
-    whole, tiled = (ngpt.reconstruct(model(), buffers, memory=m) for m in (2.0**30, 3.0e5))
+    network = model(patch=patch)
+    whole, tiled = (ngpt.reconstruct(network, buffers, memory=m) for m in (2.0**30, 4.5e5))
     torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
 
 

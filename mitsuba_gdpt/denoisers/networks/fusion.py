@@ -33,6 +33,7 @@ def fuse(
     weight_x: torch.Tensor,
     weight_y: torch.Tensor,
     brightness: torch.Tensor,
+    iterations: int = ITERATIONS,
 ) -> torch.Tensor:
     """Return the minimum.
 
@@ -43,6 +44,7 @@ def fuse(
         weight_x: (N, H, W, 1), 0 or more; the last column is not read.
         weight_y: The same in y; the last row is not read.
         brightness: (N, H, W, 1), above 0; without derivative.
+        iterations: Steps of conjugate gradients.
 
     Returns:
         (N, H, W, 3).
@@ -58,7 +60,7 @@ def fuse(
     rows_x = weight_x * (dx[..., :-1] - _difference_x(base))
     rows_y = weight_y * (dy[..., :-1, :] - _difference_y(base))
     right = _adjoint(rows_x, rows_y)
-    correction: torch.Tensor = _Solve.apply(right, weight_x, weight_y, confidence)
+    correction: torch.Tensor = _Solve.apply(right, weight_x, weight_y, confidence, iterations)
     return (base + correction).permute(0, 2, 3, 1)
 
 
@@ -91,25 +93,31 @@ class _Solve(torch.autograd.Function):
         weight_x: torch.Tensor,
         weight_y: torch.Tensor,
         confidence: torch.Tensor,
+        iterations: int,
     ) -> torch.Tensor:
-        solution = _conjugate_gradients(right, weight_x, weight_y, confidence)
+        solution = _conjugate_gradients(right, weight_x, weight_y, confidence, iterations)
+        ctx.iterations = iterations
         ctx.save_for_backward(solution, weight_x, weight_y, confidence)
         return solution
 
     @staticmethod
     def backward(
         ctx: Any, *gradients: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None, None]:
         solution, weight_x, weight_y, confidence = ctx.saved_tensors
         # The matrix is symmetric: the adjoint problem is the same one.
-        adjoint = _conjugate_gradients(gradients[0], weight_x, weight_y, confidence)
+        adjoint = _conjugate_gradients(gradients[0], weight_x, weight_y, confidence, ctx.iterations)
         by_x = -(_difference_x(adjoint) * _difference_x(solution)).sum(1, keepdim=True)
         by_y = -(_difference_y(adjoint) * _difference_y(solution)).sum(1, keepdim=True)
-        return adjoint, by_x, by_y, None
+        return adjoint, by_x, by_y, None, None
 
 
 def _conjugate_gradients(
-    right: torch.Tensor, weight_x: torch.Tensor, weight_y: torch.Tensor, confidence: torch.Tensor
+    right: torch.Tensor,
+    weight_x: torch.Tensor,
+    weight_y: torch.Tensor,
+    confidence: torch.Tensor,
+    iterations: int,
 ) -> torch.Tensor:
     """Solve with the diagonal as preconditioner, every image and channel with its own steps."""
     diagonal = confidence.clone()
@@ -125,7 +133,7 @@ def _conjugate_gradients(
     solution = torch.zeros_like(residual)
     direction = residual.clone()
     squared = _dot(residual, residual)
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         product = direction.clone()
         product[..., 1:].addcmul_(coupling_x, direction[..., :-1], value=-1)
         product[..., :-1].addcmul_(coupling_x, direction[..., 1:], value=-1)

@@ -1,8 +1,8 @@
 """The network of ``ngpt-fusion``: how far a gradient can be trusted, one number per difference.
 
-A U-Net of two levels. Gradients in y are handled by the same filters as those in x, on the
-transposed image: what makes a gradient worth trusting does not depend on its direction, and there
-is half as much to learn.
+A U-Net of two levels, on pixels or on blocks of them. Gradients in y are handled by the same
+filters as those in x, transposed: what makes a gradient worth trusting does not depend on its
+direction, and there is half as much to learn.
 """
 
 from __future__ import annotations
@@ -22,19 +22,30 @@ _SLOPE = 0.1  # of the leaky ReLU
 class FusionWeightsConfig:
     """Sizes of the network.
 
+    The input has the channels that belong to x, those that belong to y, those that belong to
+    neither. In each of the three, quantities of single pixels come first, row by row for the pixels
+    of a block, then those of the block.
+
     Attributes:
         directed: Input channels that belong to one direction; there are as many for x as for y.
         shared: Input channels that belong to none.
-        width: Channels at full resolution; twice as many at half.
+        width: Channels at the resolution of the input; twice as many at half of that.
+        patch: Side of the blocks of pixels that a position of the input stands for; 1 or 2.
+        directed_pixels: Of the ``directed`` quantities, how many are there for each pixel of a
+            block; with blocks only.
+        shared_pixels: Of the ``shared`` ones.
     """
 
     directed: int = 0
     shared: int = 0
     width: int = 24
+    patch: int = 1
+    directed_pixels: int = 0
+    shared_pixels: int = 0
 
     #: What height and width of the input have to be multiples of.
     alignment = 2
-    #: How far, in pixels, an input can influence the output.
+    #: How far, in positions of the input, one of them can influence the output.
     radius = 10
 
     @property
@@ -42,9 +53,34 @@ class FusionWeightsConfig:
         """Channels of the input: those for x, those for y, those for neither."""
         return 2 * self.directed + self.shared
 
+    @property
+    def pixels(self) -> int:
+        """Pixels of a block."""
+        return self.patch**2
+
+    def turned(self) -> list[int]:
+        """Return which channel of the input stands where in that of the transposed image."""
+        along = self._turned_part(self.directed, self.directed_pixels)
+        shared = self._turned_part(self.shared, self.shared_pixels)
+        return [
+            *(self.directed + i for i in along),
+            *along,
+            *(2 * self.directed + i for i in shared),
+        ]
+
+    def turned_block(self) -> list[int]:
+        """Return which pixel of a block stands where in that of the transposed image."""
+        side = range(self.patch)
+        return [self.patch * column + row for row in side for column in side]
+
+    def _turned_part(self, channels: int, quantities: int) -> list[int]:
+        block = self.turned_block()
+        moved = [self.pixels * q + i for q in range(quantities) for i in block]
+        return [*moved, *range(len(moved), channels)]
+
 
 class FusionWeights(nn.Module):
-    """(N, H, W, inputs) to (N, H, W, 2): one value for the x, one for the y direction.
+    """(N, h, w, inputs) to (N, h, w, pixels 2), a value for x and y of each pixel, row by row.
 
     Starts with zeros.
     """
@@ -60,26 +96,21 @@ class FusionWeights(nn.Module):
             [Convolution(width, 2 * width, 3), Convolution(2 * width, 2 * width, 3)]
         )
         self.merge = Convolution(3 * width, width, 3)
-        self.head = Convolution(width, 1, 1, zero=True)
+        self.head = Convolution(width, config.pixels, 1, zero=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the network; height and width are even."""
-        return torch.cat([self._one(x, turned=False), self._one(x, turned=True)], dim=-1)
+        values = [self._one(x, turned=False), self._one(x, turned=True)]
+        return torch.stack(values, dim=-1).flatten(-2)
 
     def _one(self, x: torch.Tensor, *, turned: bool) -> torch.Tensor:
-        """Return the values of one direction, (N, H, W, 1).
+        """Return the values of one direction, (N, h, w, pixels).
 
         Transposed filters on the image are the filters on the transposed image, without a copy.
         """
-        config = self.config
-        order = None
-        if turned:  # what belongs to the other direction stands first
-            both = [*range(2 * config.directed)]
-            along, across = both[: config.directed], both[config.directed :]
-            order = [*across, *along, *range(2 * config.directed, config.inputs)]
         x = x.permute(0, 3, 1, 2)
         first, *others = self.fine
-        x = _filtered(x, first, turned=turned, order=order)
+        x = _filtered(x, first, turned=turned, order=self.config.turned() if turned else None)
         for layer in others:
             x = _filtered(x, layer, turned=turned)
         y = functional.avg_pool2d(x, 2)
@@ -88,7 +119,8 @@ class FusionWeights(nn.Module):
         y = functional.interpolate(y, scale_factor=2)
         x = torch.cat([x, y], dim=1)
         x = _filtered(x, self.merge, turned=turned)
-        return torch.as_tensor(self.head(x.permute(0, 2, 3, 1)))
+        y = torch.as_tensor(self.head(x.permute(0, 2, 3, 1)))
+        return y[..., self.config.turned_block()] if turned else y
 
 
 def _filtered(
