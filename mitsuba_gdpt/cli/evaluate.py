@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mitsuba_gdpt import checks
 from mitsuba_gdpt.cli import cluster, options
 from mitsuba_gdpt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mitsuba_gdpt.evaluation import MethodSpec
+    from mitsuba_gdpt.evaluation import IntegratorSpec, MethodSpec
 
 
 #: The most important first. E-LPIPS is left out: its 200 draws take longer than all the rest.
@@ -115,6 +116,30 @@ def evaluate(
     rate: Annotated[
         float, typer.Option(help="With --sequence: frames per second of animations.", min=0.1)
     ] = 12.0,
+    seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S,S",
+            help="Budgets of total time, render and reconstruction, instead of --spp: every "
+            "integrator with every method, with the samples that the budget pays for.",
+            show_default=False,
+        ),
+    ] = None,
+    integrator: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[,KEY=VALUE...]",
+            help="With --seconds: integrator with parameters, gdpt or path (Mitsuba's own); may "
+            "be repeated. By default path and gdpt with shifts=0, 1 and 4.",
+            show_default=False,
+        ),
+    ] = None,
+    cost_size: Annotated[
+        str,
+        typer.Option(
+            metavar="WIDTHxHEIGHT", help="With --seconds: picture size at which costs are measured."
+        ),
+    ] = "1280x720",
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables as Markdown.")
     ] = False,
@@ -129,8 +154,16 @@ def evaluate(
     Example: mitsuba-gdpt evaluate builtin:corner-gallery --spp 2,8 -o results
 
     Sequences: mitsuba-gdpt evaluate dev --sequence --static --spp 2 -o sequences
+
+    Total time: mitsuba-gdpt evaluate builtin:corner-gallery --seconds 2,4,8 -m oidn -o frontier
     """
     counts = options.whole_numbers(spp, "--spp")
+    budgets = _seconds(seconds)
+    size = _size(cost_size)
+    if integrator and not budgets:
+        raise ConfigError("--integrator is about budgets of total time; add --seconds")
+    if budgets and sequence:
+        raise ConfigError("--seconds is about still images; leave out --sequence")
     if static and not sequence:
         raise ConfigError("--static is about sequences; add --sequence")
 
@@ -139,7 +172,10 @@ def evaluate(
     from mitsuba_gdpt import evaluation, provenance
     from mitsuba_gdpt.cli import session
 
+    contenders = tuple(map(_integrator, integrator or ())) or evaluation.settings.CONTENDERS
     where = place.open()
+    if budgets and where is not None:
+        raise ConfigError("--seconds measures times in this process; leave out the workers")
     variant = mi.variant()
 
     def show(record: evaluation.Record) -> None:
@@ -171,9 +207,17 @@ def evaluate(
             frames=frames if sequence else 1,
             static=static,
             span=span,
+            cost_size=size,
+            seconds=budgets,
+            integrators=contenders,
         )
-        records = evaluation.evaluate(settings, output, on_record=show, cluster=where)
-        page = evaluation.write_results(records, settings, output, origin(), rate=rate)
+        if budgets:
+            found = evaluation.evaluate_total_time(settings, output, on_record=show)
+            records = found.records
+            page = evaluation.write_total_time(found, settings, output, origin())
+        else:
+            records = evaluation.evaluate(settings, output, on_record=show, cluster=where)
+            page = evaluation.write_results(records, settings, output, origin(), rate=rate)
     if markdown:
         print((output / "results.md").read_text(encoding="utf-8"))
     failed = sum(record.error is not None for record in records)
@@ -200,6 +244,34 @@ def _methods(words: list[str] | None) -> tuple[MethodSpec, ...]:
         else:
             chosen.append(MethodSpec(method.name))
     return tuple(chosen)
+
+
+def _integrator(word: str) -> IntegratorSpec:
+    from mitsuba_gdpt.evaluation import IntegratorSpec
+
+    name, *pairs = word.split(",")
+    return IntegratorSpec(name.strip(), options.parse_values(pairs, "--integrator"))
+
+
+def _seconds(text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    try:
+        found = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--seconds is {checks.show(text)}; expected a list of numbers such as 2,8.5"
+        ) from None
+    return tuple(checks.real("--seconds", value, above=0) for value in found)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and len(text) < 20):
+        raise ConfigError(
+            f"--cost-size is {checks.show(text)}; expected WIDTHxHEIGHT such as 1280x720"
+        )
+    return checks.pixels("--cost-size", int(width)), checks.pixels("--cost-size", int(height))
 
 
 def _metrics(words: list[str] | None, defaults: tuple[str, ...]) -> tuple[str, ...]:

@@ -137,7 +137,11 @@ def _plots(records: list[Record], settings: Settings, shots: list[Shot]) -> list
 
 
 def write_files(
-    page: report.Report, records: list[Record], settings: Settings, folder: Path
+    page: report.Report,
+    records: list[Record],
+    settings: Settings,
+    folder: Path,
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a report, and its numbers as CSV, JSON and Markdown beside it.
 
@@ -146,6 +150,7 @@ def write_files(
         records: All cells.
         settings: What they were made with.
         folder: Folder of the evaluation.
+        more: Further values for the JSON file.
 
     Returns:
         Path of the HTML report.
@@ -154,6 +159,7 @@ def write_files(
         "provenance": dict(page.provenance),
         "settings": settings.as_dict(),
         "records": [asdict(record) for record in records],
+        **(more or {}),
     }
     replace_text(folder / "results.json", json.dumps(values, indent=1) + "\n")
     replace_text(folder / "results.csv", to_csv(records))

@@ -12,6 +12,7 @@ from mitsuba_gdpt.channels import MOTION, OPTIONAL, VARIANCE_SUFFIX
 from mitsuba_gdpt.errors import ConfigError
 
 GRADIENT, PRIMAL = "gradient", "primal"
+_INTEGRATORS = ("gdpt", "path")
 #: The metric that means something only where the camera is at rest.
 STATIC_ONLY = "static-variance"
 _MOST_SEEDS = 10_000
@@ -70,6 +71,70 @@ class MethodSpec:
 
 
 @dataclass(frozen=True)
+class IntegratorSpec:
+    """An integrator with parameters, as a contender at equal total time.
+
+    Attributes:
+        name: ``gdpt``, or ``path`` for Mitsuba's own path tracer, which records no features.
+        options: Parameters that differ from the integrator's defaults.
+        label: What it is called; by default the name and the options.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name not in _INTEGRATORS:
+            raise ConfigError(
+                f"got the integrator {checks.show(self.name)}; expected one of "
+                f"{', '.join(_INTEGRATORS)}"
+            )
+        for key, value in self.options.items():
+            checks.setting(f"{self.name}: {key}", value)
+        if not self.label:
+            words = [f"{key}={value}" for key, value in self.options.items()]
+            object.__setattr__(self, "label", " ".join([self.name, *words]))
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it is Mitsuba's own path tracer."""
+        return self.name == "path"
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether it estimates the differences dx and dy."""
+        return not self.is_path and self.options.get("shifts") != 0
+
+    def needs_variances(self, settings: Settings) -> bool:
+        """Tell whether a method that it may go with reads variances."""
+        return not self.is_path and any(
+            name.endswith(VARIANCE_SUFFIX) for method in settings.methods for name in method.buffers
+        )
+
+    def parameters(self, settings: Settings) -> dict[str, Any]:
+        """Return the parameters: its own, the path depth, and the buffers that methods read."""
+        given = {**self.options, "max_depth": settings.max_depth}
+        if self.is_path:
+            return given
+        read = {name for method in settings.methods for name in method.buffers}
+        return {
+            **given,
+            "features": ",".join(b.name for b in OPTIONAL if b.name in read),
+            "variances": self.needs_variances(settings),
+        }
+
+
+#: The integrators that are compared where nobody says.
+CONTENDERS = (
+    IntegratorSpec("path"),
+    IntegratorSpec("gdpt", {"shifts": 0}),
+    IntegratorSpec("gdpt", {"shifts": 1}),
+    IntegratorSpec("gdpt", {"shifts": 4}),
+)
+
+
+@dataclass(frozen=True)
 class Settings:
     """A whole evaluation: scenes x methods x sample counts x seeds.
 
@@ -99,6 +164,10 @@ class Settings:
         frames: Frames of each sequence; 1 for still images.
         static: Also look at every scene with a camera at rest, the middle one of the span.
         span: Part of the fly-through that the frames cover, as times 0..1.
+        seconds: Budgets of total time, render and reconstruction, at ``cost_size``; see
+            :func:`mitsuba_gdpt.evaluation.evaluate_total_time`. ``spp`` has no meaning then.
+        integrators: Contenders at equal total time, each with every method that it goes with.
+        cost_size: Width and height in pixels at which costs are measured.
     """
 
     scenes: tuple[str, ...]
@@ -115,6 +184,9 @@ class Settings:
     frames: int = 1
     static: bool = False
     span: tuple[float, float] = (0.0, 1.0)
+    seconds: tuple[float, ...] = ()
+    integrators: tuple[IntegratorSpec, ...] = CONTENDERS
+    cost_size: tuple[int, int] = (1280, 720)
 
     def __post_init__(self) -> None:
         for name in ("scenes", "methods", "spp", "metrics"):
@@ -126,6 +198,17 @@ class Settings:
         checks.whole("frames", self.frames, least=1, most=_MOST_FRAMES)
         for time in self.span:
             checks.real("span", time, least=0, most=1)
+        for budget in self.seconds:
+            checks.real("seconds", budget, above=0)
+        for side in self.cost_size:
+            checks.pixels("cost_size", side)
+        if self.seconds and self.moving:
+            raise ConfigError("got budgets of total time for sequences; expected still images")
+        if self.seconds and not self.integrators:
+            raise ConfigError("got budgets of total time and no integrator; expected at least one")
+        names = [integrator.label for integrator in self.integrators]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"two integrators have the same label: {', '.join(names)}")
         self._check_metrics()
         labels = [method.label for method in self.methods]
         if len(set(labels)) != len(labels):

@@ -33,7 +33,7 @@ def overview(
     for method in results.methods:
         row = [_cell(_mean(results, method, spp, name)) for name in names]
         cells.append([*row, *_time_cells(results, method, spp)])
-    columns = [report.Header(metrics.find(name).label, better=_better(name)) for name in names]
+    columns = [report.Header(metrics.find(name).label, better=better(name)) for name in names]
     columns += [report.Header(text) for text in ("samples", "render, s", "denoise, s")]
     return report.Table(
         title=f"{heading}{'all' if heading else 'All'} scenes, in the time of {spp} spp",
@@ -64,7 +64,7 @@ def per_scene(results: Results, name: str, spp: int, *, heading: str = "") -> re
         cells.append(row)
     return report.Table(
         title=f"{heading}{metric.label}, in the time of {spp} spp",
-        columns=[report.Header(scene, better=_better(name)) for scene in results.scenes],
+        columns=[report.Header(scene, better=better(name)) for scene in results.scenes],
         rows=[report.Header(method) for method in results.methods],
         cells=cells,
         corner="method",
@@ -141,7 +141,8 @@ def curves(results: Results, name: str, *, heading: str = "") -> list[report.Plo
     return plots
 
 
-def _better(name: str) -> Literal["lower", "higher"]:
+def better(name: str) -> Literal["lower", "higher"]:
+    """Return which values of a metric are the better ones."""
     return "higher" if metrics.find(name).higher_is_better else "lower"
 
 
