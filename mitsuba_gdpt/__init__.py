@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mitsuba_gdpt.buffers import FrameBuffers
     from mitsuba_gdpt.denoisers import denoise, denoise_sequence, load_weights, methods, stream
     from mitsuba_gdpt.motion import PinholeCamera, add_motion
+    from mitsuba_gdpt.rendering import features
 
 __all__ = [
     "ConfigError",
@@ -65,6 +66,7 @@ __all__ = [
     "denoise",
     "denoise_sequence",
     "denoisers",
+    "features",
     "integrators",
     "load_weights",
     "methods",
@@ -79,6 +81,7 @@ _LAZY = {
     "add_motion": "mitsuba_gdpt.motion",
     "denoise": "mitsuba_gdpt.denoisers",
     "denoise_sequence": "mitsuba_gdpt.denoisers",
+    "features": "mitsuba_gdpt.rendering",
     "load_weights": "mitsuba_gdpt.denoisers",
     "methods": "mitsuba_gdpt.denoisers",
     "stream": "mitsuba_gdpt.denoisers",

@@ -234,6 +234,7 @@ def make_plugin() -> type:
                 rr_depth=self.rr_depth,
                 hide_emitters=self.hide_emitters,
                 features=feat.FeatureConfig(names, to_camera, roughness),
+                features_only=self.features_only,
             )
 
         def _render_frame(

@@ -106,6 +106,11 @@ class Parameters:
         "Choose the emitters that are sampled by estimated irradiance (flux over squared distance "
         "and cosines, times their ``sampling_weight``), not by ``sampling_weight`` alone.",
     )
+    features_only: bool = _parameter(
+        False,
+        "End paths at the vertex whose features are recorded: albedo, normal, depth, position and "
+        "roughness as always, radiance up to there only.",
+    )
     max_lanes: int = _parameter(
         1 << 22,
         "Largest number of paths per pass; larger jobs are split into tiles. Bounds the memory, "

@@ -38,12 +38,14 @@ class PathConfig:
         rr_depth: Depth at which Russian roulette begins.
         hide_emitters: Hide directly visible emitters.
         features: What to record beside the radiance.
+        features_only: End paths at the feature vertex.
     """
 
     max_depth: int
     rr_depth: int
     hide_emitters: bool
     features: feat.FeatureConfig
+    features_only: bool = False
 
 
 @dataclass
@@ -241,6 +243,8 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
         ),
     )
     goes_on = depth + 1 < config.max_depth
+    if config.features_only:
+        alive &= ~features.done
     return _State(
         si=next_si,
         beta=beta,

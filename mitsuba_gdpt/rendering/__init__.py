@@ -6,12 +6,14 @@ nor Mitsuba before something is rendered.
 
 from __future__ import annotations
 
+from mitsuba_gdpt.rendering.feature_pass import features
 from mitsuba_gdpt.rendering.frame import make_integrator, render
 from mitsuba_gdpt.rendering.source import Source, open_source, plain
 from mitsuba_gdpt.rendering.variants import set_variant, supported_variants, works
 
 __all__ = [
     "Source",
+    "features",
     "make_integrator",
     "open_source",
     "plain",

@@ -244,6 +244,7 @@ def test_changed_parameters_of_the_integrator_show() -> None:
         "shared_subpixel": [False],
         "stratified": [False],
         "emitter_importance": [False],
+        "features_only": [True],
         "max_lanes": [300],
         "freeze": [False],
     }

@@ -26,6 +26,7 @@ OTHER = {
     "shared_subpixel": False,
     "stratified": False,
     "emitter_importance": False,
+    "features_only": True,
     "max_lanes": 1000,
     "freeze": True,
 }
