@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from mitsuba_gdpt import denoise
 from mitsuba_gdpt.buffers import FrameBuffers
@@ -19,6 +20,8 @@ from mitsuba_gdpt.denoisers.learned_fusion import (
     features,
 )
 from mitsuba_gdpt.denoisers.networks import FusionWeights, FusionWeightsConfig
+from mitsuba_gdpt.denoisers.networks.fusion_weights import _merged
+from mitsuba_gdpt.denoisers.networks.layers import Convolution
 from mitsuba_gdpt.errors import LayoutError
 from mitsuba_gdpt.training.augment import Example, transpose
 
@@ -121,3 +124,16 @@ def test_a_missing_buffer_is_named() -> None:
     poor = Layout(tuple(b for b in LAYOUT.buffers if b.name != "depth"))
     with pytest.raises(LayoutError, match="depth"):
         ngpt.reconstruct(model(), FrameBuffers(torch.rand(4, 4, poor.count), poor))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_merging_is_a_layer_on_both_at_one_resolution(turned: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(2, c, s, s + 2, generator=generator) for c, s in ((3, 8), (5, 4)))
+    y = y[..., :5]
+    layer = Convolution(8, 4, 3)
+    both = torch.cat([x, functional.interpolate(y, scale_factor=2)], 1)
+    filters = layer.effective_weight()
+    filters = filters.transpose(2, 3) if turned else filters
+    expected = functional.leaky_relu(functional.conv2d(both, filters, layer.bias, padding=1), 0.1)
+    torch.testing.assert_close(_merged(x, y, layer, turned=turned), expected, rtol=1e-4, atol=1e-5)

@@ -116,11 +116,42 @@ class FusionWeights(nn.Module):
         y = functional.avg_pool2d(x, 2)
         for layer in self.coarse:
             y = _filtered(y, layer, turned=turned)
-        y = functional.interpolate(y, scale_factor=2)
-        x = torch.cat([x, y], dim=1)
-        x = _filtered(x, self.merge, turned=turned)
+        x = _merged(x, y, self.merge, turned=turned)
         y = torch.as_tensor(self.head(x.permute(0, 2, 3, 1)))
         return y[..., self.config.turned_block()] if turned else y
+
+
+def _merged(x: torch.Tensor, y: torch.Tensor, layer: Convolution, *, turned: bool) -> torch.Tensor:
+    """Apply a layer of 3x3 filters, and the activation, to x beside y at twice its resolution.
+
+    Each pixel of a block of 2x2 sees 2x2 values of y, some of them twice: filters of that size do
+    with half of the multiplications, and neither the larger y nor both in one are ever made.
+
+    Args:
+        x: (N, C, 2h, 2w).
+        y: (N, c, h, w).
+        layer: For C + c channels.
+        turned: Transpose the filters.
+    """
+    weight = layer.effective_weight()
+    weight = weight.transpose(2, 3) if turned else weight
+    fine, coarse = weight.split([x.shape[1], y.shape[1]], dim=1)
+    result = functional.conv2d(x, fine, layer.bias, padding=1)
+    height, width = y.shape[2:]
+    y = functional.pad(y, (1, 1, 1, 1))
+    for row, rows in enumerate(_seen_twice(coarse, 2)):
+        for column, filters in enumerate(_seen_twice(rows, 3)):
+            values = functional.conv2d(
+                y[:, :, row : row + height + 1, column : column + width + 1], filters
+            )
+            result[:, :, row::2, column::2] += values
+    return functional.leaky_relu(result, _SLOPE, inplace=True)
+
+
+def _seen_twice(weight: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum filters over what is the same value along an axis, for the first and second of a pair."""
+    before, here, after = weight.split(1, dim)
+    return torch.cat([before, here + after], dim), torch.cat([before + here, after], dim)
 
 
 def _filtered(
