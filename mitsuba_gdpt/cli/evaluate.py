@@ -158,6 +158,7 @@ def evaluate(
     Total time: mitsuba-gdpt evaluate builtin:corner-gallery --seconds 2,4,8 -m oidn -o frontier
     """
     counts = options.whole_numbers(spp, "--spp")
+    options.check_folder(output)
     budgets = _seconds(seconds)
     size = _size(cost_size)
     if integrator and not budgets:

@@ -10,11 +10,13 @@ from typing import Any
 from mitsuba_gdpt import checks, denoisers, metrics
 from mitsuba_gdpt.channels import MOTION, OPTIONAL, VARIANCE_SUFFIX
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.provenance import digest
 
 GRADIENT, PRIMAL = "gradient", "primal"
 _INTEGRATORS = ("gdpt", "path")
 #: The metric that means something only where the camera is at rest.
 STATIC_ONLY = "static-variance"
+_MOST_NAME_BYTES = 150  # room for budget, seed and suffix
 _MOST_SEEDS = 10_000
 _MOST_FRAMES = 100_000
 
@@ -66,8 +68,12 @@ class MethodSpec:
 
     @property
     def file_name(self) -> str:
-        """The label, fit for a file name."""
-        return "".join(c if c.isalnum() or c in "-.=" else "_" for c in self.label)
+        """The label, fit for a file name; a long one is cut, and told apart by a hash."""
+        name = "".join(c if c.isalnum() or c in "-.=" else "_" for c in self.label)
+        if len(name.encode()) <= _MOST_NAME_BYTES:
+            return name
+        cut = name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
+        return f"{cut}-{digest(self.label)}"
 
 
 @dataclass(frozen=True)
@@ -213,6 +219,11 @@ class Settings:
         labels = [method.label for method in self.methods]
         if len(set(labels)) != len(labels):
             raise ConfigError(f"two methods have the same label: {', '.join(labels)}")
+        if len({method.file_name for method in self.methods}) != len(labels):
+            raise ConfigError(
+                f"two methods would write the same files: {', '.join(labels)}; evaluate them one "
+                "by one"
+            )
         checks.whole("seeds", self.seeds, least=1, most=_MOST_SEEDS)
         checks.whole("repeats", self.repeats, least=1)
         checks.spp("reference_spp", self.reference_spp)

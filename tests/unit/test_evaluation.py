@@ -327,6 +327,15 @@ def test_cells_of_another_equal_time_are_made_anew(tmp_path: Path) -> None:
     assert second["poisson-l1", 0] == 2
 
 
+def test_long_labels_become_short_file_names() -> None:
+    specs = [MethodSpec("none", label="é" * 500 + end) for end in "ab"]
+    names = {spec.file_name for spec in specs}
+    assert len(names) == 2
+    assert max(len(name.encode()) for name in names) < 200
+    with pytest.raises(ConfigError, match="two methods would write the same files"):
+        settings(methods=(MethodSpec("none", label="a b"), MethodSpec("none", label="a_b")))
+
+
 def test_csv_holds_no_formulas() -> None:
     record = Record("=cmd()", "-m", "primal", 2, 0, metrics={"relmse": -0.5}, error="@sum")
     line = to_csv([record]).splitlines()[1]
