@@ -139,7 +139,7 @@ def denoise(
     words = {"normals_space": normals_space, "to_sensor": matrix}
     for job in jobs:
         watch = session.Stopwatch()
-        with watch.part("load"):
+        with watch.part("load"), session.quiet():
             frame = _load(job, words).to(device)
         chosen, given = method, method_options
         if method is None and reconstruct is None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import io
+import os
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING
 
 import typer
@@ -69,6 +73,45 @@ def resumable(advice: str = "") -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise typer.Abort(str(error) or f"interrupted; {advice}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what libraries print where the ``with`` block fails: the error says it in one line.
+
+    OpenEXR writes lines of its own about damaged pixels, some past Python's streams.
+    """
+    streams = (sys.stdout, sys.stderr)
+    with ExitStack() as stack:
+        kept = []
+        for stream, number in zip(streams, (1, 2), strict=True):
+            stream.flush()
+            original = os.dup(number)
+            stack.callback(os.close, original)
+            file = stack.enter_context(tempfile.TemporaryFile())
+            os.dup2(file.fileno(), number)
+            kept.append((stream, number, original, file))
+        printed, failed = io.StringIO(), True
+        try:
+            with redirect_stdout(printed):
+                yield
+            failed = False
+        finally:
+            _flush_libraries()
+            for stream, number, original, file in kept:
+                stream.flush()
+                os.dup2(original, number)
+                if not failed:
+                    file.seek(0)
+                    os.write(number, file.read())
+            if not failed:
+                print(printed.getvalue(), end="")
+
+
+def _flush_libraries() -> None:
+    """Write out what the C library has kept of standard output."""
+    with suppress(OSError, TypeError, AttributeError):  # where it has another name
+        ctypes.CDLL(None).fflush(None)
 
 
 class Stopwatch:

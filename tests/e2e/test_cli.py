@@ -594,6 +594,17 @@ class TestFilesOfOtherPrograms:
             done = run("denoise", "aov.exr", "--method", "none", "-o", "out.exr", *words)
             assert (done.code, done.err) == (0, "")
 
+    @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+    def test_a_damaged_file_is_one_line(self, run, folder: Path, kept: float) -> None:
+        exr.write_image("big.exr", np.random.default_rng(0).random((64, 64, 3)))
+        content = Path("big.exr").read_bytes()
+        Path("big.exr").write_bytes(content[: int(len(content) * kept)])
+        done = run("denoise", "big.exr", "-o", "out.exr")
+        assert done.code == 2
+        assert done.out == ""
+        (line,) = done.err.splitlines()
+        assert line.startswith("error: big.exr: ")
+
     @pytest.mark.parametrize(
         ("words", "message"),
         [
