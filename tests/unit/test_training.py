@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DERIVED, Layout
@@ -19,7 +20,13 @@ from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFinite
 from mitsuba_gdpt.training import augment, losses, run
 from mitsuba_gdpt.training.augment import Augmentation, Example
 from mitsuba_gdpt.training.config import TrainingConfig, load_config
-from mitsuba_gdpt.training.examples import Examples, GuideCache, StepBatches, split
+from mitsuba_gdpt.training.examples import (
+    Examples,
+    GuideCache,
+    StepBatches,
+    split,
+    worker_options,
+)
 from mitsuba_gdpt.training.module import inner, learning_rate_factor
 
 LAYOUT = Layout.make(features=("position", "diffuse", "specular"), variances=True)
@@ -386,6 +393,15 @@ class TestExamples:
         torch.testing.assert_close(images[0], expected, rtol=1e-3, atol=1e-3)
         primal = examples[1]["buffers"][..., :3]
         torch.testing.assert_close(images[1], primal, rtol=1e-3, atol=1e-3)
+
+    def test_workers_where_oidn_has_run(self) -> None:
+        """Its threads would be missing in forked processes, which would wait for ever."""
+        pytest.importorskip("mitsuba_oidn")
+        examples = Examples(Toy(), range(2), ("primal",), GuideCache(None, ("oidn",)))
+        expected = [example["images"] for example in examples]
+        loader = DataLoader(examples, batch_size=None, timeout=200, **worker_options(1))
+        for example, images in zip(loader, expected, strict=True):
+            torch.testing.assert_close(example["images"], images, rtol=1e-2, atol=1e-3)
 
     @pytest.mark.parametrize("length", [0, 5, 200])
     def test_damaged_guide_is_made_anew(self, tmp_path: Path, length: int) -> None:
