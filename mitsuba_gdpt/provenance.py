@@ -42,7 +42,7 @@ def describe(*, date: bool = True) -> dict[str, str]:
         "machine": f"{processor()}, {os.cpu_count()} threads",
     }
     if date:
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         found["date"] = now.strftime("%Y-%m-%d %H:%M UTC")
     return {key: value for key, value in found.items() if value}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +12,6 @@ from typing import Any, TypeVar
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.checks import show as _show
 from mitsuba_gdpt.errors import ConfigError, FormatError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 T = TypeVar("T")
 _REQUIRED: Any = object()

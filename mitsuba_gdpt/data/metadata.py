@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mitsuba_gdpt import packages
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.checks import reason, show
 from mitsuba_gdpt.errors import FormatError, LayoutError
@@ -114,8 +115,7 @@ def open_arrays(path: Path, attributes: Mapping[str, Any]) -> dict[str, dict[str
     Raises:
         FormatError: One is missing or damaged.
     """
-    import zarr
-
+    zarr = packages.load("zarr", "data")
     arrays = {}
     for scene in attributes["plan"]["scenes"]:
         folder = path / scene["name"]

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mitsuba_gdpt import provenance
+from mitsuba_gdpt import packages, provenance
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.data.metadata import (
     CHECKSUMS,
@@ -228,7 +228,7 @@ def _build(
     crops_per_shard: int,
     attributes: Mapping[str, Any],
 ) -> None:
-    import zarr
+    zarr = packages.load("zarr", "data")
 
     root = zarr.create_group(
         path,
@@ -250,12 +250,11 @@ def _build(
 def _create_arrays(
     group: Any, plan: Content, scene: SceneContent, layout: Layout, crops_per_shard: int
 ) -> None:
-    from zarr.codecs import BloscCodec, TransposeCodec
-
+    codecs = packages.load("zarr.codecs", "data")
     count, size, levels, targets = plan.count(scene), plan.size, plan.levels, plan.target_renders
     # Planes instead of pixels, and in them bits of equal weight together: 0.46 of the size, and
     # faster to read than channel-last (0.78).
-    codec = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=2)
+    codec = codecs.BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=2)
 
     def images(name: str, dimensions: Mapping[str, int], planar: tuple[int, ...]) -> None:
         shape = tuple(dimensions.values())
@@ -266,7 +265,7 @@ def _create_arrays(
             chunks=(1,) * (1 + ones) + shape[ones:],
             shards=(crops_per_shard, *shape),
             dtype="float16",
-            filters=TransposeCodec(order=planar),
+            filters=codecs.TransposeCodec(order=planar),
             compressors=codec,
             fill_value=0,
             dimension_names=("crop", *dimensions),
@@ -362,7 +361,7 @@ class Shard:
 
     def _is_readable(self) -> bool:
         """Whether the images can be read, of sets that have no checksums."""
-        import zarr
+        zarr = packages.load("zarr", "data")
 
         if not all((self.folder / self._file(name)).is_file() for name in IMAGES[:2]):
             return False
@@ -390,7 +389,7 @@ class Shard:
         Raises:
             FormatError: The disk is full, or another error of the system.
         """
-        import zarr
+        zarr = packages.load("zarr", "data")
 
         scratch = temporary_beside(self.path / self.key)
         try:
@@ -476,7 +475,7 @@ class ShardReader:
             OSError: The file cannot be read.
             ValueError: The file is damaged.
         """
-        from numcodecs import Blosc
+        blosc = packages.load("numcodecs", "data").Blosc()
 
         shard, row = divmod(crop, self._crops)
         try:
@@ -502,7 +501,7 @@ class ShardReader:
                 raise ValueError("the file is shorter than its index says")
             file.seek(offset)
             planes = np.empty(self._planar, np.float16)
-            Blosc().decode(file.read(length), out=planes)
+            blosc.decode(file.read(length), out=planes)
         return planes if planes.ndim == 2 else np.moveaxis(planes, -3, -1)
 
     def _size(self, shard: int) -> int | None:

@@ -6,11 +6,13 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import mitsuba_gdpt
+from tests import crops
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,3 +86,50 @@ def test_module_runs_as_program() -> None:
         [sys.executable, "-m", "mitsuba_gdpt", "--version"], capture_output=True, text=True
     )
     assert done.stdout.strip() == mitsuba_gdpt.__version__
+
+
+#: What only extras install, by import name.
+EXTRAS = ("zarr", "numcodecs", "lightning", "tensorboard", "dask", "distributed", "matplotlib")
+
+WITHOUT_EXTRAS = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {EXTRAS!r}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+
+sys.meta_path.insert(0, Absent())
+import torch
+import mitsuba_gdpt as gdpt
+from mitsuba_gdpt.cli import main
+from mitsuba_gdpt.data import CropSet, FrameSet
+
+layout = gdpt.Layout.make()
+frame = gdpt.FrameBuffers(torch.rand(8, 8, layout.count), layout)
+assert gdpt.denoise(frame, "poisson-l2").shape == (8, 8, 3)
+try:
+    CropSet.open(sys.argv[1])
+except gdpt.MissingDependencyError as error:
+    print(error)
+"""
+
+
+def test_core_runs_without_extras(tmp_path: Path) -> None:
+    crops.fill(str(tmp_path / "set.zarr"), crops.fill_plan(size=16, crops=1))
+    command = [sys.executable, "-c", WITHOUT_EXTRAS, str(tmp_path / "set.zarr")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "'zarr' cannot be imported" in done.stdout
+    assert "pip install 'mitsuba-gdpt[data]'" in done.stdout
+
+
+def test_extras_hold_what_the_core_does_without() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core = [re.split(r"[^\w-]", line)[0] for line in project["dependencies"]]
+    assert not set(EXTRAS) & set(core)
+    assert all(
+        any(name in line for line in project["optional-dependencies"]["data"])
+        for name in ("zarr", "numcodecs")
+    )
+    assert "mitsuba-gdpt[data]" in project["optional-dependencies"]["train"]

@@ -6,6 +6,7 @@ what is on the stage and how it is lit and seen.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 
 SIZE = 20
-TMP = Path("/tmp/mitsuba_gdpt_test_assets")
+_folder = tempfile.TemporaryDirectory(prefix="mitsuba_gdpt_test_")  # removed at the end
+TMP = Path(_folder.name)
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,6 @@ def _environment() -> dict[str, Any]:
 
 
 def _hair() -> dict[str, Any]:
-    TMP.mkdir(exist_ok=True)
     path = TMP / "strands.txt"
     lines = []
     for i in range(6):
@@ -182,7 +183,6 @@ def _measured() -> dict[str, Any]:
     """Synthetic measurement in the RGL file format: a smooth lobe that varies with incidence."""
     from mitsuba.python import tensor_io  # type: ignore[import-not-found]
 
-    TMP.mkdir(exist_ok=True)
     path = TMP / "synthetic.bsdf"
     n, incidences = 8, 4
     u = (np.arange(n) + 0.5) / n
