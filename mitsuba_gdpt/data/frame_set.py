@@ -22,6 +22,7 @@ import torch
 
 from mitsuba_gdpt import channels, exr
 from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.checks import show
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
 from mitsuba_gdpt.files import read_json
 from mitsuba_gdpt.motion import PinholeCamera
@@ -258,7 +259,7 @@ def _check_version(root: Path) -> None:
     found = description.get("format"), description.get("version")
     if found != (FORMAT, VERSION):
         raise FormatError(
-            f"{path}: got a set of format {found[0]!r}, version {found[1]!r}; this release reads "
+            f"{path}: got a set of format {show(found[0])}, version {show(found[1])}; this reads "
             f"{FORMAT!r}, version {VERSION}"
         )
 

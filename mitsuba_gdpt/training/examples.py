@@ -340,25 +340,34 @@ def split(
 ) -> tuple[list[int], list[int]]:
     """Divide a data set into training and validation examples.
 
-    A crop is held out or not because of its name, so it stays on its side when a set grows.
+    A crop is held out or not because of its name, so it stays on its side when a set grows. Of a
+    small set, in which no name would be, the first by its hash is; the last never is.
 
     Args:
         crops: Scene and name of the crop of each example. Examples of one crop share a side.
-        holdout: Share of crops to hold out; ignored if there are ``scenes``.
+        holdout: Share of crops to hold out, at least one unless it is 0; ignored if there are
+            ``scenes``.
         scenes: Hold out these scenes.
 
     Returns:
         Indices of the training and of the validation examples.
     """
-    kept: list[int] = []
-    held: list[int] = []
-    for index, (scene, crop) in enumerate(crops):
-        if scenes:
-            out = scene in scenes
-        else:
-            digest = hashlib.blake2b(f"{scene} {crop}".encode(), digest_size=4).digest()
-            out = int.from_bytes(digest, "little") < holdout * 2**32
-        (held if out else kept).append(index)
+    if scenes:
+        out = {(scene, crop) for scene, crop in crops if scene in scenes}
+    else:
+        hashes = {
+            (scene, crop): int.from_bytes(
+                hashlib.blake2b(f"{scene} {crop}".encode(), digest_size=4).digest(), "little"
+            )
+            for scene, crop in crops
+        }
+        out = {name for name, digest in hashes.items() if digest < holdout * 2**32}
+        order = sorted(hashes, key=lambda name: hashes[name])
+        if not out and holdout > 0:
+            out = {*order[:1]}
+        out -= {*order[-1:]}  # and one is left to train on
+    kept = [index for index, name in enumerate(crops) if name not in out]
+    held = [index for index, name in enumerate(crops) if name in out]
     return kept, held
 
 

@@ -224,7 +224,8 @@ def open_sets(config: TrainingConfig) -> Sets:
     if not kept or not len(held_out):
         raise ConfigError(
             f"{len(kept)} examples are left to train on and {len(held_out)} to validate on; "
-            f"expected some of each. Render more crops, or change 'holdout' or the scenes"
+            f"expected some of each. Render more crops, name a set for 'validation', or change "
+            f"'holdout' (now {config.holdout:g}) or the scenes"
         )
     # Validation keeps the noisy targets: in two halves they make figures without bias.
     return Sets(examples(dataset, kept, config.targets), held_out)

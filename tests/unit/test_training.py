@@ -430,6 +430,18 @@ class TestExamples:
             assert list(StepBatches(7, 3, 14, 5, start=start)) == batches[start:]
         assert list(StepBatches(7, 3, 14, 6)) != batches
 
+    @pytest.mark.parametrize("count", [2, 3, 8])
+    def test_some_of_a_small_set_is_held_out(self, count: int) -> None:
+        crops = [("scene", str(crop)) for crop in range(count) for _ in range(5)]
+        for holdout in (0.001, 0.05, 0.5):
+            kept, held = split(crops, holdout, ())
+            assert kept
+            assert held
+            assert len(held) % 5 == 0
+            assert sorted(kept + held) == list(range(5 * count))
+        assert split(crops, 0.0, ()) == (list(range(5 * count)), [])
+        assert split(crops[:5], 0.05, ())[0] == list(range(5))  # one crop is for training
+
     def test_split_is_by_crop_and_stable(self) -> None:
         crops = [(f"scene{s}", f"{c}") for s in range(4) for c in range(100) for _ in range(3)]
         kept, held = split(crops, 0.1, ())
