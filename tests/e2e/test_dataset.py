@@ -238,7 +238,7 @@ def files(root: Path) -> list[str]:
 
 
 def frame_files(scene: str, count: int = 2) -> list[str]:
-    names = ("noisy-0.exr", "noisy-1.exr", "target.exr")
+    names = (".checksums.json", "noisy-0.exr", "noisy-1.exr", "target.exr")
     return [f"{scene}/frame-{i:04d}/{name}" for i in range(count) for name in names]
 
 

@@ -459,9 +459,9 @@ class TestReader:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("{", "cannot read this description"),
+            ("{", "frames.json: cannot read this JSON file"),
             ("[]", "expected an object"),
-            ('{"format": "mitsuba_gdpt.frames", "version": 2}', "version 2; this release reads"),
+            ('{"format": "mitsuba_gdpt.frames", "version": 2}', "version 2; this reads"),
         ],
     )
     def test_description(self, tree: Path, text: str, message: str) -> None:
