@@ -93,7 +93,12 @@ def _reciprocal(n: int) -> Any:
 
 
 def _block_sum(x: Any, size: int) -> Any:
-    return x if size == 1 else dr.block_sum(x, size)
+    if size == 1:
+        return x
+    if x.state == dr.VarState.Literal:
+        # Dr.Jit would fold the sum into a constant of the kernel, another one for each spp.
+        return dr.full(mi.Float, x[0], dr.width(x) // size) * dr.opaque(mi.Float, size)
+    return dr.block_sum(x, size)
 
 
 class Frame:
