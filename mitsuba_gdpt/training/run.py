@@ -24,6 +24,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mitsuba_gdpt import checks, progress, provenance
+from mitsuba_gdpt.denoisers.learned_fusion import FusionModelConfig
 from mitsuba_gdpt.denoisers.models import Model
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
 from mitsuba_gdpt.denoisers.weights import (
@@ -161,6 +162,15 @@ def _initial_model(config: TrainingConfig) -> Model:
     if not config.initial_weights:
         return make_model(config.model)
     model, info = read_weights(find_weights(config.initial_weights))
+    if isinstance(config.model, FusionModelConfig) and isinstance(info.config, FusionModelConfig):
+        # No parameter depends on whose image is fused, or in how many steps.
+        alike = dataclasses.replace(
+            info.config, guides=config.model.guides, iterations=config.model.iterations
+        )
+        if alike == config.model:
+            fresh = make_model(config.model)
+            fresh.load_state_dict(model.state_dict())
+            return fresh
     if info.config != config.model:
         raise ConfigError(
             f"initial_weights: {info.path.name} holds another model ({info.config}); expected "

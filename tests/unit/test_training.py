@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -604,6 +605,16 @@ class TestRun:
         config = self.config(tmp_path / "third", **more, network=other)
         with pytest.raises(ConfigError, match="holds another model"):
             run.train(config, sets=self.sets(config))
+
+    def test_fusion_starts_from_weights_of_another_guide(self) -> None:
+        config = TrainingConfig("ngpt-fusion-fast", ("x",), "out", initial_weights="ngpt-fusion")
+        model = run._initial_model(config)
+        assert model.guides == ("oidn,aux=raw",)
+        for name, value in read_weights(find_weights("ngpt-fusion"))[0].state_dict().items():
+            assert torch.equal(value, model.state_dict()[name]), name
+        wider = dataclasses.replace(config, network={"width": 12})
+        with pytest.raises(ConfigError, match="holds another model"):
+            run._initial_model(wider)
 
     def test_network_that_does_not_see_the_primal(self, tmp_path: Path) -> None:
         class Parts(Toy):
