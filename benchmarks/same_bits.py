@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-import mitsuba_gdpt  # noqa: F401  # before Dr.Jit starts: chooses its LLVM
+import mitsuba_gdpt  # before Dr.Jit starts: chooses its LLVM
 
 Results = Iterator[tuple[str, "np.ndarray | bytes"]]
 
@@ -59,7 +59,59 @@ def renders() -> Results:
                 yield label, render(scene, shifts, spp)
 
 
-SECTIONS: dict[str, Callable[[], Results]] = {"renders": renders}
+#: Options that change what methods compute, besides the defaults.
+OPTIONS: tuple[tuple[str, dict[str, object]], ...] = (
+    ("nfor", {"bandwidths": (0.25,), "patch_radius": 1, "window_radius": 4}),
+    ("oidn", {"aux": "raw", "ensemble": 4, "prefilter": "balanced"}),
+    ("oidn", {"aux": "none", "quality": "fast", "input_scale": 2.0}),
+    ("oidn-fusion", {"weight": 4.0}),
+    ("poisson-l1", {"preset": "L1L", "cg_iterations": 40}),
+    ("poisson-l2", {"alpha": 0.01}),
+    ("temporal", {"frames": 2, "feedback": 0.9}),
+)
+
+
+def methods() -> Results:
+    """The images that every method makes of three frames of noise, and of two small renders."""
+    import torch
+
+    from mitsuba_gdpt import FrameBuffers, denoise_sequence, denoisers
+    from mitsuba_gdpt.channels import TABLE, Layout
+
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    layout = Layout(TABLE)
+    noise = [
+        FrameBuffers(torch.rand(20, 23, layout.count, generator=generator), layout)
+        for _ in range(3)
+    ]
+    sequences = {"noise": noise, **_rendered()}
+    defaults = [(method.name, {}) for method in denoisers.methods() if method.available]
+    for name, options in (*defaults, *OPTIONS):
+        for source, frames in sequences.items():
+            images = torch.stack(list(denoise_sequence(frames, name, **options)))
+            text = ", ".join(f"{key}={value}" for key, value in options.items())
+            yield f"{name} ({text}) of {source}", images.numpy()
+
+
+def _rendered() -> dict[str, list[mitsuba_gdpt.FrameBuffers]]:
+    """Render two scenes with everything that methods read, once each."""
+    import mitsuba as mi
+
+    from mitsuba_gdpt import FrameBuffers, scenes
+
+    mi.set_variant(VARIANTS[0])
+    options = {"variances": True, "features": FEATURES, "max_depth": 5}
+    integrator = mi.load_dict({"type": "gdpt", **options})
+    result = {}
+    for name in SCENES[:2]:
+        scene = scenes.load(name, width=40, height=32)
+        image = integrator.render(scene, spp=4, seed=3)
+        result[name] = [FrameBuffers.from_render(image, integrator)]
+    return result
+
+
+SECTIONS: dict[str, Callable[[], Results]] = {"renders": renders, "methods": methods}
 
 
 def digest(result: np.ndarray | bytes) -> str:
