@@ -211,8 +211,8 @@ def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
     for scene, sensor, integrator, spp, seed, denoiser in itertools.product(*_axes(batch)):
         method, options = denoiser.method, dict(denoiser.options)
         if method is None:
-            default, options = denoisers.default_call(_recorded(integrator.settings))
-            method = default.name
+            default = denoisers.default_call(_recorded(integrator.settings))
+            method, options = default.method, dict(default.options)
         label = denoiser.name or method
         labels: dict[str, Any] = dict(
             zip(AXES, (scene.name, sensor, integrator.name, spp, seed, label), strict=True)

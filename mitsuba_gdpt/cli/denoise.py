@@ -129,7 +129,7 @@ def denoise(
     from mitsuba_gdpt.cli import session
 
     if method is not None:
-        denoisers.find(method)
+        denoisers.Call.parse(method).with_options(method_options)
     options.check_quality(quality, method)
     device = _device(device)
 
@@ -141,13 +141,13 @@ def denoise(
         watch = session.Stopwatch()
         with watch.part("load"), session.quiet():
             frame = _load(job, words).to(device)
-        chosen, given = method, method_options
-        if method is None and reconstruct is None:
-            default, values = denoisers.default_call(denoisers.usable_layout(frame), quality)
-            chosen, given = default.name, {**values, **method_options}
+        chosen = method
         with session.progress_bar(), watch.part("denoise"):
             if reconstruct is None:
-                image = denoisers.denoise(frame, chosen, **given).cpu()
+                layout = denoisers.usable_layout(frame)
+                call = denoisers.Call.parse(method or denoisers.default_call(layout, quality))
+                call = call.with_options(method_options)
+                image, chosen = denoisers.denoise(frame, call).cpu(), str(call)
             else:
                 image = reconstruct(frame).cpu()
                 chosen = getattr(reconstruct, "method", method)

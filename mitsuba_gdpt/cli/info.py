@@ -91,8 +91,7 @@ def _levels() -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for quality, level in denoisers.LEVELS.items():
         try:
-            method, options = denoisers.default_call(quality=quality)
-            call = ",".join([method.name, *(f"{k}={v}" for k, v in options.items())])
+            call = str(denoisers.default_call(quality=quality))
         except GDPTError as error:
             call = f"NOT AVAILABLE: {error}"
         text = f"{quality}: {call} here; {level.doc}, about {level.seconds_per_megapixel:g} s per "

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from mitsuba_gdpt import checks
+from mitsuba_gdpt.decoding import Text
 from mitsuba_gdpt.errors import ConfigError
 
 Variant = Annotated[
@@ -140,8 +141,8 @@ def key_values(words: Sequence[str] | None, option: str) -> dict[str, str]:
 
 
 def denoiser_options(words: Sequence[str] | None) -> dict[str, Any]:
-    """Parse ``--option`` words; see :func:`parse_values`."""
-    return parse_values(words, "--option")
+    """Split ``--option`` words; the method's decoder knows what their values mean."""
+    return {key: Text(value) for key, value in key_values(words, "--option").items()}
 
 
 def parse_values(words: Sequence[str] | None, option: str) -> dict[str, Any]:

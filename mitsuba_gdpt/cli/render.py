@@ -130,14 +130,15 @@ def render(
     integrator = rendering.make_integrator(
         source.integrator | {key: value for key, value in given.items() if value is not None}
     )
-    method = denoise
-    if method is None:
+    if denoise is None:
         layout = integrator.layout
         if integrator.shifts == 0:
             layout = denoisers.without_gradients(layout)
-        default, given_options = denoisers.default_call(layout, quality)
-        method, denoiser_options = default.name, {**given_options, **denoiser_options}
-    denoisers.check_method(method, denoiser_options, integrator.layout)
+        call = denoisers.default_call(layout, quality)
+    else:
+        call = denoisers.Call.parse(denoise)
+    call = call.with_options(denoiser_options)
+    denoisers.check_method(call, {}, integrator.layout)
 
     metadata = {
         "version": __version__,
@@ -149,14 +150,14 @@ def render(
             buffers = rendering.render(source, integrator, spp=spp, seed=seed, sensor=sensor)
         try:
             with watch.part("denoise"):
-                image = denoisers.denoise(buffers, method, **denoiser_options).cpu()
+                image = denoisers.denoise(buffers, call).cpu()
         except Exception:
             if output is not None:  # what has been rendered is not lost
                 buffers.to_exr(output, metadata=metadata)
             raise
     if output is not None:
-        metadata["denoiser"] = method
-        buffers.to_exr(output, image=None if method == "none" else image, metadata=metadata)
+        metadata["denoiser"] = str(call)
+        buffers.to_exr(output, image=None if call.method == "none" else image, metadata=metadata)
     if png is not None:
         exr.write_png(png, image, exposure=exposure + math.log2(source.exposure))
     spp = int(buffers.metadata["spp"])  # after the sampler's rounding
@@ -165,7 +166,7 @@ def render(
         f"{source.name}: {buffers.width}x{buffers.height}, {spp} spp, {variant}",
         f"loaded in {watch.seconds['load']:.2f} s",
         f"rendered in {watch.seconds['render']:.2f} s ({rate} samples/s)",
-        f"{method} in {watch.seconds['denoise']:.2f} s",
+        f"{call} in {watch.seconds['denoise']:.2f} s",
         f"peak memory {session.peak_memory()}",
         "wrote " + " and ".join(str(path) for path in (output, png) if path),
     ]

@@ -450,8 +450,10 @@ def render_frames(
     root = Path(root).absolute()  # workers may have other working directories
     root.mkdir(parents=True, exist_ok=True)
     _describe(plan, root)
-    if plan.settings.target == "denoised":  # now, and not after the first target is rendered
-        denoisers.find(TARGET_DENOISER).ensure_available()
+    # Now, and not after the first target is rendered.
+    obstacle = denoisers.find(TARGET_DENOISER).obstacle
+    if plan.settings.target == "denoised" and obstacle is not None:
+        raise obstacle
     units = frame_units(plan, root)
     return execution.run(units, cluster=cluster, description="rendering frames")
 

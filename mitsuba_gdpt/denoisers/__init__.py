@@ -28,10 +28,10 @@ from mitsuba_gdpt.denoisers.choice import (
 )
 from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.registry import (
+    Call,
     Method,
     find,
     methods,
-    parse_call,
     register,
     requires_package,
 )
@@ -42,6 +42,7 @@ from mitsuba_gdpt.foreign import Words, take
 __all__ = [
     "DEFAULT_QUALITY",
     "LEVELS",
+    "Call",
     "Method",
     "Stream",
     "check_method",
@@ -52,7 +53,6 @@ __all__ = [
     "find_level",
     "load_weights",
     "methods",
-    "parse_call",
     "register",
     "requires_package",
     "stream",
@@ -63,7 +63,7 @@ __all__ = [
 
 def denoise(
     buffers: Any,
-    method: str | None = None,
+    method: str | Call | None = None,
     *,
     layout: Any = None,
     quality: str | None = None,
@@ -91,7 +91,8 @@ def denoise(
             tensor or a NumPy array, (H, W, C) each, or the path of an image file. Layers of
             Mitsuba's ``aov``, OIDN, Blender, pbrt and NGPT are found by their names; see
             docs/inputs.md.
-        method: One of :func:`methods`; by default what ``quality`` says.
+        method: One of :func:`methods`, or a :class:`Call`, or the text of one, such as
+            ``"oidn(ensemble=4)"``; by default what ``quality`` says.
         layout: What the channels are, where that is not obvious from their number (three are an
             image, four one with alpha) or from names: the integrator, the scene, a
             :class:`~mitsuba_gdpt.Layout`, or a list of channel names.
@@ -131,8 +132,8 @@ def denoise(
         torch.Size([4, 6, 3])
     """
     # A wrong name is the first thing to tell.
-    chosen = None if method is None else find(method)
-    if chosen is None:
+    call = None if method is None else Call.parse(method)
+    if call is None:
         find_level(quality)
     elif quality is not None:
         options["quality"] = quality
@@ -153,11 +154,9 @@ def denoise(
             "previous_denoised is left out: no method reads it; for sequences, use stream()",
             stacklevel=2,
         )
-    if chosen is None:
-        chosen, given = default_call(usable_layout(frame), quality)
-        options = {**given, **options}
+    call = call or default_call(usable_layout(frame), quality)
     with torch.no_grad():
-        image = chosen(frame, options)
+        image = call.with_options(options)(frame)
     return same_kind(image, buffers)
 
 
@@ -167,7 +166,7 @@ def _primal(buffers: FrameBuffers) -> torch.Tensor:
     return buffers["primal"].clone(memory_format=torch.contiguous_format)
 
 
-def check_method(method: str, options: Mapping[str, Any], layout: Layout) -> None:
+def check_method(method: str | Call, options: Mapping[str, Any], layout: Layout) -> None:
     """Try a method on four black pixels, before hours go into rendering.
 
     Raises:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import GRADIENTS, MOTION, Layout
-from mitsuba_gdpt.denoisers.registry import Method, find, parse_call
+from mitsuba_gdpt.denoisers.registry import Call, find
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 
@@ -16,12 +15,17 @@ class Candidate:
     """A way to reconstruct an image.
 
     Attributes:
-        call: Method with options, as for :func:`~mitsuba_gdpt.denoisers.registry.parse_call`.
+        text: Method with options, as for :meth:`~mitsuba_gdpt.denoisers.registry.Call.parse`.
         needs: Names of the buffers that its options ask for besides those that the method needs.
     """
 
-    call: str
+    text: str
     needs: tuple[str, ...] = ()
+
+    @property
+    def call(self) -> Call:
+        """The method with options."""
+        return Call.parse(self.text)
 
     def obstacle(self, layout: Layout | None) -> str | None:
         """Say why it cannot run here on such buffers, or return None if it can.
@@ -29,12 +33,11 @@ class Candidate:
         Args:
             layout: What the buffers are; without it, as if they held everything.
         """
-        method, options = parse_call(self.call)
-        if (error := method.obstacle) is not None:
-            return f"{self.call}: {error}"
-        needs = (*method.requires(options), *self.needs)
+        if (error := self.call.obstacle) is not None:
+            return f"{self.text}: {error}"
+        needs = (*self.call.requires, *self.needs)
         if layout is not None and (missing := [name for name in needs if name not in layout]):
-            return f"{self.call} needs {', '.join(dict.fromkeys(missing))}"
+            return f"{self.text} needs {', '.join(dict.fromkeys(missing))}"
         return None
 
 
@@ -54,7 +57,7 @@ class Level:
 
 
 # Without a package that is not there by default, and without gradients, what is left is the same.
-_ONE_PASS = (Candidate("oidn,aux=raw", ("albedo", "normal")), Candidate("oidn,aux=none"))
+_ONE_PASS = (Candidate("oidn(aux=raw)", ("albedo", "normal")), Candidate("oidn(aux=none)"))
 _POISSON = (Candidate("poisson-l1"),)
 
 #: Levels of quality, by rising cost.
@@ -70,7 +73,7 @@ LEVELS: dict[str, Level] = {
     "high": Level(
         (
             Candidate("ngpt-fusion"),
-            Candidate("oidn,ensemble=4,prefilter=balanced", ("albedo", "normal")),
+            Candidate("oidn(ensemble=4, prefilter=balanced)", ("albedo", "normal")),
             *_ONE_PASS,
             *_POISSON,
         ),
@@ -113,9 +116,7 @@ def without_gradients(layout: Layout) -> Layout:
     return layout.chosen(name for name in layout.names if name not in GRADIENTS)
 
 
-def default_call(
-    layout: Layout | None = None, quality: str | None = None
-) -> tuple[Method, dict[str, Any]]:
+def default_call(layout: Layout | None = None, quality: str | None = None) -> Call:
     """Return the method, with its options, that ``denoise()`` uses where none is named.
 
     Args:
@@ -126,7 +127,7 @@ def default_call(
         ConfigError: There is no such level.
         LayoutError: No method of the level can run here on such buffers.
     """
-    return parse_call(_chosen(layout, quality).call)
+    return _chosen(layout, quality).call
 
 
 def _chosen(layout: Layout | None, quality: str | None) -> Candidate:
@@ -139,10 +140,8 @@ def _chosen(layout: Layout | None, quality: str | None) -> Candidate:
     raise LayoutError(f"no method can run here on {given}: {'; '.join(obstacles)}")
 
 
-def default_sequence_call(
-    layout: Layout, quality: str | None = None
-) -> tuple[Method, dict[str, Any]]:
-    """Return the method, and options, that streams use where none is named.
+def default_sequence_call(layout: Layout, quality: str | None = None) -> Call:
+    """Return the method, with its options, that streams use where none is named.
 
     Args:
         layout: What the buffers of the first frame are.
@@ -151,7 +150,7 @@ def default_sequence_call(
     Raises:
         GDPTError: See :func:`default_call`.
     """
-    single, temporal = _chosen(layout, quality), find("temporal")
-    if all(name in layout for name in (*temporal.needs, MOTION)):
-        return temporal, {"using": single.call}
-    return parse_call(single.call)
+    single = _chosen(layout, quality).call
+    if all(name in layout for name in (*find("temporal").needs, MOTION)):
+        return Call("temporal", {"using": single})
+    return single

@@ -24,7 +24,7 @@ from mitsuba_gdpt.denoisers.networks.fusion import ITERATIONS
 from mitsuba_gdpt.errors import ConfigError
 
 #: The image that gradients are fused with: as good as can be had without them.
-GUIDE = "oidn,ensemble=4,prefilter=balanced"
+INNER = "oidn(ensemble=4, prefilter=balanced)"
 #: Buffers that fusion reads by default.
 NEEDS = GRADIENTS
 #: Channels of the logits of :func:`fuse_gradients`: one for dx, one for dy.
@@ -101,16 +101,15 @@ def brightness(image: torch.Tensor, primal: torch.Tensor) -> torch.Tensor:
     "oidn-fusion",
     needs=(PRIMAL, *NEEDS),
     doc="OIDN's image fused with the gradients by their variance, without a network",
-    check=lambda: registry.find("oidn").ensure_available(),
-    check_unless="guide",
-    delegate="guide",
 )
-def oidn_fusion(buffers: FrameBuffers, *, guide: str = GUIDE, weight: float = 1.0) -> torch.Tensor:
+def oidn_fusion(
+    buffers: FrameBuffers, *, using: registry.Call | str = INNER, weight: float = 1.0
+) -> torch.Tensor:
     """Fuse the image of another method with the gradients.
 
     Args:
         buffers: Needs the gradients and their variances, and what the other method needs.
-        guide: The other method, with options, as ``"oidn,aux=raw"``.
+        using: The other method, with options, as ``"oidn(aux=raw)"``.
         weight: Factor on the weights of all gradients, > 0.
 
     Returns:
@@ -121,8 +120,7 @@ def oidn_fusion(buffers: FrameBuffers, *, guide: str = GUIDE, weight: float = 1.
     """
     if not (math.isfinite(weight) and weight > 0):
         raise ConfigError(f"weight is {weight}; expected a number > 0")
-    method, options = registry.parse_call(guide)
-    image = method(buffers, options)
+    image = registry.Call.parse(using)(buffers)
     logits = image.new_full((1, 1, 1, LOGITS), math.log(weight))
     data, layout = buffers.data[None], buffers.layout
     return fuse_gradients(image[None], data, layout, logits, noise.cautious(data, layout))[0]

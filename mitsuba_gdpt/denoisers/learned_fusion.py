@@ -60,7 +60,7 @@ class FusionModelConfig:
         consistency: See :class:`~mitsuba_gdpt.denoisers.models.DenseModelConfig`.
     """
 
-    guides: tuple[str, ...] = (fusion.GUIDE,)
+    guides: tuple[str, ...] = (fusion.INNER,)
     width: int = 24
     consistency: float = 0.005
     patch: int = 1

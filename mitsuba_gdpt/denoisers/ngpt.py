@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,7 +170,7 @@ def guide_images(names: tuple[str, ...], buffers: FrameBuffers) -> torch.Tensor:
     """Run other methods on the same buffers.
 
     Args:
-        names: As for :func:`~mitsuba_gdpt.denoisers.registry.parse_call`.
+        names: As for :meth:`~mitsuba_gdpt.denoisers.registry.Call.parse`.
         buffers: The frame.
 
     Returns:
@@ -179,8 +179,7 @@ def guide_images(names: tuple[str, ...], buffers: FrameBuffers) -> torch.Tensor:
     if not names:
         return buffers.data.new_empty(0, buffers.height, buffers.width, 3)
     with torch.no_grad():
-        calls = [registry.parse_call(name) for name in names]
-        return torch.stack([method(buffers, options) for method, options in calls])
+        return torch.stack([registry.Call.parse(name)(buffers) for name in names])
 
 
 def with_guides(config: DenseModelConfig, guides: tuple[str, ...]) -> DenseModelConfig:
@@ -221,16 +220,27 @@ def _method(name: str) -> Callable[..., torch.Tensor]:
     return method
 
 
-def check_weights(name: str, guides: tuple[str, ...]) -> Callable[[], None]:
-    """Make a ``check`` for the registry: weights ship, and the guides can run."""
+def check_weights(name: str, guides: tuple[str, ...]) -> Callable[[Mapping[str, Any]], None]:
+    """Make a ``check`` for the registry: weights are given, or ship, and the guides can run."""
 
-    def check() -> None:
+    def check(options: Mapping[str, Any]) -> None:
+        if options.get("weights") is not None:
+            return
         weight_files.find_weights(name)
         for guide in guides:
-            method, _ = registry.parse_call(guide)
-            method.ensure_available()
+            if (obstacle := registry.Call.parse(guide).obstacle) is not None:
+                raise obstacle
 
     return check
+
+
+def weights_version(name: str) -> Callable[[Mapping[str, Any]], str]:
+    """Make a ``version`` for the registry: the name of the file of weights, which has a hash."""
+
+    def version(options: Mapping[str, Any]) -> str:
+        return weight_files.find_weights(options.get("weights") or name).stem
+
+    return version
 
 
 def _register() -> None:
@@ -240,7 +250,7 @@ def _register() -> None:
             needs=preset.config.needs,
             doc=preset.doc,
             check=check_weights(name, getattr(preset.config, "guides", ())),
-            check_unless="weights",
+            version=weights_version(name),
         )(_method(name))
 
 

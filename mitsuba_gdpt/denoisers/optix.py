@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ _GUIDES = ("albedo", "normal")
 _WEIGHTS = Path("/usr/share/nvidia/nvoptix.bin")
 
 
-def _check() -> None:
+def _check(options: Mapping[str, Any]) -> None:
     """Raise if OptiX cannot run in this process.
 
     Raises:
         VariantError: There is no NVIDIA GPU, Mitsuba is not set to use it, or the driver's denoiser
             does not start.
     """
+    del options
     import drjit as dr
     import mitsuba as mi
 

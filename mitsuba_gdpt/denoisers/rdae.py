@@ -34,11 +34,12 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL
+from mitsuba_gdpt.decoding import decode
 from mitsuba_gdpt.denoisers import models, registry
 from mitsuba_gdpt.denoisers import weights as weight_files
 from mitsuba_gdpt.denoisers.inputs import GUIDE, Feature, InputConfig, require
 from mitsuba_gdpt.denoisers.networks import RecurrentUNetConfig
-from mitsuba_gdpt.denoisers.ngpt import Preset, check_weights, guide_images
+from mitsuba_gdpt.denoisers.ngpt import Preset, check_weights, guide_images, weights_version
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModel, RecurrentModelConfig, State
 from mitsuba_gdpt.errors import ConfigError
 
@@ -157,19 +158,19 @@ def with_changes(
     if guides and not config.guides:
         raise ConfigError("this method sees no images of other methods")
     for guide in guides:
-        registry.parse_call(guide)
+        registry.Call.parse(guide)
     guides = tuple(guides) or config.guides
     features = [feature for feature in config.inputs.features if feature.guide is None]
     features += [Feature(GUIDE + guide, "log1p") for guide in guides]
     kinds = typing.get_type_hints(RecurrentModelConfig)
     options = {
-        name: weight_files.decode(kinds[name], changes.get(name, getattr(config, name)), name)
+        name: decode(kinds[name], changes.get(name, getattr(config, name)), name)
         for name in ("head", "warp", "history", "adaptation")
     }
     sizes = dataclasses.asdict(config.network)
     del sizes["zero_head"]  # follows the head
     sizes |= {name: value for name, value in changes.items() if name not in options}
-    network = weight_files.decode(RecurrentUNetConfig, sizes, "network")
+    network = decode(RecurrentUNetConfig, sizes, "network")
     chosen = {name: getattr(network, name) for name in sizes}
     inputs = dataclasses.replace(config.inputs, features=tuple(features))
     return RecurrentModelConfig.make(inputs, guides=guides, network=chosen, **options)
@@ -206,7 +207,7 @@ def _register() -> None:
             uses=config.later,
             doc=preset.doc,
             check=check_weights(name, config.guides),
-            check_unless="weights",
+            version=weights_version(name),
             recurrent=True,
         )(_method(name))
 

@@ -1,12 +1,15 @@
 """Registry of reconstruction methods: what they are called, need, and can be told.
 
 A method is a function from :class:`~mitsuba_gdpt.buffers.FrameBuffers` and keyword options to an
-image, or a class that is constructed with the options and called with the buffers:
+image:
 
     @register("poisson-l2", needs=("primal", "dx", "dy"), doc="screened Poisson, L2")
     def poisson_l2(buffers: FrameBuffers, *, alpha: float = 0.2) -> torch.Tensor: ...
 
-The signature is the documentation of the options: their names and defaults are read from it.
+The signature is the documentation of the options: their names, types and defaults are read from
+it, and values are checked and converted by :mod:`mitsuba_gdpt.decoding`, wherever they
+come from. A method with options is a value, :class:`Call`. An option of that type is a method that
+this one calls, its *inner* method, on the same buffers.
 
 A *recurrent* method also takes what it remembers of the frames before, and returns it renewed. Its
 state is a value of its own making, None before the first frame:
@@ -17,12 +20,13 @@ state is a value of its own making, None before the first frame:
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
 import os
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -31,6 +35,7 @@ from mitsuba_gdpt import packages
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, buffer
 from mitsuba_gdpt.channels import buffer as table_row
+from mitsuba_gdpt.decoding import call_parts, decode, encode
 from mitsuba_gdpt.denoisers.exposure import (
     ExposedState,
     Exposure,
@@ -44,6 +49,104 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
+class Call:
+    """A method with options, as a value.
+
+    Its text is ``method``, or ``method(option=value, ...)`` with the options that were given:
+    ``temporal(frames=4, using=oidn(ensemble=4))``. Values are numbers, ``true``, ``false``,
+    ``none``, words (in quotes if there are brackets, commas or blanks in them), lists
+    ``(0.5, 1.0)``, and calls.
+
+    Attributes:
+        method: Name of the method.
+        options: Options that were given, decoded.
+    """
+
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Decode the options.
+
+        Raises:
+            ConfigError: The method or an option is unknown, or an option is of another type.
+        """
+        object.__setattr__(self, "options", find(self.method).decode(self.options))
+
+    @classmethod
+    def parse(cls, text: str | Call) -> Call:
+        """Read a call from its text; a call is returned as it is.
+
+        The form of files of before, ``method,option=value,...``, is read too; in it, what follows
+        a method that is an option belongs to that method.
+
+        Raises:
+            ConfigError: The method or an option is unknown, or the text is malformed.
+        """
+        if isinstance(text, Call):
+            return text
+        name, options = call_parts(text, lambda name: find(name).inner)
+        return cls(name, options)
+
+    def with_options(self, options: Mapping[str, Any]) -> Call:
+        """Return the call with further options, which replace those that it has.
+
+        Raises:
+            ConfigError: An option is unknown, or of another type.
+        """
+        return Call(self.method, {**self.options, **options}) if options else self
+
+    def __str__(self) -> str:
+        words = [f"{name}={encode(value)}" for name, value in self.options.items()]
+        return f"{self.method}({', '.join(words)})" if words else self.method
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    @property
+    def target(self) -> Method:
+        """The method itself."""
+        return find(self.method)
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Names of the buffers without which it fails."""
+        return self.target.requires(self.options)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of all buffers that it reads if they are there."""
+        return self.target.reads(self.options)
+
+    @property
+    def obstacle(self) -> GDPTError | None:
+        """Why it cannot run here, or None if it can."""
+        return self.target.obstacle_for(self.options)
+
+    @property
+    def identity(self) -> str:
+        """Its text, with the weights in place of a network: they may be replaced."""
+        method = self.target
+        name = method.version(self.options) if method.version else self.method
+        options = {**self.options, **method.inner_calls(self.options)}
+        if method.version:
+            options.pop("weights", None)
+        words = [
+            f"{key}={value.identity if isinstance(value, Call) else encode(value)}"
+            for key, value in options.items()
+        ]
+        return f"{name}({', '.join(words)})" if words else name
+
+    def __call__(self, buffers: FrameBuffers) -> torch.Tensor:
+        """Reconstruct one frame that has no predecessors; see :meth:`Method.advance`."""
+        return self.advance(buffers, None)[0]
+
+    def advance(self, buffers: FrameBuffers, state: Any) -> tuple[torch.Tensor, Any]:
+        """Reconstruct the next frame of a sequence; see :meth:`Method.advance`."""
+        return self.target.advance(buffers, state, self.options)
+
+
+@dataclass(frozen=True)
 class Method:
     """One entry of the registry.
 
@@ -52,12 +155,12 @@ class Method:
         needs: Names of the buffers without which the method cannot run.
         uses: Names of further buffers that it reads when they are there.
         doc: One line.
-        target: The registered function or class.
-        check: Raises if the method cannot run here (a package or weights are missing).
-        check_unless: Name of an option that makes the check needless when it is given.
-        delegate: Name of an option that names another method, which runs on the same buffers.
+        target: The registered function.
+        check: Raises if the method cannot run here with some options (a package or weights are
+            missing).
         recurrent: Whether it remembers earlier frames of a sequence.
         exposure: What brings frames to common brightness for it, or a function of the options.
+        version: Which weights it uses, given some options, for what is kept of its results.
     """
 
     name: str
@@ -65,11 +168,10 @@ class Method:
     uses: tuple[str, ...]
     doc: str
     target: Callable[..., Any]
-    check: Callable[[], None] | None = None
-    check_unless: str | None = None
-    delegate: str | None = None
+    check: Callable[[Mapping[str, Any]], None] | None = None
     recurrent: bool = False
     exposure: Exposure | Callable[[Mapping[str, Any]], Exposure] = Exposure.COMMON
+    version: Callable[[Mapping[str, Any]], str] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -80,51 +182,80 @@ class Method:
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
 
+    @functools.cached_property
+    def types(self) -> dict[str, Any]:
+        """Types of the options."""
+        parameters = inspect.signature(self.target).parameters
+        annotations = {
+            name: Any if (kind := parameters[name].annotation) is inspect.Parameter.empty else kind
+            for name in self.options
+        }
+        names = getattr(self.target, "__globals__", {})
+        return typing.get_type_hints(types.SimpleNamespace(__annotations__=annotations), names)
+
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """Names of the options that are methods which this one calls."""
+        return tuple(
+            name for name, kind in self.types.items() if Call in (kind, *typing.get_args(kind))
+        )
+
+    @property
+    def takes_halves(self) -> bool:
+        """Whether it can be given two halves of the render."""
+        return "halves" in self.options
+
+    def decode(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Check and convert options.
+
+        Raises:
+            ConfigError: One is unknown, or of another type.
+        """
+        known = self.options
+        if unknown := [name for name in options if name not in known]:
+            choice = ", ".join(f"{name} ({default!r})" for name, default in known.items())
+            raise ConfigError(
+                f"method {self.name!r} has no option {', '.join(map(repr, unknown))}; "
+                f"its options and defaults: {choice or 'none'}"
+            )
+        return {name: decode(self.types[name], value, name) for name, value in options.items()}
+
+    def inner_calls(self, options: Mapping[str, Any]) -> dict[str, Call]:
+        """Return the calls of the methods that this one calls, given some options."""
+        values = {name: options.get(name, self.options[name]) for name in self.inner}
+        return {name: Call.parse(value) for name, value in values.items()}
+
     def reads(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of all buffers that are read if they are there, given some options."""
-        own = (*self.needs, *self.uses)
-        if self.delegate is None:
-            return own
-        other, others = self._delegated(options)
-        return tuple(dict.fromkeys((*own, *other.reads(others))))
+        others = [name for call in self.inner_calls(options).values() for name in call.reads]
+        return tuple(dict.fromkeys((*self.needs, *self.uses, *others)))
 
     def requires(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of the buffers without which the method fails, given some options."""
-        if self.delegate is None:
-            return self.needs
-        other, others = self._delegated(options)
-        return tuple(dict.fromkeys((*self.needs, *other.requires(others))))
+        others = [name for call in self.inner_calls(options).values() for name in call.requires]
+        return tuple(dict.fromkeys((*self.needs, *others)))
 
     def exposure_for(self, options: Mapping[str, Any]) -> Exposure:
         """Return what brings frames to common brightness, given some options."""
-        if self.delegate is not None:
-            other, others = self._delegated(options)
-            if other.exposure_for(others) is Exposure.ABSOLUTE:
+        for call in self.inner_calls(options).values():
+            if call.target.exposure_for(call.options) is Exposure.ABSOLUTE:
                 return Exposure.ABSOLUTE
         return self.exposure(options) if callable(self.exposure) else self.exposure
 
-    def _delegated(self, options: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
-        """Return the method that this one calls, and its options."""
-        assert self.delegate is not None
-        return parse_call(options.get(self.delegate, self.options[self.delegate]))
+    def obstacle_for(self, options: Mapping[str, Any]) -> GDPTError | None:
+        """Return why the method cannot run here with some options, or None if it can."""
+        try:
+            if self.check is not None:
+                self.check(options)
+        except GDPTError as error:
+            return error
+        obstacles = (call.obstacle for call in self.inner_calls(options).values())
+        return next(filter(None, obstacles), None)
 
     @property
     def obstacle(self) -> GDPTError | None:
-        """Why the method cannot run here, or None if it can."""
-        try:
-            self.ensure_available()
-        except GDPTError as error:
-            return error
-        return None
-
-    def ensure_available(self) -> None:
-        """Do nothing if the method can run here.
-
-        Raises:
-            GDPTError: It cannot; says why.
-        """
-        if self.check is not None:
-            self.check()
+        """Why the method cannot run here by default, or None if it can."""
+        return self.obstacle_for({})
 
     @property
     def available(self) -> bool:
@@ -161,28 +292,17 @@ class Method:
             NonFiniteError: A buffer that the method reads contains NaN or infinity.
             GDPTError: Whatever ``check`` raises.
         """
-        known = self.options
-        if unknown := [name for name in options if name not in known]:
-            choice = ", ".join(f"{name} ({default!r})" for name, default in known.items())
-            raise ConfigError(
-                f"method {self.name!r} has no option {', '.join(map(repr, unknown))}; "
-                f"its options and defaults: {choice or 'none'}"
-            )
+        options = self.decode(options)
         buffers.require_one_frame()
         if missing := [name for name in self.needs if name not in buffers]:
             raise LayoutError(
                 f"method {self.name!r} needs the buffer(s) {', '.join(missing)}; "
                 f"there are: {', '.join(buffers.names)}{_remedy(missing)}"
             )
-        needless = self.check_unless is not None and options.get(self.check_unless) is not None
-        if not needless and (obstacle := self.obstacle) is not None:
+        if (obstacle := self.obstacle_for(options)) is not None:
             raise obstacle
         _survive_fork()
         buffers.validate((*self.needs, *self.uses))
-        target: Any = self.target
-        if inspect.isclass(self.target):
-            target = target(**options)
-            options = {}
         exposure = self.exposure_for(options)
         factor: float | None = 1.0
         held = None if state is None else state.state
@@ -193,8 +313,8 @@ class Method:
             buffers = expose(buffers, factor)
             options = {name: expose_option(value, factor) for name, value in options.items()}
         if not self.recurrent:
-            return restore(target(buffers, **options), factor), None
-        image, held = target(buffers, held, **options)
+            return restore(self.target(buffers, **options), factor), None
+        image, held = self.target(buffers, held, **options)
         return restore(image, factor), ExposedState(factor, held)
 
 
@@ -230,28 +350,26 @@ def register(
     needs: tuple[str, ...],
     uses: tuple[str, ...] = (),
     doc: str,
-    check: Callable[[], None] | None = None,
-    check_unless: str | None = None,
-    delegate: str | None = None,
+    check: Callable[[Mapping[str, Any]], None] | None = None,
     recurrent: bool = False,
     exposure: Exposure | Callable[[Mapping[str, Any]], Exposure] = Exposure.COMMON,
+    version: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> Callable[[Target], Target]:
-    """Enter a function or class under a method name; see the module's docstring.
+    """Enter a function under a method name; see the module's docstring.
 
     Args:
         name: Method name; must be new.
         needs: Names of required buffers.
         uses: Names of buffers that are read when present.
         doc: One line for ``mitsuba-gdpt info``.
-        check: Called before every run; raises a :class:`GDPTError` if the method cannot run here.
-            Packages that only this method needs are imported when it runs, not before.
-        check_unless: Name of an option (``"weights"``) that makes the check needless when given.
-        delegate: Name of an option whose value is a call of another method, as
-            :func:`parse_call` reads it.
+        check: Called with the options before every run; raises a :class:`GDPTError` if the method
+            cannot run here. Packages that only this method needs are imported when it runs, not
+            before. Inner methods are checked anyway.
         recurrent: It takes (buffers, state) and returns (image, state); see the module. Its states
             have a method ``exposed(factor)``, which multiplies the radiance in them.
         exposure: What brings frames to common brightness before the method sees them, or a
             function of the options; see :mod:`mitsuba_gdpt.denoisers.exposure`.
+        version: Which weights it uses, given some options.
 
     Raises:
         ConfigError: The name is taken, or the options are not spelt out in the signature.
@@ -266,58 +384,29 @@ def register(
         parameters = inspect.signature(target).parameters.values()
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             raise ConfigError(f"method {name!r} takes **options; expected named keyword options")
-        _METHODS[name] = Method(
-            name, needs, uses, doc, target, check, check_unless, delegate, recurrent, exposure
-        )
+        _METHODS[name] = Method(name, needs, uses, doc, target, check, recurrent, exposure, version)
         return target
 
     return enter
 
 
-def requires_package(package: str, extra: str) -> Callable[[], None]:
+def requires_package(package: str, extra: str) -> Callable[[Mapping[str, Any]], None]:
     """Make a ``check`` for :func:`register` that looks for an optional package.
 
     Args:
         package: Import name, for example ``"mitsuba_oidn"``.
         extra: The extra of this package that installs it, for example ``"oidn"``.
     """
-    return functools.partial(packages.check, package, extra)
+
+    def check(options: Mapping[str, Any] | None = None) -> None:
+        packages.check(package, extra)
+
+    return check
 
 
 def methods() -> tuple[Method, ...]:
     """Return all registered methods, available or not."""
     return tuple(_METHODS.values())
-
-
-def parse_call(text: str) -> tuple[Method, dict[str, Any]]:
-    """Read a method with options from a text such as ``"oidn,aux=raw"``.
-
-    Args:
-        text: Name, then ``,KEY=VALUE`` any number of times. Values are numbers, booleans or None as
-            in Python, or else text. An option that names another method comes last, and what
-            follows are options of that one: ``"temporal,frames=4,using=oidn,ensemble=4"``.
-
-    Raises:
-        ConfigError: The method or an option is unknown, or the text is malformed.
-    """
-    name, *words = text.split(",")
-    method, options = find(name), {}
-    for index, word in enumerate(words):
-        key, equals, value = word.partition("=")
-        if not equals or key not in method.options:
-            raise ConfigError(
-                f"{text!r}: {word!r} sets no option of {name!r}; "
-                f"it has: {', '.join(method.options) or 'none'}"
-            )
-        if key == method.delegate:
-            options[key] = ",".join([value, *words[index + 1 :]])
-            parse_call(options[key])
-            break
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = value
-    return method, options
 
 
 def find(name: str) -> Method:

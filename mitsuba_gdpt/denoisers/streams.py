@@ -13,7 +13,7 @@ import torch
 
 from mitsuba_gdpt.buffers import same_kind
 from mitsuba_gdpt.denoisers.choice import default_sequence_call, find_level, usable_layout
-from mitsuba_gdpt.denoisers.registry import Method, find
+from mitsuba_gdpt.denoisers.registry import Call
 from mitsuba_gdpt.foreign import take
 
 
@@ -27,12 +27,12 @@ class Stream:
 
     def __init__(
         self,
-        method: Method | None,
+        call: Call | None,
         layout: Any,
         options: dict[str, Any],
         quality: str | None = None,
     ) -> None:
-        self._method, self._layout, self._options = method, layout, options
+        self._call, self._layout, self._options = call, layout, options
         self._quality = quality
         self._state: Any = None
         self.frames = 0
@@ -40,7 +40,7 @@ class Stream:
     @property
     def method(self) -> str | None:
         """Name of the method."""
-        return None if self._method is None else self._method.name
+        return None if self._call is None else self._call.method
 
     def __call__(self, buffers: Any) -> Any:
         """Reconstruct the next frame.
@@ -59,11 +59,11 @@ class Stream:
             GDPTError: As for :func:`~mitsuba_gdpt.denoise`.
         """
         frame = take(buffers, self._layout)
-        if self._method is None:
-            self._method, chosen = default_sequence_call(usable_layout(frame), self._quality)
-            self._options = {**chosen, **self._options}
+        if self._call is None:
+            chosen = default_sequence_call(usable_layout(frame), self._quality)
+            self._call = chosen.with_options(self._options)
         with torch.no_grad():
-            image, self._state = self._method.advance(frame, self._state, self._options)
+            image, self._state = self._call.advance(frame, self._state)
         self.frames += 1
         return same_kind(image, buffers)
 
@@ -76,7 +76,11 @@ class Stream:
 
 
 def stream(
-    method: str | None = None, *, layout: Any = None, quality: str | None = None, **options: Any
+    method: str | Call | None = None,
+    *,
+    layout: Any = None,
+    quality: str | None = None,
+    **options: Any,
 ) -> Stream:
     """Make an object that reconstructs a sequence frame by frame, in constant memory.
 
@@ -84,7 +88,7 @@ def stream(
     reconstructed as :func:`~mitsuba_gdpt.denoise` would do it.
 
     Args:
-        method: One of :func:`~mitsuba_gdpt.methods`. By default the one that
+        method: As for :func:`~mitsuba_gdpt.denoise`. By default the one that
             :func:`~mitsuba_gdpt.denoise` would choose for the first frame; if that frame has
             motion (zeros will do), on the samples of several frames: ``"temporal"``.
         layout: As for :func:`~mitsuba_gdpt.denoise`; the same for all frames.
@@ -92,7 +96,7 @@ def stream(
         **options: Options of the method.
 
     Raises:
-        ConfigError: The method or the quality is unknown.
+        ConfigError: The method, an option or the quality is unknown.
 
     Example:
         >>> video = stream("poisson-l2", alpha=0.1)
@@ -105,11 +109,16 @@ def stream(
         return Stream(None, layout, dict(options), quality)
     if quality is not None:
         options["quality"] = quality
-    return Stream(find(method), layout, dict(options))
+    return Stream(Call.parse(method).with_options(options), layout, {})
 
 
 def denoise_sequence(
-    frames: Iterable[Any], /, method: str | None = None, *, layout: Any = None, **options: Any
+    frames: Iterable[Any],
+    /,
+    method: str | Call | None = None,
+    *,
+    layout: Any = None,
+    **options: Any,
 ) -> Iterator[Any]:
     """Reconstruct the frames of one sequence, lazily, each when it is asked for.
 

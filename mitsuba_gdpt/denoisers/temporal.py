@@ -384,9 +384,6 @@ def _fetch(image: torch.Tensor, pixel: torch.Tensor) -> torch.Tensor:
     needs=(PRIMAL, *FEATURES),
     uses=(MOTION, EMISSION),
     doc="another method on the samples of several frames, gathered along the motion",
-    check=lambda: registry.find("ngpt-fusion").ensure_available(),
-    check_unless="using",
-    delegate="using",
     recurrent=True,
     exposure=Exposure.BINARY,
 )
@@ -396,7 +393,7 @@ def temporal(
     *,
     frames: int = 8,
     feedback: float = 0.3,
-    using: str = "ngpt-fusion",
+    using: registry.Call | str = "ngpt-fusion",
 ) -> tuple[torch.Tensor, History]:
     """Reconstruct the next frame of a sequence.
 
@@ -409,7 +406,7 @@ def temporal(
         frames: Largest number of frames to average, 1 or more.
         feedback: Weight of the image before where both frames agree, 0 or more and below 1.
         using: The other method, which sees one frame at a time, with options, as
-            ``"oidn,aux=raw"``.
+            ``"oidn(aux=raw)"``.
 
     Returns:
         (H, W, 3) float32 scene-linear radiance on the buffers' device, and the new history.
@@ -423,12 +420,12 @@ def temporal(
         raise ConfigError(f"frames is {frames}; expected 1 or more")
     if not 0 <= feedback < 1:
         raise ConfigError(f"feedback is {feedback}; expected 0 <= feedback < 1")
-    other, options = registry.parse_call(using)
-    if other.recurrent:
-        raise ConfigError(f"got using={using!r}, which is recurrent; expected one that is not")
+    other = registry.Call.parse(using)
+    if other.target.recurrent:
+        raise ConfigError(f"using is {other}, which is recurrent; expected one that is not")
     before = None if history is None else history.image
     gathered, history, agreement = accumulate(buffers, history, frames=frames)
-    image = other(gathered, options)
+    image = other(gathered)
     if feedback and frames > 1 and before is not None:
         image = _mix(image, before, buffers[MOTION], feedback * agreement)
     return image, replace(history, image=image)

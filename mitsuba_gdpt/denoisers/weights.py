@@ -13,8 +13,6 @@ import hashlib
 import json
 import os
 import re
-import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from mitsuba_gdpt.checks import show
+from mitsuba_gdpt.decoding import decode
 from mitsuba_gdpt.denoisers.backbone import BackboneConfig, BackboneModel
 from mitsuba_gdpt.denoisers.kpcn import KPCN, KPCNConfig
 from mitsuba_gdpt.denoisers.learned_fusion import FusionModel, FusionModelConfig
@@ -360,54 +358,3 @@ def _check_sizes(value: Any) -> None:
             _check_sizes(item)
     elif isinstance(value, int | float) and not abs(value) <= _LARGEST_SIZE:
         raise ConfigError(f"the number {value:g}; expected {_LARGEST_SIZE} at most")
-
-
-def decode(kind: Any, value: Any, where: str) -> Any:
-    """Build a dataclass (nested, with tuples and optional values) from JSON or TOML data.
-
-    Args:
-        kind: The expected type.
-        value: The data.
-        where: Name of the value, for messages.
-
-    Raises:
-        ConfigError: A key is unknown or missing, or a value is of another type.
-    """
-    if kind is Any:
-        return value
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(kind, value, where)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        return {str(k): decode(arguments[1], item, f"{where}.{k}") for k, item in value.items()}
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        (kind,) = (argument for argument in arguments if argument is not type(None))
-        return decode(kind, value, where)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
-        return value
-    raise ConfigError(f"{where} is {show(value)}; expected a value of type {kind}")
-
-
-def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise ConfigError(
-            f"{where} is {show(value)}; expected a table with fields of {kind.__name__}"
-        )
-    types_of = typing.get_type_hints(kind)
-    known = {field.name for field in dataclasses.fields(kind)}
-    if unknown := sorted(set(value) - known):
-        named = ", ".join(name[:60] for name in unknown[:5])
-        raise ConfigError(
-            f"{where} has no entry {named}; expected some of {', '.join(sorted(known))}"
-        )
-    given = {key: decode(types_of[key], item, f"{where}.{key}") for key, item in value.items()}
-    try:
-        return kind(**given)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from error

@@ -135,7 +135,7 @@ class Run:
 def options_for(method: MethodSpec, inputs: Inputs) -> dict[str, Any]:
     """Return the options of a method, with the half buffers where it takes them."""
     options = dict(method.options)
-    if "halves" in denoisers.find(method.name).options and inputs.halves is not None:
+    if denoisers.find(method.name).takes_halves and inputs.halves is not None:
         options["halves"] = inputs.halves
     return options
 

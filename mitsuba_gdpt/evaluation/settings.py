@@ -36,25 +36,24 @@ class MethodSpec:
     label: str = ""
 
     def __post_init__(self) -> None:
-        known = denoisers.find(self.name).options
-        if unknown := sorted(set(self.options) - set(known)):
-            raise ConfigError(
-                f"method {self.name!r} has no option {', '.join(map(repr, unknown))}; "
-                f"its options: {', '.join(known) or 'none'}"
-            )
+        object.__setattr__(self, "options", self.call.options)
         if not self.label:
-            words = [f"{key}={value}" for key, value in self.options.items()]
-            object.__setattr__(self, "label", " ".join([self.name, *words]))
+            object.__setattr__(self, "label", str(self.call))
 
     @classmethod
     def parse(cls, text: str) -> MethodSpec:
-        """Read ``NAME`` or ``NAME,KEY=VALUE,KEY=VALUE``.
+        """Read ``NAME`` or ``NAME(KEY=VALUE, KEY=VALUE)``; see :class:`denoisers.Call`.
 
         Raises:
             ConfigError: The method or an option is unknown, or the text is malformed.
         """
-        method, options = denoisers.parse_call(text)
-        return cls(method.name, options)
+        call = denoisers.Call.parse(text)
+        return cls(call.method, call.options)
+
+    @property
+    def call(self) -> denoisers.Call:
+        """The method with its options."""
+        return denoisers.Call(self.name, self.options)
 
     @property
     def domain(self) -> str:
@@ -64,12 +63,13 @@ class MethodSpec:
     @property
     def buffers(self) -> tuple[str, ...]:
         """Names of all buffers that the method reads where they are there."""
-        return denoisers.find(self.name).reads(self.options)
+        return self.call.reads
 
     @property
     def file_name(self) -> str:
         """The label, fit for a file name; a long one is cut, and told apart by a hash."""
         name = "".join(c if c.isalnum() or c in "-.=" else "_" for c in self.label)
+        name = name.rstrip("_") or "_"
         if len(name.encode()) <= _MOST_NAME_BYTES:
             return name
         cut = name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
@@ -256,9 +256,7 @@ class Settings:
     @property
     def needs_halves(self) -> bool:
         """Tell whether a method of the primal domain reads two independent renders."""
-        return any(
-            "halves" in denoisers.find(method.name).options for method in self.of_domain(PRIMAL)
-        )
+        return any(denoisers.find(method.name).takes_halves for method in self.of_domain(PRIMAL))
 
     def needs_variances(self, domain: str) -> bool:
         """Tell whether a method of the domain reads variances."""

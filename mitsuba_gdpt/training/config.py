@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from mitsuba_gdpt import checks, toml
+from mitsuba_gdpt.decoding import decode
 from mitsuba_gdpt.denoisers.learned_fusion import FusionModelConfig
 from mitsuba_gdpt.denoisers.models import PRECISIONS, DenseModelConfig
 from mitsuba_gdpt.denoisers.ngpt import with_guides
 from mitsuba_gdpt.denoisers.presets import PRESETS
 from mitsuba_gdpt.denoisers.rdae import with_changes
 from mitsuba_gdpt.denoisers.recurrent import RecurrentModelConfig
-from mitsuba_gdpt.denoisers.registry import parse_call
-from mitsuba_gdpt.denoisers.weights import check_portable, decode
+from mitsuba_gdpt.denoisers.registry import Call
+from mitsuba_gdpt.denoisers.weights import check_portable
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.training.augment import Augmentation
 from mitsuba_gdpt.training.losses import LOSSES, NAMES, check_terms
@@ -95,7 +96,7 @@ class TrainingConfig:
         report_every: Steps.
         augmentation: See :class:`~mitsuba_gdpt.training.augment.Augmentation`.
         guides: Methods whose images the network sees, instead of the preset's: ``"oidn"``,
-            ``"oidn,aux=raw"``, ``"poisson-l1"``, ...
+            ``"oidn(aux=raw)"``, ``"poisson-l1"``, ...
         network: Replaces sizes of the preset's network (``growth``, ``units``, ...; for recurrent
             methods also ``head``, ``warp``, ``history``, ``adaptation``).
         sequence: See :class:`SequenceSettings`; for recurrent methods only.
@@ -207,7 +208,7 @@ class TrainingConfig:
             return with_changes(preset, self.guides, self.network)
         if self.guides:
             for guide in self.guides:
-                parse_call(guide)
+                Call.parse(guide)
             if isinstance(preset, FusionModelConfig):
                 return dataclasses.replace(preset, guides=self.guides)
             if not isinstance(preset, DenseModelConfig) or not preset.guides:

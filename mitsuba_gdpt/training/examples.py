@@ -11,6 +11,7 @@ import hashlib
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,11 @@ from mitsuba_gdpt import progress
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL, Layout
 from mitsuba_gdpt.denoisers.ngpt import guide_images
-from mitsuba_gdpt.denoisers.presets import PRESETS
-from mitsuba_gdpt.denoisers.registry import parse_call
-from mitsuba_gdpt.denoisers.weights import find_weights
+from mitsuba_gdpt.denoisers.registry import Call
 from mitsuba_gdpt.errors import LayoutError
 from mitsuba_gdpt.files import replace_file
 
+_FILE_NAME = re.compile(r"[A-Za-z0-9_.,=() -]{1,100}")
 _LARGEST = float(np.finfo(np.float16).max)
 _MOST_HEADER = 4096  # bytes before the values of a guide
 
@@ -50,8 +50,7 @@ class GuideCache:
     @property
     def needs(self) -> set[str]:
         """Names of the buffers that the methods need."""
-        calls = map(parse_call, self.methods)
-        return {name for method, options in calls for name in method.requires(options)}
+        return {name for method in self.methods for name in Call.parse(method).requires}
 
     def images(self, buffers: FrameBuffers) -> torch.Tensor:
         """Return the images, read or computed, (G, H, W, 3) float32 rounded to float16.
@@ -93,7 +92,7 @@ class GuideCache:
         return torch.stack(found)
 
     def _path(self, method: str, key: str) -> Path | None:
-        return self.folder and self.folder / _identity(method) / key[:2] / f"{key}.npy"
+        return self.folder and self.folder / _folder(method) / key[:2] / f"{key}.npy"
 
     def _one(self, method: str, buffers: FrameBuffers, key: str) -> torch.Tensor:
         path = self._path(method, key)
@@ -129,12 +128,13 @@ class GuideCache:
         return torch.from_numpy(array.astype(np.float32))
 
 
-def _identity(method: str) -> str:
-    """Return the method, with the weights that ship for it if it has some: they may be replaced."""
-    name, _, options = method.partition(",")
-    if name not in PRESETS or "weights=" in options:
-        return method
-    return ",".join(filter(None, [find_weights(name).stem, options]))
+def _folder(method: str) -> str:
+    """Return the folder of a method's images, which go with the weights that it uses."""
+    identity = Call.parse(method).identity
+    if _FILE_NAME.fullmatch(identity):
+        return identity
+    digest = hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()
+    return f"{Call.parse(method).method}-{digest}"
 
 
 class Examples(Dataset[dict[str, torch.Tensor]]):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 LAYERS = (
     {"errors", "_version", "interrupts"},
     {"checks"},
-    {"channels", "colorimetry", "progress", "files", "packages"}
+    {"channels", "colorimetry", "decoding", "progress", "files", "packages"}
     | {"provenance", "subprocesses", "toml", "_llvm"},
     {"exr", "naming", "pfm", "records"},
     {"buffers"},
@@ -40,6 +40,7 @@ FORBIDDEN_AT_IMPORT = {
     "channels": {"torch", "mitsuba", "drjit"},
     "progress": {"torch", "mitsuba", "drjit"},
     "_llvm": {"torch", "mitsuba", "drjit"},
+    "decoding": {"torch", "mitsuba", "drjit"},
     "toml": {"torch", "mitsuba", "drjit"},
     "integrators": {"torch"},
     "scenes": {"torch"},

@@ -305,7 +305,7 @@ def test_default_denoiser() -> None:
     )
     spec = Batch(scenes=(A,), output=Path("out"), integrators=integrators)
     bare, full = expand(spec, VARIANT)
-    assert bare.method == denoisers.default_call()[0].name  # it reads what every render has
+    assert bare.method == denoisers.default_call().method  # it reads what every render has
     assert full.method == bare.method
     for job in (bare, full):
         assert job.denoiser == job.method

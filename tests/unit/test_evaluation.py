@@ -38,7 +38,7 @@ class TestSettings:
         assert (spec.name, spec.options, spec.label) == (
             "poisson-l1",
             {"alpha": 0.1},
-            "poisson-l1 alpha=0.1",
+            "poisson-l1(alpha=0.1)",
         )
         assert spec.file_name == "poisson-l1_alpha=0.1"
 
@@ -53,7 +53,7 @@ class TestSettings:
 
     @pytest.mark.parametrize(
         ("text", "message"),
-        [("nonsense", "unknown"), ("none,x", "sets no option"), ("none,x=1", "sets no option")],
+        [("nonsense", "unknown"), ("none,x", "sets no option"), ("none,x=1", "no option")],
     )
     def test_bad_methods_are_refused(self, text: str, message: str) -> None:
         with pytest.raises(ConfigError, match=message):

@@ -14,23 +14,22 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, TABLE, VARIANCE_SUFFIX, Layout, of_kind
 from mitsuba_gdpt.denoisers import registry
 from mitsuba_gdpt.denoisers.exposure import ExposedState, Exposure, exposure_scale
-from mitsuba_gdpt.denoisers.registry import parse_call
 
 RADIANCE = of_kind("radiance")
 LAYOUT = Layout(TABLE)  # everything that any method reads
 
 #: Methods with the options that change what they compute.
 OPTIONS = (
-    "nfor,bandwidths=[0.25],patch_radius=1,window_radius=4",
-    "oidn,aux=raw",
-    "oidn,aux=none,quality=fast",
-    "oidn,ensemble=4,prefilter=balanced",
-    "oidn-fusion,weight=4.0,guide=poisson-l1",
-    "poisson-l1,preset=L1Q,irls_iterations=3,cg_iterations=9",
-    "poisson-l1,alpha=1.0,regularisation=1.0,irls_iterations=3",
-    "poisson-l2,alpha=0.01",
-    "temporal,frames=2,using=poisson-l1",
-    "temporal,feedback=0.9,using=none",
+    "nfor(bandwidths=(0.25), patch_radius=1, window_radius=4)",
+    "oidn(aux=raw)",
+    "oidn(aux=none, quality=fast)",
+    "oidn(ensemble=4, prefilter=balanced)",
+    "oidn-fusion(weight=4.0, using=poisson-l1)",
+    "poisson-l1(preset=L1Q, irls_iterations=3, cg_iterations=9)",
+    "poisson-l1(alpha=1.0, regularisation=1.0, irls_iterations=3)",
+    "poisson-l2(alpha=0.01)",
+    "temporal(frames=2, using=poisson-l1)",
+    "temporal(feedback=0.9, using=none)",
 )
 CALLS = (*(method.name for method in denoisers.methods() if method.available), *OPTIONS)
 
@@ -85,8 +84,7 @@ def at_unit(call: str) -> torch.Tensor:
 
 
 def images(call: str, frames: list[FrameBuffers]) -> torch.Tensor:
-    method, options = parse_call(call)
-    return torch.stack(list(denoise_sequence(frames, method.name, **options)))
+    return torch.stack(list(denoise_sequence(frames, call)))
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -140,7 +138,7 @@ def test_options_in_the_unit_of_radiance_keep_it() -> None:
     assert float(clamped.max()) < 1.5  # to 1, whatever the brightness of the frame
     scaled = denoise(dim, "oidn", input_scale=4.0)
     torch.testing.assert_close(scaled, denoise(frame, "oidn", input_scale=1.0) / 4)
-    inside = denoise(dim, "temporal", using="oidn,input_scale=4.0")
+    inside = denoise(dim, "temporal", using="oidn(input_scale=4.0)")
     assert torch.equal(inside, scaled)
 
 

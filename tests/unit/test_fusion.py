@@ -30,7 +30,7 @@ def error(image: torch.Tensor, clean: torch.Tensor) -> float:
 
 
 def fuse(buffers: FrameBuffers, **options: float | str) -> torch.Tensor:
-    image: torch.Tensor = denoise(buffers, "oidn-fusion", **({"guide": "none"} | options))
+    image: torch.Tensor = denoise(buffers, "oidn-fusion", **({"using": "none"} | options))
     return image
 
 

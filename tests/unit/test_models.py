@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mitsuba_gdpt import denoise
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.decoding import decode
 from mitsuba_gdpt.denoisers import find, load_weights, ngpt, weights
 from mitsuba_gdpt.denoisers.inputs import Feature, InputConfig
 from mitsuba_gdpt.denoisers.kpcn import KPCN, KPCNConfig, preprocess
@@ -314,7 +315,7 @@ class TestWeights:
     def test_every_preset_survives_json(self, name: str) -> None:
         config = ngpt.PRESETS[name].config
         data = json.loads(json.dumps(dataclasses.asdict(config)))
-        assert weights.decode(type(config), data, "config") == config
+        assert decode(type(config), data, "config") == config
 
     def test_changed_renamed_and_truncated_files(self, tmp_path: Path) -> None:
         path = save(tiny(), tmp_path)

@@ -14,6 +14,7 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DERIVED, Layout
+from mitsuba_gdpt.decoding import decode
 from mitsuba_gdpt.denoisers import denoise, denoise_sequence, find, rdae, stream, weights
 from mitsuba_gdpt.denoisers.networks import RecurrentUNet, RecurrentUNetConfig
 from mitsuba_gdpt.denoisers.presets import PRESETS
@@ -304,7 +305,7 @@ class TestMethods:
     def test_every_preset_survives_json(self, name: str) -> None:
         config = rdae.PRESETS[name].config
         data = json.loads(json.dumps(dataclasses.asdict(config)))
-        assert weights.decode(type(config), data, "config") == config
+        assert decode(type(config), data, "config") == config
         assert find(name).recurrent
 
     def test_round_trip(self, tmp_path: Path) -> None:

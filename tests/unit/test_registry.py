@@ -133,8 +133,7 @@ def test_double_precision_variant(variant_llvm_rgb: str) -> None:
 
 def default_name(layout: Layout | None = None, quality: str | None = None) -> str:
     """Return the default as a user would write it."""
-    method, options = denoisers.default_call(layout, quality)
-    return ",".join([method.name, *(f"{key}={value}" for key, value in options.items())])
+    return str(denoisers.default_call(layout, quality))
 
 
 BLIND = denoisers.without_gradients(LAYOUT)
@@ -144,9 +143,9 @@ BARE = Layout(tuple(b for b in LAYOUT.buffers if b.name == "primal"))
 @pytest.mark.parametrize(
     ("quality", "whole", "blind"),
     [
-        ("fast", "oidn,aux=raw", "oidn,aux=raw"),
-        ("balanced", "ngpt-fusion-fast", "oidn,aux=raw"),
-        ("high", "ngpt-fusion", "oidn,ensemble=4,prefilter=balanced"),
+        ("fast", "oidn(aux=raw)", "oidn(aux=raw)"),
+        ("balanced", "ngpt-fusion-fast", "oidn(aux=raw)"),
+        ("high", "ngpt-fusion", "oidn(ensemble=4, prefilter=balanced)"),
     ],
 )
 def test_levels_of_quality(quality: str, whole: str, blind: str) -> None:
@@ -154,20 +153,19 @@ def test_levels_of_quality(quality: str, whole: str, blind: str) -> None:
     assert default_name(quality=quality) == default_name(LAYOUT, quality) == whole
     assert default_name(Layout.make(variances=True), quality) == whole
     assert default_name(BLIND, quality) == blind
-    assert default_name(BARE, quality) == "oidn,aux=none"
-    method, options = denoisers.default_call(LAYOUT, quality)
+    assert default_name(BARE, quality) == "oidn(aux=none)"
     image = denoise(render(), layout=LAYOUT, quality=quality)
-    assert torch.equal(image, denoise(render(), method.name, layout=LAYOUT, **options))
+    assert torch.equal(image, denoise(render(), whole, layout=LAYOUT))
 
 
 def test_default_without_oidn(monkeypatch: pytest.MonkeyPatch) -> None:
-    def obstacle(self: denoisers.Method) -> ConfigError | None:
+    def obstacle(self: denoisers.Method, options: object) -> ConfigError | None:
         return ConfigError("not here") if "oidn" in self.name or "fusion" in self.name else None
 
-    monkeypatch.setattr(denoisers.Method, "obstacle", property(obstacle))
+    monkeypatch.setattr(denoisers.Method, "obstacle_for", obstacle)
     for quality, expected in (("fast", "poisson-l2"), ("balanced", "poisson-l1")):
         assert default_name(LAYOUT, quality) == expected
-    with pytest.raises(LayoutError, match="oidn,aux=none: not here; poisson-l1 needs dx, dy"):
+    with pytest.raises(LayoutError, match=r"oidn\(aux=none\): not here; poisson-l1 needs dx, dy"):
         denoisers.default_call(BARE)
 
 
@@ -269,27 +267,6 @@ class TestRegistry:
         assert method.obstacle is None
         assert method.doc
 
-    def test_class_as_method(self, own_registry: None) -> None:
-        @registry.register(
-            "gain",
-            needs=("primal",),
-            uses=("roughness",),
-            doc="a class",
-            exposure=Exposure.UNTOUCHED,
-        )
-        class Gain:
-            def __init__(self, *, gain: float = 2.0) -> None:
-                self.gain = gain
-
-            def __call__(self, buffers: FrameBuffers) -> torch.Tensor:
-                return buffers.primal * self.gain
-
-        assert denoisers.find("gain").options == {"gain": 2.0}
-        image = denoise(render(), "gain", layout=LAYOUT, gain=3.0)
-        assert torch.equal(image, render()[..., :3] * 3)
-        with pytest.raises(ConfigError, match="no option 'loss'"):
-            denoise(render(), "gain", layout=LAYOUT, loss=3.0)
-
     def test_optional_buffers_are_validated_but_not_required(self, own_registry: None) -> None:
         @registry.register("rough", needs=("primal",), uses=("roughness",), doc="")
         def rough(buffers: FrameBuffers) -> torch.Tensor:
@@ -300,22 +277,6 @@ class TestRegistry:
         tensor[0, 0, LAYOUT.slices["roughness"]] = float("inf")
         with pytest.raises(NonFiniteError, match=r"roughness\.I: 1"):
             denoise(tensor, "rough", layout=LAYOUT)
-
-    def test_calls_of_methods_that_use_others(self) -> None:
-        method, options = denoisers.parse_call(
-            "temporal,frames=4,using=oidn-fusion,guide=oidn,aux=raw"
-        )
-        assert (method.name, options) == (
-            "temporal",
-            {"frames": 4, "using": "oidn-fusion,guide=oidn,aux=raw"},
-        )
-        assert denoisers.parse_call("oidn,aux=raw")[1] == {"aux": "raw"}
-        for text, message in (
-            ("temporal,using=oidn,frames=4", "'frames=4' sets no option of 'oidn'"),
-            ("temporal,using=nothing", "unknown reconstruction method 'nothing'"),
-        ):
-            with pytest.raises(ConfigError, match=message):
-                denoisers.parse_call(text)
 
     def test_missing_package(self, own_registry: None) -> None:
         check = registry.requires_package("no_such_package", "oidn")

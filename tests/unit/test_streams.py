@@ -105,7 +105,7 @@ def test_method_is_chosen_by_the_first_frame() -> None:
     video = stream()
     assert video.method is None
     image = video(frame(0))
-    assert video.method == default_call(LAYOUT)[0].name
+    assert video.method == default_call(LAYOUT).method
     assert torch.equal(image, denoise(frame(0)))
 
 

@@ -279,7 +279,7 @@ def test_domain_follows_the_other_method() -> None:
     method = find("temporal")
     assert "dx" in method.reads({})
     assert "dx" not in method.reads({"using": "oidn"})
-    assert "dx.var" in method.reads({"using": "oidn-fusion,guide=oidn"})
+    assert "dx.var" in method.reads({"using": "oidn-fusion(using=oidn)"})
 
 
 def test_memory_stays_constant() -> None:
