@@ -48,7 +48,7 @@ def evaluate(
         typer.Option(
             "--method",
             "-m",
-            metavar="NAME[,KEY=VALUE...]",
+            metavar="NAME[(KEY=VALUE, ...)]",
             help="Method with options; may be repeated. By default all that run here.",
             show_default=False,
         ),
@@ -128,7 +128,7 @@ def evaluate(
     integrator: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME[,KEY=VALUE...]",
+            metavar="NAME[(KEY=VALUE, ...)]",
             help="With --seconds: integrator with parameters, gdpt or path (Mitsuba's own); may "
             "be repeated. By default path and gdpt with shifts=0, 1 and 4.",
             show_default=False,
