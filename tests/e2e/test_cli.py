@@ -15,7 +15,8 @@ from PIL import Image
 from mitsuba_gdpt import Layout, exr, pfm, scenes
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
-from mitsuba_gdpt.cli.options import denoiser_options, key_values
+from mitsuba_gdpt.cli.options import denoiser_options, key_values, parse_values
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering import plain
 
@@ -397,13 +398,21 @@ def test_rendered_buffers_survive_a_failing_denoiser(
 
 def test_option_values() -> None:
     words = ["alpha=0.1", "steps=3", "fast=true", "name=L1D", "none=none", "list=[1, 2]"]
-    assert denoiser_options(words) == {
+    assert parse_values(words, "--set") == {
         "alpha": 0.1,
         "steps": 3,
         "fast": True,
         "name": "L1D",
         "none": None,
         "list": [1, 2],
+    }
+    words = ["alpha=0.1", "cg_iterations=3", "preset=L1D", "regularisation=none"]
+    call = Call("poisson-l1").with_options(denoiser_options(words))
+    assert call.options == {
+        "alpha": 0.1,
+        "cg_iterations": 3,
+        "preset": "L1D",
+        "regularisation": None,
     }
     assert key_values(["a=b=c"], "-D") == {"a": "b=c"}
     for words in (["a"], ["=1"], ["a=1", "a=2"]):

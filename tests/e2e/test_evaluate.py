@@ -73,7 +73,7 @@ def test_failing_cells_are_reported_and_tried_again(
         raise ConfigError("no paint left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(method), "__call__", fail)
+        patch.setattr(type(method), "advance", fail)
         records = evaluate(settings, tmp_path)
     assert {record.error for record in records} == {"no paint left"}
     again = evaluate(settings, tmp_path)
