@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.denoisers import oidn_weights
 from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.registry import register, requires_package
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
@@ -48,7 +49,8 @@ ENSEMBLES: dict[int, tuple[tuple[int, ...], ...]] = {
 CACHE_SIZE = 4
 
 _GUIDES = ("albedo", "normal")
-_LEAST_WEIGHTS = 64  # bytes; the library reads the header of any blob without looking at its size
+#: Bytes of a file of weights: the header of a blob, and ten times the largest network.
+_LEAST_WEIGHTS, _MOST_WEIGHTS = 64, 160 << 20
 
 
 def _exposure(options: Mapping[str, Any]) -> Exposure:
@@ -299,11 +301,16 @@ def _bindable(image: torch.Tensor) -> torch.Tensor:
 
 def _read_weights(path: str | os.PathLike[str]) -> bytes:
     try:
+        size = Path(path).stat().st_size
+        if not _LEAST_WEIGHTS <= size <= _MOST_WEIGHTS:
+            raise FormatError(f"{path}: {size} bytes; expected the weights of a network (.tza)")
         blob = Path(path).read_bytes()
     except OSError as error:
         raise FormatError(f"{path}: cannot read these weights: {error.strerror}") from error
-    if len(blob) < _LEAST_WEIGHTS:
-        raise FormatError(f"{path}: {len(blob)} bytes; expected the weights of a network (.tza)")
+    try:
+        oidn_weights.parse(blob)
+    except ValueError as error:
+        raise FormatError(f"{path}: cannot use these weights: {error}") from error
     return blob
 
 

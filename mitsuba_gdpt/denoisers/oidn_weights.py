@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import math
 import mmap
 import struct
 from collections.abc import Iterator
@@ -74,14 +75,31 @@ def blobs(data: bytes | mmap.mmap) -> Iterator[bytes]:
 
 
 def parse(blob: bytes) -> dict[str, torch.Tensor]:
-    """Return the tensors of a blob, float32."""
+    """Return the tensors of a blob, float32.
+
+    Raises:
+        ValueError: It is no TZA 2.0, is cut short, or holds NaN or infinity. The library trusts
+            what it is given: a wrong offset in there would read beyond the blob.
+    """
+    if not blob.startswith(_MAGIC):
+        raise ValueError("it is not in OIDN's format TZA 2.0")
+    try:
+        rows, _ = _table(blob, 0)
+    except _MALFORMED as error:
+        raise ValueError(f"its table of tensors is damaged ({error})") from error
     tensors = {}
-    for name, shape, kind, offset, _ in _table(blob, 0)[0]:
-        count = int(np.prod(shape))
-        values = np.frombuffer(blob, _TYPES[kind], count, offset).reshape(shape)
+    for name, shape, kind, offset, size in rows:
+        if offset + size > len(blob):
+            raise ValueError(f"the tensor {name!r} of {size} bytes ends beyond the file")
+        values = np.frombuffer(blob, _TYPES[kind], math.prod(shape), offset).reshape(shape)
+        if not np.isfinite(values).all():
+            raise ValueError(f"the tensor {name!r} holds NaN or infinity")
         tensors[name] = torch.from_numpy(values.astype(np.float32))
     return tensors
 
+
+#: What reading a table that is none raises.
+_MALFORMED = (struct.error, UnicodeDecodeError, KeyError, IndexError, ValueError)
 
 _Row = tuple[str, tuple[int, ...], str, int, int]
 
@@ -90,7 +108,7 @@ def _size(data: bytes | mmap.mmap, start: int) -> int | None:
     """Return the bytes of the blob at a position, or None if there is none."""
     try:
         rows, end = _table(data, start)
-    except (struct.error, UnicodeDecodeError, KeyError, IndexError, ValueError):
+    except _MALFORMED:
         return None
     return max([end, *(offset + size for *_, offset, size in rows)])
 
@@ -128,5 +146,5 @@ def _table(data: bytes | mmap.mmap, start: int) -> tuple[list[_Row], int]:
         text(dimensions)  # meaning of the axes: "oihw" or "x"
         kind = text(1)
         (offset,) = take("Q")
-        rows.append((name, shape, kind, offset, int(np.prod(shape)) * _TYPES[kind].itemsize))
+        rows.append((name, shape, kind, offset, math.prod(shape) * _TYPES[kind].itemsize))
     return rows, position

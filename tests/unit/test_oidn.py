@@ -261,6 +261,30 @@ class TestOwnWeights:
         with pytest.raises(FormatError, match=r"own\.tza"):
             denoise(noisy(), "oidn", weights=path)
 
+    def test_malformed(self, blobs: list[bytes], tmp_path: Path) -> None:
+        """Refused by name, or another image; the library itself reads wherever a table points."""
+        random = np.random.default_rng(5)
+        blob, frame, refused, shown = blobs[0], noisy(16, 16), 0, 0
+        (table,) = np.frombuffer(blob, "<u8", 1, 4)
+        for i in range(60):
+            damaged = bytearray(blob)
+            if i % 3 == 0:
+                del damaged[int(random.integers(16, len(blob))) :]
+            else:  # in the table of 32 tensors, and anywhere
+                first, last = (int(table), int(table) + 1000) if i % 3 == 1 else (0, len(blob))
+                for at in random.integers(first, min(last, len(blob)), 4):
+                    damaged[at] = random.integers(256)
+            path = tmp_path / f"{i}.tza"
+            path.write_bytes(damaged)
+            try:
+                image = denoise(frame, "oidn", aux="none", quality="fast", weights=path)
+            except FormatError as error:
+                refused += str(path) in str(error)
+            else:
+                shown += image.shape == (16, 16, 3)
+        assert refused >= 40
+        assert refused + shown == 60
+
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(FormatError, match=r"none\.tza: cannot read these weights: No such"):
             denoise(noisy(), "oidn", weights=tmp_path / "none.tza")
