@@ -340,6 +340,9 @@ def walk_parameters(scene: Any) -> Iterator[tuple[str, Any]]:
         if flags & mi.ParamFlags.ReadOnly:
             yield key, "read-only"
             continue
+        if key in CRASHES:
+            yield key, "crashes Mitsuba"
+            continue
         try:
             value = params[key]
         except TypeError:  # parameters without one
@@ -357,6 +360,11 @@ def walk_parameters(scene: Any) -> Iterator[tuple[str, Any]]:
             yield key, "refused by Mitsuba"
         else:
             yield key, "changed"
+
+
+#: Without pigments hair reads a texture that is not there: any render that knows of it crashes,
+#: those of other scenes and integrators too.
+CRASHES = {"object.bsdf.use_pigmentation"}
 
 
 def state(scene: Any) -> State:
