@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Where a developer keeps scenes must not decide where tests look for theirs.
 os.environ.pop("MITSUBA_GDPT_SCENES", None)
+
+# A shell starts its background jobs with Ctrl-C ignored, and all that these start inherit that; the
+# tests of interrupts are about programs that somebody sits at.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 TIERS = ("unit", "plugin", "statistical", "e2e", "packaging")

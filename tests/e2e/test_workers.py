@@ -49,7 +49,7 @@ def ours() -> list[psutil.Process]:
     return unit_processes(os.getpid())
 
 
-def wait_until(condition, seconds: float = 20.0) -> None:
+def wait_until(condition, seconds: float = 90.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
