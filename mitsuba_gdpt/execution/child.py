@@ -36,7 +36,17 @@ def main(descriptor: int, parent: int, threads: int, scratch: str) -> None:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
     threading.Thread(target=_end_with, args=(parent, scratch), daemon=True).start()
-    connection = Connection(descriptor)
+    try:
+        _serve(Connection(descriptor), threads)
+    finally:  # also where a worker whose driver has died sends SIGTERM
+        sys.stderr.flush()
+        if not subprocesses.remove_orphan(scratch):
+            time.sleep(_DYING)
+            subprocesses.remove_orphan(scratch)
+    os._exit(0)  # nothing is left to be saved, and freeing large scenes takes time
+
+
+def _serve(connection: Connection, threads: int) -> None:
     connection.send(_set_up(connection.recv_bytes(), threads))
     while connection.poll(IDLE_LIMIT):
         try:
@@ -48,11 +58,6 @@ def main(descriptor: int, parent: int, threads: int, scratch: str) -> None:
         except Exception as error:  # the unit's class cannot be imported here
             outcome = Outcome.of(error)
         connection.send(outcome)
-    sys.stderr.flush()
-    if not subprocesses.remove_orphan(scratch):
-        time.sleep(_DYING)
-        subprocesses.remove_orphan(scratch)
-    os._exit(0)  # nothing is left to be saved, and freeing large scenes takes time
 
 
 def _set_up(pickled: bytes, threads: int) -> Outcome:
