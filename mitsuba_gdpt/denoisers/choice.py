@@ -63,11 +63,11 @@ _POISSON = (Candidate("poisson-l1"),)
 #: Levels of quality, by rising cost.
 LEVELS: dict[str, Level] = {
     "fast": Level(
-        (*_ONE_PASS, Candidate("poisson-l2")), 1.5, "one pass of OIDN; does not read the gradients"
+        (*_ONE_PASS, Candidate("poisson-l2")), 2.0, "one pass of OIDN; does not read the gradients"
     ),
     "balanced": Level(
         (Candidate("ngpt-fusion-fast"), *_ONE_PASS, *_POISSON),
-        3.5,
+        4.8,
         "one pass of OIDN, fused with the gradients",
     ),
     "high": Level(
