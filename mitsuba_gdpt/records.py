@@ -10,26 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mitsuba_gdpt import files, provenance
 
-#: Bytes at either end of a file that its stamp covers: cheap, and writes are cut short at the end.
-_ENDS = 1 << 16
 _MOST_BYTES = 1 << 26
 
 
 def stamp(path: Path) -> str | None:
-    """Return size and checksum of the ends of a file; None if it cannot be read."""
+    """Return size and checksum of a file; None if it cannot be read."""
     try:
-        with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            checksum = zlib.crc32(stream.read(_ENDS))
-            stream.seek(max(0, size - _ENDS))
-            checksum = zlib.crc32(stream.read(_ENDS), checksum)
+        size, checksum = files.checksum(path)
     except OSError:
         return None
     return f"{size}-{checksum:08x}"
