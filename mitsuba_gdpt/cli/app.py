@@ -6,11 +6,13 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, TextIO
 
 import typer
 
-from mitsuba_gdpt import interrupts
+from mitsuba_gdpt import interrupts, subprocesses
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.cli import options
 from mitsuba_gdpt.cli.batch import batch
@@ -122,17 +124,30 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [word for word in arguments if word != "--debug"]
-    # Denoisers run many short parallel loops. Where other programs want the same cores, torch's
-    # threads by default spin away the time slices that they wait for: 10 to 40 times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
-    # Python processes that libraries start shall not look for modules in the current folder.
-    os.environ["PYTHONSAFEPATH"] = "1"
-    with warnings.catch_warnings(), interrupts.watching():
+    with _environment(), warnings.catch_warnings(), interrupts.watching():
         if not debug:
             warnings.showwarning = _show_warning
         code = _run(arguments, debug)
     interrupts.finish()
     sys.exit(code)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Set what libraries and their processes read; a caller in Python gets its own back."""
+    before = dict(os.environ)
+    # Denoisers run many short parallel loops. Where other programs want the same cores, torch's
+    # threads by default spin away the time slices that they wait for: 10 to 40 times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+    # Python processes that libraries start shall not look for modules in the current folder.
+    os.environ.update(subprocesses.environment())
+    try:
+        yield
+    finally:
+        for name in ("OMP_WAIT_POLICY", "PYTHONSAFEPATH"):
+            os.environ.pop(name, None)
+            if name in before:
+                os.environ[name] = before[name]
 
 
 def _check_letters(arguments: list[str]) -> None:

@@ -228,6 +228,12 @@ def test_info(run) -> None:
         assert word in done.out
 
 
+def test_environment_of_a_python_caller_is_its_own(run) -> None:
+    before = dict(os.environ)
+    assert run("scenes").code == 0
+    assert dict(os.environ) == before
+
+
 def test_help_is_complete_and_light() -> None:
     code = (
         "import sys\nfrom mitsuba_gdpt.cli import main\n"

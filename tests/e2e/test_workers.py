@@ -183,10 +183,11 @@ def test_stopped_driver_leaves_nothing_and_is_resumed(tmp_path: Path, signal_num
     command = [sys.executable, "-c", DRIVER, str(tmp_path)]
     scratch = tmp_path / "tmp"
     scratch.mkdir()
-    environment = os.environ | {"TMPDIR": str(scratch)}
+    environment = os.environ | {"TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)}
     driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
     units = write_files(tmp_path, 12)
-    wait_until(lambda: sum(unit.is_done() for unit in units) >= 3)
+    wait_until(lambda: sum(unit.is_done() for unit in units) >= 3 or driver.poll() is not None)
+    assert driver.poll() is None, driver.communicate()[1]
     children = psutil.Process(driver.pid).children(recursive=True)
     assert children
     driver.send_signal(signal_number)
