@@ -2,8 +2,8 @@
 
     python benchmarks/metrics.py [FOLDER_OF_WEIGHTS]
 
-Prints the two tables of docs/metrics.md. One thread; "CPU s" is the time of the processor, which
-other load on the machine changes little.
+Prints the two tables of docs/reference/metrics.md. One thread; "CPU s" is the time of the
+processor, which other load on the machine changes little.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 Every combination is a :class:`Job` with one multi-layer EXR, a PNG and, where there is a
 reference, a JSON file of metrics. Jobs that differ only in what happens after rendering share one
 render. Jobs whose files are there, made with the same settings, are skipped, so the same call
-goes on after a crash. See docs/batch.md.
+goes on after a crash. See docs/how-to/batch.md.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ Slurm = Annotated[
     Path | None,
     typer.Option(
         metavar="OPTIONS.toml",
-        help="Start workers as SLURM jobs; see docs/execution.md.",
+        help="Start workers as SLURM jobs; see docs/how-to/execution.md.",
         show_default=False,
     ),
 ]

@@ -29,7 +29,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="FILE.toml",
-            help="Settings; docs/training.md lists them. Flags take precedence.",
+            help="Settings; docs/how-to/training.md lists them. Flags take precedence.",
             show_default=False,
         ),
     ] = None,

@@ -90,7 +90,7 @@ def denoise(
             ``film.bitmap()`` of such a render (``mi.Bitmap``), :class:`FrameBuffers`, a torch
             tensor or a NumPy array, (H, W, C) each, or the path of an image file. Layers of
             Mitsuba's ``aov``, OIDN, Blender, pbrt and NGPT are found by their names; see
-            docs/inputs.md.
+            docs/how-to/inputs.md.
         method: One of :func:`methods`, or a :class:`Call`, or the text of one, such as
             ``"oidn(ensemble=4)"``; by default what ``quality`` says.
         layout: What the channels are, where that is not obvious from their number (three are an

@@ -104,7 +104,7 @@ def oidn(
             CVPR 2016, section 3.3).
         prefilter: Quality of the networks that filter albedo and normal, instead of ``quality``.
             "balanced" halves their time, which is most of that of "high", at nearly the same
-            errors; see docs/oidn.md.
+            errors; see docs/how-to/oidn.md.
 
     Returns:
         (H, W, 3) float32, never negative.

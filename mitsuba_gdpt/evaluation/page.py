@@ -32,7 +32,7 @@ REFERENCE = "reference"
 PAGE_BYTES = 256 << 20
 #: What the definitions of the metrics leave open.
 BRIGHTNESS = "grey(r): of OIDN's image of the reference, so that its noise does not count"
-_BYTES_PER_PIXEL = 6  # of noisy images in the report, with base64; docs/report.md
+_BYTES_PER_PIXEL = 6  # of noisy images in the report, with base64; docs/how-to/report.md
 _STRIP_FRAMES = 8
 
 

@@ -26,7 +26,7 @@ class ClusterOptions:
             process may use are divided among local workers; elsewhere it is the number of threads
             that the Dask worker was started with (``dask worker --nthreads``).
         scheduler: Address of a running Dask scheduler (``tcp://host:8786``).
-        slurm: TOML file of options of ``dask_jobqueue.SLURMCluster``; see docs/execution.md.
+        slurm: TOML file of options of ``dask_jobqueue.SLURMCluster``; see docs/how-to/execution.md.
         setup: Called once in each unit process before its first unit, for example
             ``functools.partial(rendering.set_variant, "llvm_ad_rgb")``. Has to be picklable.
         units_per_worker: A worker's process is replaced after this many units.

@@ -1,7 +1,7 @@
 """The parameters of the ``gdpt`` plugin: the one place that lists them.
 
 :class:`Parameters` checks values, describes itself, is part of the key of recorded kernels, and is
-what the plugin's docstring and the table in docs/integrator.md are made of.
+what the plugin's docstring and the table in docs/reference/integrator.md are made of.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Parameters:
 
     @classmethod
     def table(cls) -> str:
-        """Return the Markdown table of docs/integrator.md."""
+        """Return the Markdown table of docs/reference/integrator.md."""
         lines = ["| parameter | type | default | meaning |", "| --- | --- | --- | --- |"]
         for item in fields(cls):
             meaning = item.metadata["doc"].replace("``", "`")

@@ -8,7 +8,7 @@ Three ways in:
 * :data:`METRICS`, :data:`SEQUENCE_METRICS` and :func:`find`: the same by name, one image or
   sequence at a time, for evaluation.
 
-:class:`LPIPS` and :class:`ELPIPS` are modules for training. Definitions: ``docs/metrics.md``.
+:class:`LPIPS` and :class:`ELPIPS` are modules for training. Definitions: docs/reference/metrics.md.
 """
 
 from __future__ import annotations

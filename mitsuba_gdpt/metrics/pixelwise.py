@@ -66,7 +66,7 @@ def relmse(
     :math:`v` of the error, plus a term of order :math:`v^2` (against the mean alone,
     :math:`v / 2` is added). It matters where a half deviates by more than about a tenth; with
     three tenths, relMSE can be off by its own size. A ``brightness`` with less noise takes most of
-    that away. docs/metrics.md has figures.
+    that away. docs/reference/metrics.md has figures.
 
     Args:
         image: (H, W, 3) or (N, H, W, 3), scene-linear.

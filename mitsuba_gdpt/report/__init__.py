@@ -3,7 +3,7 @@
 :func:`write_report` writes a page of tables, plots and images that can be compared pixel by pixel,
 :func:`write_gallery` a page of pictures, :func:`contact_sheet` a picture of pictures,
 :func:`write_animation` a picture that moves. All take plain data and know nothing about where it
-comes from. See docs/report.md.
+comes from. See docs/how-to/report.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images as compressed bytes that a browser decodes by itself; docs/report.md describes the format.
+"""Images as compressed bytes that a browser decodes by itself; the format: docs/how-to/report.md.
 
 ``templates/viewer/decode.js`` is the other half of this module.
 """

@@ -1,6 +1,6 @@
 """Scene catalogues: which scenes to render for data sets, from where, and who made them.
 
-A catalogue is a TOML file (``docs/catalogue.md``) with, for each scene, boxes that are free of
+A catalogue is a TOML file (docs/how-to/catalogue.md) with, for each scene, boxes that are free of
 geometry and points worth looking at. :meth:`CatalogueScene.sample_camera` turns random numbers
 into a view as Kettunen et al. do for "Deep Convolutional Reconstruction for Gradient-Domain
 Rendering" (TOG 38(4), 2019). Nothing here loads a scene: ``rendering.open_source`` takes what a

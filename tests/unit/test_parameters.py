@@ -13,7 +13,7 @@ from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.integrators.parameters import Parameters
 
-MANUAL = Path(__file__).parents[2] / "docs" / "integrator.md"
+MANUAL = Path(__file__).parents[2] / "docs" / "reference" / "integrator.md"
 
 #: Another legal value of each parameter.
 OTHER = {

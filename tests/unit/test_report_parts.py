@@ -157,7 +157,7 @@ def test_numbers_have_as_many_digits_as_they_deserve(
 
 
 def unpack(data: bytes, height: int, width: int) -> np.ndarray:
-    """Decode as docs/report.md says: (H, W, 3) float16."""
+    """Decode as docs/how-to/report.md says: (H, W, 3) float16."""
     stored = np.frombuffer(zlib.decompress(data), np.uint8).reshape(3, 2, height, width)
     bits = (stored[:, 0].astype(np.uint16) << 8) | stored[:, 1]
     green, red, blue = bits[0], bits[1] + bits[0], bits[2] + bits[0]
@@ -281,7 +281,7 @@ def test_broken_pictures_of_a_gallery_are_named(tmp_path: Path) -> None:
 
 
 def test_the_code_in_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "report.md").read_text(encoding="utf-8")
     write, read = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
