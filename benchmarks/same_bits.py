@@ -111,7 +111,104 @@ def _rendered() -> dict[str, list[mitsuba_gdpt.FrameBuffers]]:
     return result
 
 
-SECTIONS: dict[str, Callable[[], Results]] = {"renders": renders, "methods": methods}
+#: Networks of a few parameters: method, and what is set besides.
+_UNET = {"growth": [4, 4], "units": [1, 1], "down": [4], "up": [4], "patch": 1}
+_RECURRENT = {"stages": [3, 4, 4], "decoder": [4], "finest": [4, 4]}
+TRAININGS: tuple[tuple[str, dict[str, object]], ...] = (
+    ("ngpt-small", {"network": _UNET, "loss": "ngpt-l1"}),
+    ("ngpt-small", {"network": _UNET, "loss": "noise2noise", "schedule": "one-cycle"}),
+    ("ngpt-small", {"network": _UNET, "loss": "fusion-seen", "targets": "poisson-l2"}),
+    ("ngpt-oidn", {"network": _UNET, "guides": ["poisson-l2"], "resident": True}),
+    ("kpcn-small", {"network": {"layers": 2, "width": 4, "filter": 3, "kernel": 3}}),
+    ("ngpt-fusion", {"guides": ["poisson-l2"]}),
+    ("rdae-grad", {"network": _RECURRENT, "sequence.length": 3, "sequence.size": 16}),
+    ("rdae", {"network": {**_RECURRENT, "warp": True}, "sequence.length": 2, "sequence.size": 16}),
+)
+
+
+def training() -> Results:
+    """The weights and figures after the first steps of every kind of training, on noise."""
+    import tempfile
+    import warnings
+
+    import torch
+    from safetensors.numpy import load_file
+
+    from mitsuba_gdpt.training.config import TrainingConfig, load_config
+    from mitsuba_gdpt.training.run import train
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # that noisy targets bias losses
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        _write_crops(root / "crops.zarr")
+        _write_frames(root / "frames")
+        for number, (method, options) in enumerate(TRAININGS):
+            values = {
+                "method": method,
+                "output": str(root / str(number)),
+                "data": [str(root / ("frames" if method.startswith("rdae") else "crops.zarr"))],
+                "holdout": 0.5,
+                "steps": 4,
+                "batch": 2,
+                "checkpoint_every": 100,
+                "validation_examples": 2,
+                "precision": "float32",
+            }
+            config: TrainingConfig = load_config(None, {**values, **options})
+            path = train(config)
+            label = ", ".join(f"{key}={value}" for key, value in options.items())
+            arrays = [array.ravel() for _, array in sorted(load_file(path).items())]
+            yield f"{method} ({label}): weights", np.concatenate(arrays)
+            figures = root / str(number) / "validation" / "step-0000004.json"
+            yield f"{method} ({label}): validation", figures.read_bytes()
+
+
+def _write_crops(path: Path) -> None:
+    """Write a crop set of noise."""
+    from mitsuba_gdpt.channels import Layout
+    from mitsuba_gdpt.data import store
+    from mitsuba_gdpt.data.plan import CropPlan
+    from mitsuba_gdpt.scenes.catalogue import CameraBox, CatalogueScene
+
+    box = CameraBox((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    scene = CatalogueScene("noise", "noise.xml", "noise", "nobody", "CC0", boxes=(box,))
+    plan = CropPlan((scene,), crops=4, size=32, levels=3, frame=(64, 48))
+    layout = Layout.make(features=("position", "diffuse", "specular"), variances=True)
+    store.create(plan, layout, path, crops_per_shard=4)
+    random = np.random.default_rng(0)
+    shapes = ((plan.levels, 32, 32, layout.count), (plan.target_renders, 32, 32, 3), (32, 32))
+    arrays = [random.random((4, *shape)).astype(np.float16) for shape in shapes]
+    (shard,) = store.shards(plan, path, 4)
+    shard.write(*arrays, np.stack([np.arange(4), np.zeros(4, int)], axis=-1))
+
+
+def _write_frames(root: Path) -> None:
+    """Write a frame set of noise with two renders per frame."""
+    import torch
+
+    from mitsuba_gdpt import FrameBuffers
+    from mitsuba_gdpt.channels import DERIVED, Layout
+    from mitsuba_gdpt.data.frame_set import TARGET, frame_folder, noisy_name
+    from mitsuba_gdpt.motion import PinholeCamera
+
+    layout = Layout((*Layout.make().buffers, *DERIVED))
+    camera = PinholeCamera(np.eye(4), np.array([[-20.0, 0, 12], [0, -20, 10], [0, 0, 1]]))
+    generator = torch.Generator().manual_seed(0)
+    for scene in ("one", "other"):
+        for index in range(4):
+            folder = frame_folder(root, "train", scene, index)
+            folder.mkdir(parents=True)
+            for name in (TARGET, noisy_name(0), noisy_name(1)):
+                data = torch.rand(20, 24, layout.count, generator=generator)
+                FrameBuffers(data, layout, camera.metadata()).to_exr(folder / name)
+
+
+SECTIONS: dict[str, Callable[[], Results]] = {
+    "renders": renders,
+    "methods": methods,
+    "training": training,
+}
 
 
 def digest(result: np.ndarray | bytes) -> str:
