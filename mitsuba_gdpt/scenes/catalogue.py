@@ -121,7 +121,8 @@ class CatalogueScene:
         volume; the view goes to a uniformly chosen target, or in a uniform direction where there
         are none. The roll is uniform up to ``max_roll``: where that is 180, this is the
         distribution that an up vector uniform on the sphere gives. A camera that looks at a target
-        focuses on it with a lens radius |N(0, (0.005 focus)²)|; others are pinholes.
+        focuses on it with a lens radius of the absolute value of N(0, (0.005 focus)²); others are
+        pinholes.
 
         All maps are monotonous per dimension and spend each dimension on one choice (the first one
         on box and x, in this order), so that stratified points give stratified cameras.

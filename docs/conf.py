@@ -1,0 +1,60 @@
+"""Sphinx: ``sphinx-build -W docs build/docs``. Needs the extra ``docs``, and no network."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+from mitsuba_gdpt import __version__
+
+ROOT = Path(__file__).parents[1]
+
+project = "mitsuba_gdpt"
+author = "The mitsuba_gdpt authors"
+copyright = author
+version = release = __version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+exclude_patterns = ["tutorials/*.py"]
+
+html_theme = "furo"
+html_title = f"mitsuba_gdpt {version}"
+html_show_copyright = False
+html_copy_source = False
+
+# Notebooks are committed with what they printed; tests run them.
+nb_execution_mode = "off"
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 4
+
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "imported-members": True, "show-inheritance": True}
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+#: Documents at the root of the repository, which are pages here too.
+_ROOT_PAGES = ("ARCHITECTURE", "CONTRIBUTING", "CHANGELOG")
+
+
+def _gather(app: Sphinx) -> None:
+    """Copy what lives elsewhere in the repository to where Sphinx wants its sources."""
+    pages = Path(app.srcdir) / "project"
+    pages.mkdir(exist_ok=True)
+    for name in _ROOT_PAGES:
+        text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+        text = text.replace("](docs/", "](../").replace("```mermaid", "```text")
+        (pages / f"{name.lower()}.md").write_text(text, encoding="utf-8")
+    notebooks = Path(app.srcdir) / "tutorials"
+    for source in sorted((ROOT / "examples").glob("*.ipynb")):
+        shutil.copyfile(source, notebooks / source.name)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("builder-inited", _gather)
