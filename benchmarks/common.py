@@ -49,13 +49,13 @@ def untrained_weights(method: str) -> str | None:
 
     Its images are noise, but time and memory do not depend on the values.
     """
-    from mitsuba_gdpt.denoisers import ngpt, weights
+    from mitsuba_gdpt.denoisers.learned import methods, weights
 
-    if method not in ngpt.PRESETS:
+    if method not in methods.PRESETS:
         return None
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
-    model = weights.make_model(ngpt.PRESETS[method].config)
+    model = weights.make_model(methods.PRESETS[method].config)
     facts = {"tag": "untrained", "recipe": "none", "commit": "none", "licence": "none"}
     return str(weights.save_weights(model, Path(folder.name), name=method, **facts))
 

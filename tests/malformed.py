@@ -73,7 +73,7 @@ def valid_darc(path: Path) -> None:
 
 
 def valid_weights(path: Path) -> None:
-    from mitsuba_gdpt.denoisers.weights import find_weights
+    from mitsuba_gdpt.denoisers.learned.weights import find_weights
 
     names = ("ngpt-fusion", "kpcn-small", "rdae")
     sources = [find_weights(name) for name in names]

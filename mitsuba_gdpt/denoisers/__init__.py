@@ -10,14 +10,8 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers, same_kind
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import fusion as fusion  # registers its methods, like those below
-from mitsuba_gdpt.denoisers import nfor as nfor
-from mitsuba_gdpt.denoisers import ngpt as ngpt
-from mitsuba_gdpt.denoisers import oidn as oidn
-from mitsuba_gdpt.denoisers import optix as optix
-from mitsuba_gdpt.denoisers import poisson as poisson
-from mitsuba_gdpt.denoisers import rdae as rdae
-from mitsuba_gdpt.denoisers import temporal as temporal
+from mitsuba_gdpt.denoisers import classical as classical  # registers its methods, as the next
+from mitsuba_gdpt.denoisers import learned as learned
 from mitsuba_gdpt.denoisers.choice import (
     DEFAULT_QUALITY,
     LEVELS,
@@ -27,16 +21,9 @@ from mitsuba_gdpt.denoisers.choice import (
     without_gradients,
 )
 from mitsuba_gdpt.denoisers.exposure import Exposure
-from mitsuba_gdpt.denoisers.registry import (
-    Call,
-    Method,
-    find,
-    methods,
-    register,
-    requires_package,
-)
+from mitsuba_gdpt.denoisers.learned.weights import load_weights
+from mitsuba_gdpt.denoisers.registry import Call, Method, find, methods, register, requires_package
 from mitsuba_gdpt.denoisers.streams import Stream, denoise_sequence, stream
-from mitsuba_gdpt.denoisers.weights import load_weights
 from mitsuba_gdpt.foreign import Words, take
 
 __all__ = [

@@ -19,22 +19,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL, Buffer, of_kind
+from mitsuba_gdpt.denoisers.images import LARGEST_EXPONENT, LEARNED_KEY, exposure_scale
 
 #: Geometric mean of the luminance of a frame when a method sees it. Shipped networks that have no
 #: exposure of their own have learned from radiance of about this size.
 KEY = 0.5
 
-_LEARNED_KEY = 0.18  # what networks with an exposure of their own have learned with, as OIDN
 
-_BLOCK = 16
-_BLACK = 1e-12  # luminance, relative to the brightest block, that counts as none
-_LUMINANCE = (0.2126, 0.7152, 0.0722)
-#: Factors keep to 2 to plus or minus this, so that they and their inverses are normal float32.
-_LARGEST_EXPONENT = 120
 #: Largest radiance at common brightness: squares, and sums of them over a frame, stay finite.
 _LARGEST = 1e12
 #: A factor as close to 1 is 1: the frame has been exposed already, by the method that calls.
@@ -99,39 +93,9 @@ def _factor(present: Sequence[torch.Tensor], primal: torch.Tensor | None) -> flo
     """
     light = torch.stack(list(present)).sum(0) if primal is None else primal
     if bool((light > 0).any()):
-        return float(exposure_scale(light.clamp_min(0)[None])) * (KEY / _LEARNED_KEY)
+        return float(exposure_scale(light.clamp_min(0)[None])) * (KEY / LEARNED_KEY)
     largest = max(float(values.abs().max()) for values in present)  # differences without an image
-    return min(KEY / largest, 2.0**_LARGEST_EXPONENT) if largest else None
-
-
-def exposure_scale(primal: torch.Tensor) -> torch.Tensor:
-    """Return the factor that brings a frame to a common brightness, (N, 1, 1, 1).
-
-    It is 0.18 over the geometric mean of the luminance of blocks, which hardly depends on
-    the noise; black blocks do not count. 1 for a black frame. ``2 ** n`` times the radiance gives
-    exactly ``2 ** -n`` times the factor.
-
-    Args:
-        primal: (N, H, W, 3) radiance.
-    """
-    luminance = primal @ primal.new_tensor(_LUMINANCE)
-    unit = _power_of_two(luminance.amax((1, 2)))
-    rows, columns = (max(1, size // _BLOCK) for size in luminance.shape[1:])
-    blocks = functional.adaptive_avg_pool2d(
-        (luminance / unit[:, None, None])[:, None], (rows, columns)
-    ).flatten(1)
-    lit = blocks > (_BLACK * blocks.amax(1, keepdim=True)).clamp_min(0)
-    logarithms = torch.where(lit, blocks, torch.ones_like(blocks)).log()
-    mean = (logarithms.sum(1) / lit.sum(1).clamp_min(1)).exp()
-    scale = (_LEARNED_KEY / mean / unit).clamp(2.0**-_LARGEST_EXPONENT, 2.0**_LARGEST_EXPONENT)
-    return torch.where(lit.any(1), scale, torch.ones_like(mean))[:, None, None, None]
-
-
-def _power_of_two(x: torch.Tensor) -> torch.Tensor:
-    """Return the powers of two next to positive numbers, exactly; 1 for others."""
-    positive = x > 0
-    x = torch.where(positive, x, torch.ones_like(x))
-    return (x / (2 * torch.frexp(x).mantissa)).clamp_min(2.0**-_LARGEST_EXPONENT)
+    return min(KEY / largest, 2.0**LARGEST_EXPONENT) if largest else None
 
 
 @dataclass(frozen=True)

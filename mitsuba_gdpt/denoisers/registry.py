@@ -36,13 +36,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, buffer
 from mitsuba_gdpt.channels import buffer as table_row
 from mitsuba_gdpt.decoding import call_parts, decode, encode
-from mitsuba_gdpt.denoisers.exposure import (
-    ExposedState,
-    Exposure,
-    expose,
-    expose_option,
-    restore,
-)
+from mitsuba_gdpt.denoisers.exposure import ExposedState, Exposure, expose, expose_option, restore
 from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError
 
 Target = TypeVar("Target", bound=Callable[..., Any])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import provenance
-from mitsuba_gdpt.denoisers.models import Model
+from mitsuba_gdpt.denoisers.learned.model import Model
 from mitsuba_gdpt.training.validation import LABELS
 
 if TYPE_CHECKING:

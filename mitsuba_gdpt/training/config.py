@@ -11,14 +11,15 @@ from typing import Any
 
 from mitsuba_gdpt import checks, toml
 from mitsuba_gdpt.decoding import decode
-from mitsuba_gdpt.denoisers.learned_fusion import FusionModelConfig
-from mitsuba_gdpt.denoisers.models import PRECISIONS, DenseModelConfig
-from mitsuba_gdpt.denoisers.ngpt import with_guides
-from mitsuba_gdpt.denoisers.presets import PRESETS
-from mitsuba_gdpt.denoisers.rdae import with_changes
-from mitsuba_gdpt.denoisers.recurrent import RecurrentModelConfig
+from mitsuba_gdpt.denoisers.learned.dense import DenseModelConfig
+from mitsuba_gdpt.denoisers.learned.fusion import FusionModelConfig
+from mitsuba_gdpt.denoisers.learned.methods import with_guides
+from mitsuba_gdpt.denoisers.learned.model import PRECISIONS
+from mitsuba_gdpt.denoisers.learned.presets import PRESETS
+from mitsuba_gdpt.denoisers.learned.rdae import with_changes
+from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModelConfig
+from mitsuba_gdpt.denoisers.learned.weights import check_portable
 from mitsuba_gdpt.denoisers.registry import Call
-from mitsuba_gdpt.denoisers.weights import check_portable
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.training.augment import Augmentation
 from mitsuba_gdpt.training.losses import LOSSES, NAMES, check_terms
@@ -60,7 +61,7 @@ class TrainingConfig:
     """Everything that decides the result of a run.
 
     Attributes:
-        method: A key of ``denoisers.presets.PRESETS``.
+        method: A key of ``denoisers.learned.presets.PRESETS``.
         data: Crop sets to train on; frame sets for recurrent methods.
         output: Folder of the run.
         validation: Sets to validate on; by default some of ``data`` is held out.
@@ -85,7 +86,8 @@ class TrainingConfig:
         seed: Decides initial weights, order of examples, augmentation.
         initial_weights: File of weights, or name of a method whose weights ship, to start from
             instead of random ones; it has to be of the same model.
-        precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``; see ``denoisers.models.precision``.
+        precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``; see
+            :func:`~mitsuba_gdpt.denoisers.learned.model.autocast`.
         threads: Of torch; its own choice if 0.
         workers: Processes that load data; 0: load between steps. They compute images of other
             methods on the CPU; :func:`~mitsuba_gdpt.training.run.prepare_guides` does it on a GPU.

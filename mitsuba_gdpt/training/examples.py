@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mitsuba_gdpt import progress
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL, Layout
-from mitsuba_gdpt.denoisers.ngpt import guide_images
+from mitsuba_gdpt.denoisers.learned.methods import guide_images
 from mitsuba_gdpt.denoisers.registry import Call
 from mitsuba_gdpt.errors import LayoutError
 from mitsuba_gdpt.files import replace_file

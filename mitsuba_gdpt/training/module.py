@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import models
-from mitsuba_gdpt.denoisers.inputs import MARGIN
-from mitsuba_gdpt.denoisers.models import Model
+from mitsuba_gdpt.denoisers.learned.features import MARGIN
+from mitsuba_gdpt.denoisers.learned.model import Model, autocast
 from mitsuba_gdpt.errors import NonFiniteError
 from mitsuba_gdpt.training.augment import Example, augment
 from mitsuba_gdpt.training.config import TrainingConfig
@@ -74,7 +73,7 @@ class Training(pl.LightningModule):
         depth = torch.empty(len(examples)).uniform_(0.1, 1.1, generator=generator)
         buffers = torch.stack([example.buffers for example in examples])
         images = torch.stack([example.images for example in examples])
-        with models.precision(config.precision, buffers.device):
+        with autocast(config.precision, buffers.device):
             predicted = self.model(
                 buffers,
                 self.layout,

@@ -24,10 +24,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from mitsuba_gdpt import checks, progress, provenance
-from mitsuba_gdpt.denoisers.learned_fusion import FusionModelConfig
-from mitsuba_gdpt.denoisers.models import Model
-from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
-from mitsuba_gdpt.denoisers.weights import (
+from mitsuba_gdpt.denoisers.learned.fusion import FusionModelConfig
+from mitsuba_gdpt.denoisers.learned.model import Model
+from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
+from mitsuba_gdpt.denoisers.learned.weights import (
     find_weights,
     make_model,
     read_weights,

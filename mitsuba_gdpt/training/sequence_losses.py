@@ -28,7 +28,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mitsuba_gdpt.denoisers.exposure import exposure_scale
+from mitsuba_gdpt.denoisers.images import exposure_scale
 from mitsuba_gdpt.errors import ConfigError
 
 #: Terms that a loss of sequences can have.

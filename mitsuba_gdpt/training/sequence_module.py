@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import models
-from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
+from mitsuba_gdpt.denoisers.learned.model import autocast
+from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
 from mitsuba_gdpt.training.augment import Augmentation, Example, augment
 from mitsuba_gdpt.training.config import TrainingConfig
 from mitsuba_gdpt.training.examples import seeded
@@ -38,7 +38,7 @@ class SequenceTraining(Training):
             for buffers, images in zip(batch["buffers"], batch["images"], strict=True)
         ]
         buffers, images = (torch.stack(parts) for parts in zip(*windows, strict=True))
-        with models.precision(config.precision, buffers.device):
+        with autocast(config.precision, buffers.device):
             predicted = self.model.sequence(buffers, self.layout, images[:, :, self.targets :])
         values: dict[str, torch.Tensor] = self.loss(
             predicted.float(), images[:, :, : self.targets].mean(2)

@@ -11,10 +11,9 @@ from torch.utils.data import DataLoader
 
 from mitsuba_gdpt import metrics, report
 from mitsuba_gdpt.channels import PRIMAL
-from mitsuba_gdpt.denoisers import models
-from mitsuba_gdpt.denoisers.exposure import exposure_scale
-from mitsuba_gdpt.denoisers.models import Model
-from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
+from mitsuba_gdpt.denoisers.images import exposure_scale
+from mitsuba_gdpt.denoisers.learned.model import Model, autocast
+from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
 from mitsuba_gdpt.training.examples import Examples
 from mitsuba_gdpt.training.sequence_losses import flicker
 from mitsuba_gdpt.training.windows import Windows
@@ -40,7 +39,7 @@ def validate(
         model: In evaluation mode; its device is where everything happens.
         examples: The set.
         most: Number of examples to use at most.
-        precision: See :func:`~mitsuba_gdpt.denoisers.models.precision`.
+        precision: See :func:`~mitsuba_gdpt.denoisers.learned.model.autocast`.
         batch: Examples at a time.
         sheet: PNG file to write: primal, guides, output and target of some examples; of sequences
             the last frame.
@@ -64,7 +63,7 @@ def validate(
         # Single images are (N, K, H, W, 3), sequences (N, T, K, H, W, 3).
         targets, guides = images.tensor_split([examples.targets], -4)
         run = model.sequence if isinstance(model, RecurrentModel) else model
-        with torch.no_grad(), models.precision(precision, device):
+        with torch.no_grad(), autocast(precision, device):
             output = run(buffers, examples.layout, guides).float()
         primal = buffers[..., examples.layout.slices[PRIMAL]]
         candidates = dict(zip(names, [primal, *guides.unbind(-4), output], strict=True))

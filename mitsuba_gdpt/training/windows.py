@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
 from mitsuba_gdpt.data.frame_set import Frame, FrameSequence, FrameSet
-from mitsuba_gdpt.denoisers.recurrent import RecurrentModel
+from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.motion import screen_motion
 from mitsuba_gdpt.training.config import SequenceSettings, TrainingConfig

@@ -14,7 +14,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.data import CropSet
 from mitsuba_gdpt.data.render import LAYOUT
-from mitsuba_gdpt.denoisers.weights import read_weights
+from mitsuba_gdpt.denoisers.learned.weights import read_weights
 from tests import crops, sequences
 
 SETTINGS = """

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import weights
-from mitsuba_gdpt.denoisers.presets import PRESETS
+from mitsuba_gdpt.denoisers.learned import weights
+from mitsuba_gdpt.denoisers.learned.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "mitsuba_gdpt" / "denoisers" / "weights").glob("*.safetensors"))

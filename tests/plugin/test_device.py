@@ -13,7 +13,8 @@ import torch
 
 from mitsuba_gdpt import denoise
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.denoisers import find, ngpt, weights
+from mitsuba_gdpt.denoisers import find
+from mitsuba_gdpt.denoisers.learned import methods, weights
 from tests import profiling
 from tests.statistical.cases import camera, stage
 
@@ -28,12 +29,12 @@ METHODS += ("nfor", "oidn", "oidn-fusion", "optix", "ngpt-oidn")
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Files of weights by method."""
-    from mitsuba_gdpt.denoisers.weights import make_model
+    from mitsuba_gdpt.denoisers.learned.weights import make_model
 
     folder, files = tmp_path_factory.mktemp("weights"), {}
     for name in ("ngpt", "ngpt-small", "kpcn-small"):
         torch.manual_seed(0)
-        model = make_model(ngpt.PRESETS[name].config)
+        model = make_model(methods.PRESETS[name].config)
         facts = {"tag": "v1", "recipe": "none", "commit": "0", "licence": "BSD-3-Clause"}
         files[name] = weights.save_weights(model, folder, name=name, **facts)
     return files

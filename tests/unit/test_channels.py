@@ -8,7 +8,7 @@ import torch
 from mitsuba_gdpt import channels
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import KINDS, TABLE, Buffer, Layout
-from mitsuba_gdpt.denoisers.inputs import Feature, InputConfig, preprocess
+from mitsuba_gdpt.denoisers.learned.features import Feature, InputConfig, preprocess
 from mitsuba_gdpt.errors import LayoutError
 from mitsuba_gdpt.training import augment
 from mitsuba_gdpt.training.augment import Example

@@ -13,7 +13,8 @@ from mitsuba_gdpt import denoise, denoise_sequence, denoisers
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, TABLE, VARIANCE_SUFFIX, Layout, of_kind
 from mitsuba_gdpt.denoisers import registry
-from mitsuba_gdpt.denoisers.exposure import ExposedState, Exposure, exposure_scale
+from mitsuba_gdpt.denoisers.exposure import ExposedState, Exposure
+from mitsuba_gdpt.denoisers.images import exposure_scale
 
 RADIANCE = of_kind("radiance")
 LAYOUT = Layout(TABLE)  # everything that any method reads

@@ -9,19 +9,20 @@ from torch.nn import functional
 from mitsuba_gdpt import denoise
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import ngpt, noise
-from mitsuba_gdpt.denoisers.fusion import fuse_gradients
-from mitsuba_gdpt.denoisers.inputs import difference
-from mitsuba_gdpt.denoisers.learned_fusion import (
+from mitsuba_gdpt.denoisers.classical.fusion import fuse_gradients
+from mitsuba_gdpt.denoisers.images import difference
+from mitsuba_gdpt.denoisers.learned import methods
+from mitsuba_gdpt.denoisers.learned.fusion import (
     DIRECTED,
     SHARED,
     FusionModel,
     FusionModelConfig,
     features,
 )
-from mitsuba_gdpt.denoisers.networks import FusionWeights, FusionWeightsConfig
-from mitsuba_gdpt.denoisers.networks.fusion_weights import _merged
-from mitsuba_gdpt.denoisers.networks.layers import Convolution
+from mitsuba_gdpt.denoisers.learned.networks import FusionWeights, FusionWeightsConfig
+from mitsuba_gdpt.denoisers.learned.networks.fusion_weights import _merged
+from mitsuba_gdpt.denoisers.learned.networks.layers import Convolution
+from mitsuba_gdpt.denoisers.variances import estimated_variances
 from mitsuba_gdpt.errors import LayoutError
 from mitsuba_gdpt.training.augment import Example, transpose
 
@@ -47,18 +48,18 @@ def model(*, consistency: float = 0.0, trained: bool = True, patch: int = 1) -> 
 def test_starts_as_fusion_by_estimated_variances(patch: int) -> None:
     buffers = render()
     guide, data = denoise(buffers, "poisson-l2")[None], buffers.data[None]
-    logits, variances = torch.zeros(1, 1, 1, 2), noise.estimated(data, LAYOUT)
+    logits, variances = torch.zeros(1, 1, 1, 2), estimated_variances(data, LAYOUT)
     expected = fuse_gradients(guide, data, LAYOUT, logits, variances)[0]
-    image = ngpt.reconstruct(model(trained=False, patch=patch), buffers)
+    image = methods.reconstruct(model(trained=False, patch=patch), buffers)
     torch.testing.assert_close(image, expected, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(ngpt.reconstruct(model(patch=patch), buffers), expected, rtol=0.01)
+    assert not torch.allclose(methods.reconstruct(model(patch=patch), buffers), expected, rtol=0.01)
 
 
 def test_converges_to_the_primal() -> None:
     buffers = render()  # an image and gradients that agree have no noise
     buffers["dx"].copy_(difference(buffers["primal"][None], 2)[0])
     buffers["dy"].copy_(difference(buffers["primal"][None], 1)[0])
-    image = ngpt.reconstruct(model(consistency=0.005), buffers)
+    image = methods.reconstruct(model(consistency=0.005), buffers)
     torch.testing.assert_close(image, buffers["primal"], rtol=0.01, atol=0.01)
 
 
@@ -83,7 +84,7 @@ def test_exposure_does_not_matter() -> None:
     def see(factors: torch.Tensor, factor: float) -> torch.Tensor:
         data = (buffers.data * factors)[None]
         image = factor * buffers["primal"][None]
-        return features(data, LAYOUT, image, noise.estimated(data, LAYOUT))
+        return features(data, LAYOUT, image, estimated_variances(data, LAYOUT))
 
     plain = see(torch.ones_like(factors), 1.0)
     assert plain.shape[-1] == 2 * DIRECTED + SHARED
@@ -93,7 +94,7 @@ def test_exposure_does_not_matter() -> None:
 @pytest.mark.parametrize("patch", [1, 2])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 2), (7, 30)])
 def test_any_size(height: int, width: int, patch: int) -> None:
-    image = ngpt.reconstruct(model(patch=patch), render(height, width))
+    image = methods.reconstruct(model(patch=patch), render(height, width))
     assert image.shape == (height, width, 3)
     assert bool(image.isfinite().all())
 
@@ -102,7 +103,7 @@ def test_any_size(height: int, width: int, patch: int) -> None:
 def test_tiles_give_the_same_image(patch: int) -> None:
     buffers = render(70, 90)
     network = model(patch=patch)
-    whole, tiled = (ngpt.reconstruct(network, buffers, memory=m) for m in (2.0**30, 4.5e5))
+    whole, tiled = (methods.reconstruct(network, buffers, memory=m) for m in (2.0**30, 4.5e5))
     torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
 
 
@@ -123,7 +124,7 @@ def test_radius_is_not_too_small() -> None:
 def test_a_missing_buffer_is_named() -> None:
     poor = Layout(tuple(b for b in LAYOUT.buffers if b.name != "depth"))
     with pytest.raises(LayoutError, match="depth"):
-        ngpt.reconstruct(model(), FrameBuffers(torch.rand(4, 4, poor.count), poor))
+        methods.reconstruct(model(), FrameBuffers(torch.rand(4, 4, poor.count), poor))
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -19,10 +19,12 @@ from mitsuba_gdpt import denoise
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.decoding import decode
-from mitsuba_gdpt.denoisers import find, load_weights, ngpt, weights
-from mitsuba_gdpt.denoisers.inputs import Feature, InputConfig
-from mitsuba_gdpt.denoisers.kpcn import KPCN, KPCNConfig, preprocess
-from mitsuba_gdpt.denoisers.models import DenseModel, DenseModelConfig, precision
+from mitsuba_gdpt.denoisers import find, load_weights
+from mitsuba_gdpt.denoisers.learned import methods, weights
+from mitsuba_gdpt.denoisers.learned.dense import DenseModel, DenseModelConfig
+from mitsuba_gdpt.denoisers.learned.features import Feature, InputConfig
+from mitsuba_gdpt.denoisers.learned.kpcn import KPCN, KPCNConfig, preprocess
+from mitsuba_gdpt.denoisers.learned.model import autocast
 from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError, WeightsError
 
 LAYOUT = Layout.make(features=("diffuse", "specular"), variances=True)
@@ -50,7 +52,7 @@ def tiny(
 def preset(name: str) -> DenseModel:
     """Return a model of its real size, not trained."""
     torch.manual_seed(0)
-    return DenseModel(ngpt.PRESETS[name].config)
+    return DenseModel(methods.PRESETS[name].config)
 
 
 def save(model: Any, folder: Path, name: str = "ngpt-small") -> Path:
@@ -62,7 +64,7 @@ def save(model: Any, folder: Path, name: str = "ngpt-small") -> Path:
 class TestHeads:
     def test_residual_starts_as_its_guide(self) -> None:
         buffers = render()
-        image = ngpt.reconstruct(tiny("residual", ("none",)), buffers)
+        image = methods.reconstruct(tiny("residual", ("none",)), buffers)
         torch.testing.assert_close(image, buffers["primal"])
 
     def test_residual_can_be_limited(self) -> None:
@@ -70,19 +72,19 @@ class TestHeads:
         model = tiny("residual", ("none",), limit=0.25)
         with torch.no_grad():
             model.network.head.bias.fill_(50.0)
-        image = ngpt.reconstruct(model, buffers)
+        image = methods.reconstruct(model, buffers)
         # Radiance is seen divided by albedo, at another exposure: there the factor on 1 + x counts.
         assert (image > buffers["primal"]).all()
         unlimited = tiny("residual", ("none",))
         with torch.no_grad():
             unlimited.network.head.bias.fill_(0.25)
-        torch.testing.assert_close(image, ngpt.reconstruct(unlimited, buffers))
+        torch.testing.assert_close(image, methods.reconstruct(unlimited, buffers))
         with pytest.raises(ConfigError, match=r"limit is 0\.25 with head 'blend'"):
             tiny("blend", ("none",), limit=0.25)
 
     def test_blend_starts_near_its_first_guide(self) -> None:
         buffers = render()
-        image = ngpt.reconstruct(tiny("blend", ("poisson-l2", "poisson-l1")), buffers)
+        image = methods.reconstruct(tiny("blend", ("poisson-l2", "poisson-l1")), buffers)
         first = denoise(buffers, "poisson-l2").clamp_min(0)
         assert (image - first).abs().mean() < 0.1 * (first - buffers["primal"]).abs().mean()
 
@@ -90,7 +92,7 @@ class TestHeads:
         buffers = render()
         buffers["primal"][:] = 1.0
         model = tiny("blend", ("poisson-l2",))
-        clean = ngpt.reconstruct(model, buffers)
+        clean = methods.reconstruct(model, buffers)
         data = buffers.data.clone()
         data[5, 5, LAYOUT.slices["primal"]] = 1000.0
         guide = denoise(buffers, "poisson-l2")[None, None]
@@ -104,14 +106,14 @@ class TestHeads:
         for index, method in enumerate(("poisson-l2", "poisson-l1", "none")):
             model.network.head.bias.data.zero_()
             model.network.head.bias.data[index] = 100
-            image = ngpt.reconstruct(model, buffers)
+            image = methods.reconstruct(model, buffers)
             expected = denoise(buffers, method)
             lit = (expected > 0).all(-1)
             torch.testing.assert_close(image[lit], expected[lit], rtol=1e-4, atol=1e-4)
 
     def test_guides_have_options(self) -> None:
         buffers = render()
-        image = ngpt.reconstruct(tiny("residual", ("poisson-l2,alpha=2.0",)), buffers)
+        image = methods.reconstruct(tiny("residual", ("poisson-l2,alpha=2.0",)), buffers)
         expected = denoise(buffers, "poisson-l2", alpha=2.0)
         torch.testing.assert_close(image, expected.clamp_min(0), rtol=1e-4, atol=1e-4)
 
@@ -120,7 +122,7 @@ class TestHeads:
         for parameter in model.network.head.parameters():
             parameter.data.zero_()
         model.network.head.bias.data.fill_(1.0)
-        prepared_scale = ngpt.reconstruct(model, buffers) / (buffers["albedo"] + 0.01)
+        prepared_scale = methods.reconstruct(model, buffers) / (buffers["albedo"] + 0.01)
         assert prepared_scale.std() < 1e-4 * prepared_scale.mean()  # (e - 1) / exposure
         assert prepared_scale.mean() > 0
 
@@ -151,21 +153,21 @@ class TestHeads:
         buffers, model = render(), tiny("fusion", ("none",))
         for name in ("dx", "dy", "dx.var", "dy.var"):
             buffers[name].zero_()
-        clean = ngpt.reconstruct(model, buffers)
+        clean = methods.reconstruct(model, buffers)
         buffers["dx"][5, 5], buffers["dx.var"][5, 5] = 1000.0, 1000.0**2
-        image = ngpt.reconstruct(model, buffers)
+        image = methods.reconstruct(model, buffers)
         assert 0 < (image - clean).abs().max() < 0.03  # 1000 / 9 without the prior
 
     def test_consistency_gate(self) -> None:
         """As the variance falls the result goes to the primal; with noise it is the network's."""
         buffers, guide = render(), ("poisson-l2",)
-        free = ngpt.reconstruct(tiny("residual", guide, measured=True), buffers)
+        free = methods.reconstruct(tiny("residual", guide, measured=True), buffers)
         gated = tiny("residual", guide, measured=True, consistency=0.005)
         assert "primal.var" in gated.needs
         errors = []
         for variance in (1e2, 1e-5, 1e-12):
             buffers["primal.var"].fill_(variance)
-            image = ngpt.reconstruct(gated, buffers)
+            image = methods.reconstruct(gated, buffers)
             errors.append(float((image - buffers["primal"]).abs().max()))
             if variance == 1e2:
                 torch.testing.assert_close(image, free, rtol=1e-3, atol=1e-3)
@@ -178,24 +180,24 @@ class TestHeads:
         assert "primal.var" not in gated.needs
         assert {"primal", "dx", "dy"} <= set(gated.needs)
         buffers = render()
-        free = ngpt.reconstruct(tiny("residual", ("poisson-l2",)), buffers)
-        torch.testing.assert_close(ngpt.reconstruct(gated, buffers), free, rtol=1e-3, atol=1e-3)
+        free = methods.reconstruct(tiny("residual", ("poisson-l2",)), buffers)
+        torch.testing.assert_close(methods.reconstruct(gated, buffers), free, rtol=1e-3, atol=1e-3)
         primal = buffers["primal"]
         buffers["dx"][:, :-1], buffers["dy"][:-1] = primal.diff(dim=1), primal.diff(dim=0)
-        torch.testing.assert_close(ngpt.reconstruct(gated, buffers), primal)
+        torch.testing.assert_close(methods.reconstruct(gated, buffers), primal)
 
     @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (8, 8), (17, 30)])
     def test_any_size(self, height: int, width: int) -> None:
         buffers = render(height, width)
         for model in (tiny(), tiny("blend", ("none",), patch=2, consistency=0.01)):
-            assert ngpt.reconstruct(model, buffers).shape == (height, width, 3)
+            assert methods.reconstruct(model, buffers).shape == (height, width, 3)
 
     def test_tiles_are_chosen_by_the_budget(self) -> None:
         model, buffers = tiny(), render(120, 100)
-        whole = ngpt.reconstruct(model, buffers)
+        whole = methods.reconstruct(model, buffers)
         calls: list[tuple[int, ...]] = []
         model.network.register_forward_hook(lambda _, args, __: calls.append(args[0].shape[1:3]))
-        tiled = ngpt.reconstruct(model, buffers, memory=300 * 40 * 40)
+        tiled = methods.reconstruct(model, buffers, memory=300 * 40 * 40)
         assert len(calls) > 1
         torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
 
@@ -213,8 +215,8 @@ class TestHeads:
 @pytest.mark.parametrize("make", [tiny, lambda: preset("ngpt-small")], ids=["tiny", "ngpt-small"])
 def test_agrees_with_cpu(make: Callable[[], DenseModel], device: torch.device) -> None:
     model, buffers = make(), render(33, 47)
-    expected = ngpt.reconstruct(model, buffers, precision="float32")
-    result = ngpt.reconstruct(model.to(device), buffers.to(device), precision="float32")
+    expected = methods.reconstruct(model, buffers, precision="float32")
+    result = methods.reconstruct(model.to(device), buffers.to(device), precision="float32")
     assert result.device.type == device.type
     # The GPU may multiply in TF32 (10 bits of mantissa) where cuDNN convolves.
     assert (result.cpu() - expected).abs().mean() < 2e-3 * expected.abs().mean()
@@ -222,12 +224,12 @@ def test_agrees_with_cpu(make: Callable[[], DenseModel], device: torch.device) -
 
 def test_bfloat16_is_close(device: torch.device) -> None:
     model, buffers = tiny().to(device), render().to(device)
-    exact = ngpt.reconstruct(model, buffers, precision="float32")
-    rough = ngpt.reconstruct(model, buffers, precision="bfloat16")
+    exact = methods.reconstruct(model, buffers, precision="float32")
+    rough = methods.reconstruct(model, buffers, precision="bfloat16")
     assert rough.dtype == torch.float32
     assert not torch.equal(rough, exact)
     assert (rough - exact).abs().mean() < 0.02 * exact.abs().mean()
-    with pytest.raises(ConfigError, match="precision is 'half'"), precision("half", exact.device):
+    with pytest.raises(ConfigError, match="precision is 'half'"), autocast("half", exact.device):
         pass
 
 
@@ -282,14 +284,14 @@ class TestKPCN:
             for parameter in network[-1].parameters():
                 parameter.data.zero_()
             network[-1].bias.data[12] = 100.0  # the centre
-        image = ngpt.reconstruct(model, buffers)
+        image = methods.reconstruct(model, buffers)
         torch.testing.assert_close(image, buffers["diffuse"] + buffers["specular"])
 
     def test_tiles_give_the_same_image(self) -> None:
         torch.manual_seed(0)
         model, buffers = KPCN(KPCNConfig(layers=2, width=4, filter=3, kernel=5)), render(60, 50)
-        whole = ngpt.reconstruct(model, buffers)
-        tiled = ngpt.reconstruct(model, buffers, memory=600 * 20 * 20)
+        whole = methods.reconstruct(model, buffers)
+        tiled = methods.reconstruct(model, buffers, memory=600 * 20 * 20)
         # Beyond a tile a filter would repeat the border: only the overlap prevents it.
         torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
 
@@ -302,7 +304,7 @@ class TestWeights:
         assert not any(parameter.requires_grad for parameter in loaded.parameters())
         buffers = render()
         torch.testing.assert_close(
-            ngpt.reconstruct(loaded, buffers), ngpt.reconstruct(model, buffers)
+            methods.reconstruct(loaded, buffers), methods.reconstruct(model, buffers)
         )
         again, info = weights.read_weights(path)
         assert again.config == model.config == info.config
@@ -311,9 +313,9 @@ class TestWeights:
         assert (info.name, info.tag, info.arch) == ("ngpt-small", "v1", "dense-unet")
         assert save(model, tmp_path) == path  # the same contents have the same name
 
-    @pytest.mark.parametrize("name", list(ngpt.PRESETS))
+    @pytest.mark.parametrize("name", list(methods.PRESETS))
     def test_every_preset_survives_json(self, name: str) -> None:
-        config = ngpt.PRESETS[name].config
+        config = methods.PRESETS[name].config
         data = json.loads(json.dumps(dataclasses.asdict(config)))
         assert decode(type(config), data, "config") == config
 

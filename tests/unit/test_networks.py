@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from mitsuba_gdpt.denoisers.networks import (
+from mitsuba_gdpt.denoisers.learned.networks import (
     DenseUNet,
     DenseUNetConfig,
     KernelNetwork,
     KernelNetworkConfig,
     apply_kernels,
     fold_weight_norm,
-    fuse,
-    fusion,
 )
-from mitsuba_gdpt.denoisers.networks.dense_unet import multiplications_per_pixel
-from mitsuba_gdpt.denoisers.networks.layers import Convolution, Down, Pointwise, Up
+from mitsuba_gdpt.denoisers.learned.networks.dense_unet import multiplications_per_pixel
+from mitsuba_gdpt.denoisers.learned.networks.layers import Convolution, Down, Pointwise, Up
+from mitsuba_gdpt.denoisers.solvers import screened_poisson
+from mitsuba_gdpt.denoisers.solvers.screened_poisson import fuse
 from mitsuba_gdpt.errors import ConfigError
 
 SMALL = DenseUNetConfig(
@@ -211,7 +211,7 @@ class TestFusion:
         weight = torch.full((1, 64, 64, 1), 20.0)
         problem = (base, dx, dy, weight, weight, torch.ones_like(weight))
         fused = fuse(*problem)
-        monkeypatch.setattr(fusion, "ITERATIONS", 500)
+        monkeypatch.setattr(screened_poisson, "ITERATIONS", 500)
         exact = fuse(*problem)
         assert (fused - exact).norm() < 0.03 * (exact - base).norm()
 

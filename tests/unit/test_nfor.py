@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from mitsuba_gdpt import denoisers
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import nfor as nfor_module
-from mitsuba_gdpt.denoisers.nfor import inputs, nfor
-from mitsuba_gdpt.denoisers.nfor.nlmeans import (
+from mitsuba_gdpt.denoisers.classical import nfor as nfor_module
+from mitsuba_gdpt.denoisers.classical.nfor import inputs, nfor
+from mitsuba_gdpt.denoisers.classical.nfor.nlmeans import (
     PatchDistances,
     Tile,
     box_mean,
@@ -23,9 +23,9 @@ from mitsuba_gdpt.denoisers.nfor.nlmeans import (
     tiles,
     weights_of,
 )
-from mitsuba_gdpt.denoisers.nfor.pair import Pair
-from mitsuba_gdpt.denoisers.nfor.regression import BandedWeights, regress
-from mitsuba_gdpt.denoisers.nfor.selection import select, squared_error
+from mitsuba_gdpt.denoisers.classical.nfor.pair import Pair
+from mitsuba_gdpt.denoisers.classical.nfor.regression import BandedWeights, regress
+from mitsuba_gdpt.denoisers.classical.nfor.selection import select, squared_error
 from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError
 
 Array = NDArray[np.float64]

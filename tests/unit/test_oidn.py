@@ -15,7 +15,8 @@ import torch
 from mitsuba_gdpt import packages
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE, Layout
-from mitsuba_gdpt.denoisers import check_method, denoise, find, oidn
+from mitsuba_gdpt.denoisers import check_method, denoise, find
+from mitsuba_gdpt.denoisers.classical import oidn
 from mitsuba_gdpt.errors import (
     ConfigError,
     FormatError,

@@ -9,7 +9,8 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE, Layout
-from mitsuba_gdpt.denoisers import denoise, find, optix
+from mitsuba_gdpt.denoisers import denoise, find
+from mitsuba_gdpt.denoisers.classical import optix
 from mitsuba_gdpt.errors import LayoutError, VariantError
 
 

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import splu
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE, Layout
-from mitsuba_gdpt.denoisers import poisson
+from mitsuba_gdpt.denoisers.classical import poisson
 from mitsuba_gdpt.errors import ConfigError
 
 Array = NDArray[np.float64]

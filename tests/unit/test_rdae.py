@@ -15,10 +15,12 @@ import torch
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DERIVED, Layout
 from mitsuba_gdpt.decoding import decode
-from mitsuba_gdpt.denoisers import denoise, denoise_sequence, find, rdae, stream, weights
-from mitsuba_gdpt.denoisers.networks import RecurrentUNet, RecurrentUNetConfig
-from mitsuba_gdpt.denoisers.presets import PRESETS
-from mitsuba_gdpt.denoisers.recurrent import RecurrentModel, RecurrentModelConfig, warp
+from mitsuba_gdpt.denoisers import denoise, denoise_sequence, find, stream
+from mitsuba_gdpt.denoisers.images import warp
+from mitsuba_gdpt.denoisers.learned import rdae, weights
+from mitsuba_gdpt.denoisers.learned.networks import RecurrentUNet, RecurrentUNetConfig
+from mitsuba_gdpt.denoisers.learned.presets import PRESETS
+from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel, RecurrentModelConfig
 from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError, WeightsError
 
 CORE = Layout.make()

@@ -16,8 +16,9 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.data.frame_set import FrameSet
 from mitsuba_gdpt.denoisers import denoise_sequence
-from mitsuba_gdpt.denoisers.recurrent import RecurrentModel, warp
-from mitsuba_gdpt.denoisers.weights import make_model, read_weights
+from mitsuba_gdpt.denoisers.images import warp
+from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
+from mitsuba_gdpt.denoisers.learned.weights import make_model, read_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.training import run, sequence_losses
 from mitsuba_gdpt.training.augment import Augmentation, Example, augment

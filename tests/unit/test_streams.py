@@ -11,13 +11,7 @@ import torch
 import mitsuba_gdpt
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers import (
-    default_call,
-    denoise,
-    denoise_sequence,
-    registry,
-    stream,
-)
+from mitsuba_gdpt.denoisers import default_call, denoise, denoise_sequence, registry, stream
 from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError
 

@@ -8,7 +8,7 @@ import torch
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout, buffer
 from mitsuba_gdpt.denoisers import denoise, find, stream
-from mitsuba_gdpt.denoisers.temporal import History, accumulate
+from mitsuba_gdpt.denoisers.classical.temporal import History, accumulate
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 PLAIN = Layout.make(variances=True)

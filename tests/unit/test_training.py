@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DERIVED, Layout
-from mitsuba_gdpt.denoisers import denoise, load_weights, weights
-from mitsuba_gdpt.denoisers.recurrent import warp
-from mitsuba_gdpt.denoisers.weights import find_weights, make_model, read_weights
+from mitsuba_gdpt.denoisers import denoise, load_weights
+from mitsuba_gdpt.denoisers.images import warp
+from mitsuba_gdpt.denoisers.learned import weights
+from mitsuba_gdpt.denoisers.learned.weights import find_weights, make_model, read_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.training import augment, losses, run
 from mitsuba_gdpt.training.augment import Augmentation, Example

@@ -1,0 +1,180 @@
+"""What all models share: the interface, precision, and how images are mixed.
+
+A model is an ``nn.Module`` from buffers (and images of other methods, its *guides*) to radiance.
+It is described completely by a configuration, which is stored with its weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import nn
+
+from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers.images import mean_square, window_mean
+from mitsuba_gdpt.denoisers.learned import tiling
+from mitsuba_gdpt.denoisers.learned.features import Prepared
+from mitsuba_gdpt.denoisers.learned.networks import fold_weight_norm
+from mitsuba_gdpt.errors import ConfigError, LayoutError
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+#: Head start of the first guide in the logits of "blend": exp(6) to 1.
+FAVOUR = 6.0
+
+_BLUR = 7  # pixels; the variance of one pixel alone is too noisy an estimate to trust
+_GATE_EPSILON = 1e-4  # squared radiance at common brightness
+
+
+class Model(nn.Module):
+    """What all models share.
+
+    Attributes:
+        needs: Names of the buffers that the model reads.
+        guides: Names of the methods whose images it gets besides.
+    """
+
+    needs: tuple[str, ...]
+    guides: tuple[str, ...]
+
+    def forward(
+        self,
+        data: torch.Tensor,
+        layout: Layout,
+        guides: torch.Tensor | None = None,
+        *,
+        shift: tuple[int, int] = (0, 0),
+        depth_scale: torch.Tensor | None = None,
+        memory: float | None = None,
+    ) -> torch.Tensor:
+        """Reconstruct images.
+
+        Args:
+            data: (N, H, W, C) buffers, finite.
+            layout: Meaning of C.
+            guides: (N, G, H, W, 3) radiance, in the order of ``self.guides``.
+            shift: Position of the frame inside its padding; for training.
+            depth_scale: (N,) factors on the normalised depth; for training.
+            memory: Bytes of activations that inference may use; larger frames are tiled. None
+                never tiles. Ignored while gradients are recorded.
+
+        Returns:
+            (N, H, W, 3) radiance.
+        """
+        raise NotImplementedError
+
+    def _choose(self, guides: torch.Tensor | None, names: tuple[str, ...]) -> torch.Tensor | None:
+        """Return some of the guides, or None if none are wanted.
+
+        Raises:
+            LayoutError: There are none.
+        """
+        if not names:
+            return None
+        if guides is None:
+            raise LayoutError(f"this model needs images of: {', '.join(self.guides)}")
+        return guides[:, [self.guides.index(name) for name in names]]
+
+    def _in_tiles(
+        self,
+        function: Callable[[torch.Tensor], torch.Tensor],
+        x: torch.Tensor,
+        *,
+        floats: float,
+        alignment: int,
+        radius: int,
+        memory: float | None,
+    ) -> torch.Tensor:
+        """Apply a local function, in tiles if it has to be.
+
+        Args:
+            function: See :func:`~mitsuba_gdpt.denoisers.learned.tiling.run_tiled`, as the others.
+            x: (N, H, W, C).
+            floats: How many the function keeps alive at once, per pixel.
+            alignment: Phase of the function.
+            radius: How far an input pixel can influence the output.
+            memory: See :meth:`forward`.
+        """
+        if torch.is_grad_enabled() or memory is None:
+            return function(x)
+        side = tiling.tile_size(4 * floats * len(x), alignment, radius, memory)
+        return tiling.run_tiled(function, x, alignment=alignment, radius=radius, side=side)
+
+    def prepare_inference(self) -> None:
+        """Freeze the parameters, and fold what only training needs apart."""
+        self.eval().requires_grad_(False)
+        fold_weight_norm(self)
+
+
+def compressed(image: torch.Tensor, prepared: Prepared) -> torch.Tensor:
+    """Bring radiance (N, H, W, 3) to the scale of a network's output, log(1 + x)."""
+    return prepared.normalise(image).clamp_min(0).log1p()
+
+
+def blend(
+    output: torch.Tensor, candidates: Sequence[torch.Tensor], start: torch.Tensor
+) -> torch.Tensor:
+    """Mix images by weights that a network gives, and add its residual.
+
+    Args:
+        output: (N, H, W, K + 3): logits of the weights, then the residual.
+        candidates: K images (N, H, W, 3), all on the scale of the residual.
+        start: What is added to the logits, any shape that fits (N, H, W, K). Minus infinity
+            excludes a candidate.
+
+    Returns:
+        (N, H, W, 3).
+    """
+    count = len(candidates)
+    weights = (output[..., :count] + start).softmax(-1)
+    mixed = (weights[..., None, :] * torch.stack(list(candidates), -1)).sum(-1)
+    return mixed + output[..., count:]
+
+
+def converge(
+    image: torch.Tensor, primal: torch.Tensor, variance: torch.Tensor, consistency: float
+) -> torch.Tensor:
+    """Replace an image by the primal to the extent that the primal is free of noise.
+
+    Args:
+        image: (N, H, W, 3) radiance.
+        primal: (N, H, W, 3) radiance.
+        variance: (N, H, W, 1), of the primal.
+        consistency: Relative standard deviation of the primal at which each counts a half.
+    """
+    variance, square = (window_mean(x, _BLUR) for x in (variance, mean_square(primal)))
+    noise = variance / (square + _GATE_EPSILON)
+    share = noise / (noise + consistency**2)
+    return primal + share * (image - primal)
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device computes bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    # Without the instructions torch falls back to code that is many times slower than float32.
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in tests)
+
+
+@contextlib.contextmanager
+def autocast(precision: str, device: torch.device) -> Iterator[None]:
+    """Run the ``with`` block in a precision.
+
+    Args:
+        precision: ``"float32"``, ``"bfloat16"`` (mixed, by torch's autocast), or ``"auto"``:
+            bfloat16 where the device has instructions for it.
+        device: Where the tensors are.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    mixed = precision == "bfloat16" or (precision == "auto" and native_bfloat16(device))
+    with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+        yield
