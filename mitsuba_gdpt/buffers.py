@@ -175,18 +175,40 @@ class FrameBuffers:
             FormatError: The file is missing, damaged or not an EXR, or it lacks a layer.
         """
         image = exr.read(path)
-        present = exr.summarise(image.channels)
         try:
             layout, order = _arrange(list(image.channels), strict=False)
         except LayoutError as error:
             raise FormatError(f"{path}: {error}") from error
         if missing := [name for name in require if name not in layout]:
+            present = exr.summarise(image.channels)
             raise FormatError(f"{path}: no layer {', '.join(missing)}; the file has: {present}")
         planes = list(image.channels.values())
         data = torch.empty((*planes[0].shape, layout.count), dtype=torch.float32)
         for target, source in enumerate(order):
             data[..., target] = torch.from_numpy(planes[source].astype(np.float32, copy=False))
         return cls(data.to(device), layout, image.metadata, image.attributes)
+
+    @classmethod
+    def from_named(
+        cls,
+        data: torch.Tensor,
+        names: Sequence[str],
+        metadata: Mapping[str, str] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> FrameBuffers:
+        """Take the channels of a tensor that have names of ours, in any order.
+
+        Args:
+            data: (..., H, W, C) float32.
+            names: One per channel; others, and alpha, are left out.
+            metadata: As of the class.
+            attributes: As of the class.
+
+        Raises:
+            LayoutError: No known buffer is complete, or a name comes twice.
+        """
+        frame = cls._from_named(data, names, strict=False)
+        return cls(frame.data, frame.layout, metadata, attributes)
 
     @classmethod
     def _from_named(cls, data: torch.Tensor, names: Sequence[str], strict: bool) -> FrameBuffers:

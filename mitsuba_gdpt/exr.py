@@ -230,14 +230,27 @@ def write_png(
     if aspect != 1.0 and math.isfinite(aspect) and aspect > 0:  # dots per inch along x and y
         options["dpi"] = (_DPI / max(aspect, 1.0), _DPI * min(aspect, 1.0))
     try:
-        matrix = colorimetry.to_rec709(attributes.get("chromaticities"))
-        array = _as_rgb(image)
-        if matrix is not None:
-            array = (array @ matrix.T).astype(np.float32)
-        picture = Image.fromarray(to_8bit(array, exposure=exposure))
+        picture = Image.fromarray(displayed(image, exposure=exposure, attributes=attributes))
     except (FormatError, LayoutError, NonFiniteError) as error:
         raise type(error)(f"{path}: {error}") from error
     replace_file(path, lambda temporary: picture.save(temporary, format="PNG", **options))
+
+
+def displayed(
+    image: Any, *, exposure: float = 0.0, attributes: Mapping[str, Any] | None = None
+) -> NDArray[np.uint8]:
+    """Encode an image as 8-bit sRGB; its primaries as for :func:`write_png`.
+
+    Raises:
+        FormatError: The chromaticities make no sense.
+        LayoutError: ``image`` has another shape.
+        NonFiniteError: ``image`` contains NaN or infinity.
+    """
+    matrix = colorimetry.to_rec709((attributes or {}).get("chromaticities"))
+    array = _as_rgb(image)
+    if matrix is not None:
+        array = (array @ matrix.T).astype(np.float32)
+    return to_8bit(array, exposure=exposure)
 
 
 def to_8bit(image: Any, *, exposure: float = 0.0) -> NDArray[np.uint8]:

@@ -18,15 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mitsuba_gdpt import channels, colorimetry, exr, naming, pfm
+from mitsuba_gdpt import channels, colorimetry, exr, image_files, naming
 from mitsuba_gdpt.buffers import FrameBuffers, as_frame_buffers, as_tensor, is_bitmap
 from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
 from mitsuba_gdpt.naming import Frame
 
 _RGB, _XYZ = ("R", "G", "B"), ("X", "Y", "Z")
-#: What images may be stored in.
-FILES = (".exr", ".pfm")
 _FAR = 1e9  # depths from here on stand for a ray that escapes
 _NORMAL = "normal"
 
@@ -121,6 +119,24 @@ def take(source: Any, layout: Any = None, words: Words | None = None) -> FrameBu
     return _with_images(frame, words, camera)
 
 
+def layer(source: Any, layout: Any, name: str, word: str) -> torch.Tensor:
+    """Return a layer of three channels, (H, W, 3), by the name that it has in a render.
+
+    Args:
+        source: As for :func:`take`.
+        layout: As for :func:`take`.
+        name: Of the layer.
+        word: What the caller calls it, for messages.
+
+    Raises:
+        LayoutError: There is none of that name.
+    """
+    named = _named(source, _SceneLayout.of(layout) if is_scene(layout) else layout)
+    if isinstance(named, FrameBuffers):
+        named = _Named(named.data, named.layout.channels)
+    return _layer(named, name, word)
+
+
 def is_scene(thing: object) -> bool:
     """Tell whether an object is an ``mi.Scene``, without importing Mitsuba."""
     return hasattr(thing, "sensors") and hasattr(thing, "integrator")
@@ -156,11 +172,12 @@ def _named(source: Any, layout: Any) -> FrameBuffers | _Named:
         return source
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        if path.suffix.lower() not in FILES:
+        if path.suffix.lower() not in image_files.SUFFIXES:
             raise LayoutError(
                 f"got an object of type {type(source).__module__}.{type(source).__qualname__}; "
                 f"expected a Mitsuba TensorXf, FrameBuffers, a torch tensor, a NumPy array, an "
-                f"mi.Bitmap, or the path of an image ({', '.join(FILES)}), not {str(path)!r}"
+                f"mi.Bitmap, or the path of an image ({', '.join(image_files.SUFFIXES)}), not "
+                f"{str(path)!r}"
             )
         return _from_file(path)
     if is_bitmap(source):
@@ -246,15 +263,15 @@ def _bitmap_data(bitmap: Any) -> torch.Tensor:
 
 
 def _from_file(path: Path) -> FrameBuffers | _Named:
-    if path.suffix.lower() == ".pfm":
-        data = torch.from_numpy(pfm.read(path))
-        return _Named(data, naming.FILM[data.shape[-1]])
-    image = exr.read(path)
+    image = image_files.read(path)
     names = list(image.channels)
-    if _is_ours(names) or image.metadata:
-        return FrameBuffers.from_exr(path)
-    planes = [plane.astype(np.float32) for plane in image.channels.values()]
+    planes = [plane.astype(np.float32, copy=False) for plane in image.channels.values()]
     data = torch.from_numpy(np.stack(planes, axis=-1))
+    if _is_ours(names) or image.metadata:
+        try:
+            return FrameBuffers.from_named(data, names, image.metadata, image.attributes)
+        except LayoutError as error:
+            raise FormatError(f"{path}: {error}") from error
     return _Named(data, names, metadata=image.metadata, attributes=image.attributes)
 
 
@@ -262,7 +279,7 @@ def read_image(path: str | os.PathLike[str], buffer: str) -> torch.Tensor:
     """Read one image from a file of its own, such as the albedo that OIDN's programs take.
 
     Args:
-        path: EXR or PFM file.
+        path: EXR, PFM or NPZ file.
         buffer: Which of our buffers it is: a layer that the file names so counts, else the only
             three channels, or those without a layer.
 
@@ -303,6 +320,8 @@ def _assemble(named: _Named, words: Words) -> FrameBuffers:
     layer = matches[_NORMAL].layer if _NORMAL in matches else ""
     if named.in_world:
         frame = Frame.WORLD
+    elif frame is Frame.UNKNOWN and "dx" in found:  # of tracers of gradients, NGPT's was the first
+        frame = Frame.CAMERA
     for name, word in ((PRIMAL, "noisy_ch"), ("albedo", "albedo_ch"), (_NORMAL, "normals_ch")):
         if asked := getattr(words, word):
             found[name] = _layer(named, asked, word)
@@ -316,6 +335,8 @@ def _assemble(named: _Named, words: Words) -> FrameBuffers:
             frame = known.frame
     if words.flow_ch:
         found[MOTION] = -_layer(named, words.flow_ch, "flow_ch", (("X", "Y"), ("R", "G")))
+    for torn in naming.torn(named.names):
+        warnings.warn(f"the layer {torn!r} lacks channels and is left out", stacklevel=4)
     if PRIMAL not in found:
         found[PRIMAL] = _from_other_colour(named)
     if "albedo" in found:
@@ -428,12 +449,12 @@ def _with_images(frame: FrameBuffers, words: Words, camera: bool) -> FrameBuffer
         )
     given: dict[str, torch.Tensor] = {}
     if words.albedo is not None:
-        given["albedo"] = _image(words.albedo, frame, "albedo", 3).clamp(0, 1)
+        given["albedo"] = image_beside(words.albedo, frame, "albedo", 3).clamp(0, 1)
     if words.normals is not None:
-        normals = _image(words.normals, frame, "normals", 3)
+        normals = image_beside(words.normals, frame, "normals", 3)
         given[_NORMAL] = normals if words.to_sensor is None else _turned(normals, words.to_sensor)
     if words.flow is not None:
-        given[MOTION] = -_image(words.flow, frame, "flow", 2)
+        given[MOTION] = -image_beside(words.flow, frame, "flow", 2)
     if old := [name for name in given if name in frame]:
         frame = frame.without(old)
     for name, image in given.items():
@@ -441,7 +462,18 @@ def _with_images(frame: FrameBuffers, words: Words, camera: bool) -> FrameBuffer
     return frame
 
 
-def _image(source: Any, frame: FrameBuffers, name: str, count: int) -> torch.Tensor:
+def image_beside(source: Any, frame: FrameBuffers, name: str, count: int) -> torch.Tensor:
+    """Return an image that was handed over beside a render, on the device of the render.
+
+    Args:
+        source: Array, tensor or bitmap.
+        frame: The render.
+        name: What the image is called in messages.
+        count: Channels that it has to have.
+
+    Raises:
+        LayoutError: It has another shape or type.
+    """
     image = _bitmap_data(source) if is_bitmap(source) else _tensor(source)
     if image.shape != (frame.height, frame.width, count):
         raise LayoutError(

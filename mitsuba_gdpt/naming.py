@@ -152,6 +152,13 @@ def find(names: Sequence[str]) -> dict[str, Match]:
     return found
 
 
+def torn(names: Sequence[str]) -> list[str]:
+    """Return the layers of buffers that were not found since some of their channels are missing."""
+    found = find(names)
+    wanted = {alias.layer for alias in ALIASES if alias.layer and alias.buffer not in found}
+    return [layer for layer in _layers(names) if plain(layer) in wanted]
+
+
 def render_names(aovs: Sequence[str], count: int, xyz: bool = False) -> list[str] | None:
     """Name the channels of the tensor that ``mi.render`` returns with one of Mitsuba's integrators.
 

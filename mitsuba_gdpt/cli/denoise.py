@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,11 +15,13 @@ from mitsuba_gdpt.cli import options
 from mitsuba_gdpt.errors import ConfigError, FormatError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from mitsuba_gdpt.buffers import FrameBuffers
+    from mitsuba_gdpt.cli import session
 
-_IMAGES = (".exr", ".pfm")
 _DIGITS = re.compile(r"#+")
 
 
@@ -43,8 +45,8 @@ def denoise(
     buffers: Annotated[
         Path,
         typer.Argument(
-            help="EXR or PFM file: a gdpt render, an image alone, or layers of another program. "
-            "Of a sequence: frame.####.exr.",
+            help="Image to denoise, EXR, PFM or NPZ: any render, with whatever layers it has. Of "
+            "a sequence: frame.####.exr. Of NGPT: scene-primal.exr, and its siblings are read too.",
             metavar="IN.exr",
         ),
     ],
@@ -53,113 +55,214 @@ def denoise(
         typer.Option(
             "--output",
             "-o",
-            help="Write the denoised image as an RGB EXR (or PFM).",
+            help="Write the denoised image, linear: EXR, PFM or NPZ.",
+            metavar="FILE",
             show_default=False,
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     png: options.Png = None,
     exposure: options.Exposure = 0.0,
     albedo: Annotated[
         Path | None,
-        typer.Option(help="Albedo from a file of its own.", metavar="FILE", show_default=False),
+        typer.Option(
+            "--albedo",
+            "--alb",
+            help="Albedo, if it is in a file of its own.",
+            metavar="FILE",
+            show_default=False,
+            rich_help_panel=options.INPUT,
+        ),
     ] = None,
     normal: Annotated[
         Path | None,
         typer.Option(
-            help="Normals from a file of their own; taken as they are.",
+            "--normal",
+            "--nrm",
+            help="Normals, if they are in a file of their own; taken as they are.",
             metavar="FILE",
             show_default=False,
+            rich_help_panel=options.INPUT,
         ),
     ] = None,
     normals_space: Annotated[
         str | None,
         typer.Option(
-            help="'camera': normals of IN.exr, of whatever name, are in Mitsuba's camera frame. "
-            "Those that may be in world space are left out otherwise.",
+            help="'camera' says that the normals in IN.exr are relative to the camera (+X left, "
+            "+Y up, +Z forward). Unless this or --to-sensor is given, normals that may be in "
+            "world space are not used.",
+            metavar="camera",
             show_default=False,
+            rich_help_panel=options.INPUT,
         ),
     ] = None,
     to_sensor: Annotated[
         str | None,
         typer.Option(
-            help="World to camera, 16 numbers row by row: turns normals in world space.",
+            help="Matrix from world to camera, 16 numbers row by row: normals in world space are "
+            "turned by it.",
             metavar="A,B,...",
             show_default=False,
+            rich_help_panel=options.INPUT,
         ),
     ] = None,
     frames: Annotated[
         str | None,
         typer.Option(
-            help="Frames of a sequence, as 1-24; by default all that are there.",
+            help="Which frames of a sequence, as 1-24; by default all that are there.",
             metavar="FIRST-LAST",
             show_default=False,
+            rich_help_panel=options.SEQUENCE,
         ),
     ] = None,
+    animation: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the denoised frames as one animation: .png or .webp, both lossless, or "
+            ".mp4 where ffmpeg is installed.",
+            metavar="FILE",
+            show_default=False,
+            rich_help_panel=options.SEQUENCE,
+        ),
+    ] = None,
+    rate: Annotated[
+        float,
+        typer.Option(
+            help="Frames per second of the animation.",
+            min=0.1,
+            metavar="FPS",
+            rich_help_panel=options.SEQUENCE,
+        ),
+    ] = 24.0,
     method: Annotated[
         str | None,
         typer.Option(
-            help="Denoising method; 'mitsuba-gdpt info' lists them. By default what --quality "
-            "says.",
+            "--method",
+            "-m",
+            help="Denoising method, as 'oidn' or 'oidn(ensemble=4)'; 'mitsuba-gdpt info' lists "
+            "them. By default the best one of --quality that can use what the file has.",
+            metavar="NAME",
             show_default=False,
+            rich_help_panel=options.METHOD,
         ),
     ] = None,
     quality: options.Quality = None,
     option: options.DenoiserOptions = None,
     device: Annotated[
         str | None,
-        typer.Option(help="torch device; by default the GPU if there is one.", show_default=False),
+        typer.Option(
+            help="Where to compute: cpu, cuda, mps; by default cuda if there is one.",
+            metavar="NAME",
+            show_default=False,
+            rich_help_panel=options.METHOD,
+        ),
     ] = None,
 ) -> None:
-    """Reconstruct a clean image from what a renderer stored, gdpt or another one.
+    r"""Turn a noisy render, of Mitsuba or of another program, into a clean image.
 
-    Example: mitsuba-gdpt denoise out.exr --method poisson-l2 -o clean.exr --png clean.png
+    \b
+    One file:         mitsuba-gdpt denoise noisy.exr -o clean.exr --png clean.png
+    Separate files:   mitsuba-gdpt denoise color.exr --albedo a.exr --normal n.exr -o clean.exr
+    A sequence:       mitsuba-gdpt denoise in.####.exr -o out.####.exr --animation out.png
 
-    With files of their own: mitsuba-gdpt denoise color.exr --albedo a.exr --normal n.exr -o c.exr
+    Layers are found by the names that Mitsuba, Blender, pbrt, OIDN and NGPT give them. What is
+    missing is left out, and a line says so.
     """
     files = _Files(buffers, albedo, normal, output, png)
-    if output is None and png is None:
+    if output is None and png is None and animation is None:
         raise ConfigError("nothing would be written; give -o FILE.exr, --png FILE.png or both")
-    options.check_output(output, *_IMAGES)
+    jobs = _sequence(files, frames, animation)
+
+    from mitsuba_gdpt import denoisers, image_files, report
+
+    options.check_output(output, *image_files.SUFFIXES)
     options.check_output(png, ".png")
-    jobs = _sequence(files, frames)
+    if animation is not None:
+        report.check_animation(animation)
+        options.check_output(animation, animation.suffix.lower())
     matrix = None if to_sensor is None else _matrix(to_sensor)
     method_options = options.denoiser_options(option)
-
-    from mitsuba_gdpt import denoisers
-    from mitsuba_gdpt.cli import session
-
     if method is not None:
         denoisers.Call.parse(method).with_options(method_options)
     options.check_quality(quality, method)
     device = _device(device)
 
-    reconstruct: Callable[[Any], torch.Tensor] | None = None
-    if len(jobs) > 1:  # one stream, so that methods which remember frames can
-        reconstruct = denoisers.stream(method, quality=quality, **method_options)
     words = {"normals_space": normals_space, "to_sensor": matrix}
+    images = _denoised(jobs, words, _Method(method, quality, method_options, len(jobs) > 1), device)
+    pictures = (_written(*item, exposure, animation is not None) for item in images)
+    if animation is None:
+        for _ in pictures:
+            pass
+    else:
+        report.write_animation(pictures, animation, rate=rate)
+        print(f"wrote {animation}: {len(jobs)} frames at {rate:g} per second")
+
+
+class _Method:
+    """What reconstructs one frame after the other."""
+
+    def __init__(
+        self, method: str | None, quality: str | None, options: dict[str, Any], sequence: bool
+    ) -> None:
+        from mitsuba_gdpt import denoisers
+
+        self._method, self._quality, self._options = method, quality, options
+        self._stream: Any = None
+        if sequence:  # one stream, so that methods which remember frames can
+            self._stream = denoisers.stream(method, quality=quality, **options)
+
+    def __call__(self, frame: FrameBuffers) -> tuple[torch.Tensor, str]:
+        """Return the image of the next frame, and the text of the method that made it."""
+        from mitsuba_gdpt import denoisers
+
+        if self._stream is not None:
+            return self._stream(frame).cpu(), str(self._stream.method)
+        layout = denoisers.usable_layout(frame)
+        call = denoisers.Call.parse(self._method or denoisers.default_call(layout, self._quality))
+        call = call.with_options(self._options)
+        return denoisers.denoise(frame, call).cpu(), str(call)
+
+
+def _denoised(
+    jobs: list[_Files], words: dict[str, Any], method: _Method, device: str
+) -> Iterator[tuple[_Files, FrameBuffers, torch.Tensor, str, session.Stopwatch]]:
+    from mitsuba_gdpt.cli import session
+
     for job in jobs:
         watch = session.Stopwatch()
         with watch.part("load"), session.quiet():
             frame = _load(job, words).to(device)
-        chosen = method
         with session.progress_bar(), watch.part("denoise"):
-            if reconstruct is None:
-                layout = denoisers.usable_layout(frame)
-                call = denoisers.Call.parse(method or denoisers.default_call(layout, quality))
-                call = call.with_options(method_options)
-                image, chosen = denoisers.denoise(frame, call).cpu(), str(call)
-            else:
-                image = reconstruct(frame).cpu()
-                chosen = getattr(reconstruct, "method", method)
-        _write(job, frame, image, str(chosen), exposure)
-        parts = [
-            f"{job.image}: {frame.width}x{frame.height}",
-            f"loaded in {watch.seconds['load']:.2f} s",
-            f"{chosen} in {watch.seconds['denoise']:.2f} s on {frame.device.type}",
-            f"peak memory {session.peak_memory()}",
-            "wrote " + " and ".join(str(path) for path in (job.output, job.png) if path),
-        ]
-        print(", ".join(parts))
+            image, name = method(frame)
+        yield job, frame, image, name, watch
+
+
+def _written(
+    job: _Files,
+    frame: FrameBuffers,
+    image: torch.Tensor,
+    method: str,
+    watch: session.Stopwatch,
+    exposure: float,
+    shown: bool,
+) -> NDArray[np.uint8] | None:
+    """Write the files of a frame, say so, and return its picture where it is to be shown."""
+    from mitsuba_gdpt import exr
+    from mitsuba_gdpt.cli import session
+
+    _write(job, frame, image, method, exposure)
+    parts = [
+        f"{job.image}: {frame.width}x{frame.height}",
+        f"loaded in {watch.seconds['load']:.2f} s",
+        f"{method} in {watch.seconds['denoise']:.2f} s on {frame.device.type}",
+        f"peak memory {session.peak_memory()}",
+    ]
+    if written := [str(path) for path in (job.output, job.png) if path]:
+        parts.append("wrote " + " and ".join(written))
+    print(", ".join(parts))
+    if not shown:
+        return None
+    return exr.displayed(image, exposure=exposure, attributes=frame.attributes)
 
 
 def _device(name: str | None) -> str:
@@ -176,11 +279,8 @@ def _device(name: str | None) -> str:
 
 
 def _load(files: _Files, words: dict[str, Any]) -> FrameBuffers:
-    from mitsuba_gdpt import exr, foreign
+    from mitsuba_gdpt import foreign
 
-    if files.image.suffix.lower() not in _IMAGES:
-        exr.read(files.image)  # says what is wrong with it
-        raise FormatError(f"{files.image}: expected a name that ends in {' or '.join(_IMAGES)}")
     given = dict(words)
     if files.albedo is not None:
         given["albedo"] = foreign.read_image(files.albedo, "albedo")
@@ -192,18 +292,16 @@ def _load(files: _Files, words: dict[str, Any]) -> FrameBuffers:
 def _write(
     files: _Files, frame: FrameBuffers, image: torch.Tensor, method: str, exposure: float
 ) -> None:
-    from mitsuba_gdpt import exr, pfm
+    from mitsuba_gdpt import exr, image_files
 
-    if files.output is not None and files.output.suffix.lower() == ".pfm":
-        pfm.write(files.output, image.numpy())
-    elif files.output is not None:
+    if files.output is not None:
         metadata = {**frame.metadata, "denoiser": method}
-        exr.write_image(files.output, image, metadata=metadata, attributes=frame.attributes)
+        image_files.write(files.output, image, metadata=metadata, attributes=frame.attributes)
     if files.png is not None:
         exr.write_png(files.png, image, exposure=exposure, attributes=frame.attributes)
 
 
-def _sequence(files: _Files, frames: str | None) -> list[_Files]:
+def _sequence(files: _Files, frames: str | None, animation: Path | None) -> list[_Files]:
     """Return the files of each frame; of one, where no name has ``#``.
 
     Raises:
@@ -213,8 +311,9 @@ def _sequence(files: _Files, frames: str | None) -> list[_Files]:
     given = [path for path in vars(files).values() if path is not None]
     marked = [path for path in given if _DIGITS.search(path.name)]
     if not marked:
-        if frames is not None:
-            raise ConfigError("--frames is about sequences; give names like frame.####.exr")
+        for option, value in (("--frames", frames), ("--animation", animation)):
+            if value is not None:
+                raise ConfigError(f"{option} is about sequences; give names like frame.####.exr")
         return [files]
     if files.image not in marked or len(marked) != len(given):
         other = next(path for path in given if path not in marked or files.image not in marked)

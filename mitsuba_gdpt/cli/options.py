@@ -14,6 +14,9 @@ from mitsuba_gdpt import checks
 from mitsuba_gdpt.decoding import Text
 from mitsuba_gdpt.errors import ConfigError
 
+#: Headings of the help of commands that denoise.
+INPUT, METHOD, OUTPUT, SEQUENCE = "What to denoise", "How to denoise", "Output", "Sequences"
+
 Variant = Annotated[
     str | None,
     typer.Option(
@@ -28,6 +31,7 @@ DenoiserOptions = Annotated[
         metavar="KEY=VALUE",
         help="Option of the denoising method, such as alpha=0.1; may be repeated.",
         show_default=False,
+        rich_help_panel=METHOD,
     ),
 ]
 Quality = Annotated[
@@ -37,6 +41,7 @@ Quality = Annotated[
         "'mitsuba-gdpt info' says what each takes.",
         metavar="LEVEL",
         show_default=False,
+        rich_help_panel=METHOD,
     ),
 ]
 Define = Annotated[
@@ -52,12 +57,19 @@ Define = Annotated[
 Png = Annotated[
     Path | None,
     typer.Option(
-        help="Write the denoised image as 8-bit sRGB for viewing.",
+        help="Write the denoised image as 8-bit sRGB, to look at.",
+        metavar="FILE.png",
         show_default=False,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Exposure = Annotated[
-    float, typer.Option(help="Exposure of the PNG in photographic stops; +1 doubles.", metavar="EV")
+    float,
+    typer.Option(
+        help="Brightness of the PNG in photographic stops; +1 doubles it.",
+        metavar="EV",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 
 

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from mitsuba_gdpt import channels, exr
+from mitsuba_gdpt import channels, exr, naming
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.checks import show
-from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
+from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.files import read_json
 from mitsuba_gdpt.motion import PinholeCamera
 
@@ -36,13 +36,6 @@ TARGET = "target.exr"
 
 #: Metadata entry of buffers whose channels had other names; lists those.
 CONVERTED = "converted_from"
-#: Channel names of other tools, and ours. Only the names are translated, not the values.
-FOREIGN_CHANNELS = {
-    "depth.Z": "depth.T",
-    "normal.R": "normal.X",
-    "normal.G": "normal.Y",
-    "normal.B": "normal.Z",
-}
 
 _FRAME = re.compile(r"frame-(\d{4,})")
 _NOISY = re.compile(r"noisy-(\d+)\.exr")
@@ -187,33 +180,36 @@ class FrameSet:
 def read_frame(path: str | os.PathLike[str]) -> FrameBuffers:
     """Read one image of a frame set, ours or another tool's.
 
-    Names of other tools (:data:`FOREIGN_CHANNELS`) are translated; the entry :data:`CONVERTED` of
-    ``metadata`` then lists them. Values stay as they are: normals of such files are usually in
-    *world* space, ours are in camera space.
+    Names of other tools (:data:`mitsuba_gdpt.naming.ALIASES`) are translated; the entry
+    :data:`CONVERTED` of ``metadata`` then lists them. Values stay as they are: normals of such
+    files are usually in *world* space, ours are in camera space.
 
     Raises:
-        FormatError: The file is missing or damaged, or has channels of both kinds, or lacks
-            the primal.
+        FormatError: The file is missing or damaged, or lacks the primal or channels of a buffer.
     """
     image = exr.read(path)
-    foreign = [name for name in image.channels if name in FOREIGN_CHANNELS]
+    names = list(image.channels)
+    matches = naming.find(names)
+    ours = {channel: channel for buffer in channels.TABLE for channel in buffer.channels}
+    for name, match in matches.items():
+        kept = channels.buffer(name).channels
+        ours.update(zip((names[i] for i in match.indices), kept, strict=True))
+        for other in kept:  # the table says which of two names counts
+            if other in names and names.index(other) not in match.indices:
+                del ours[other]
+    foreign = [name for name in names if ours.get(name, name) != name]
     if not foreign:
         return FrameBuffers.from_exr(path, require=[channels.PRIMAL])
-    ours = {FOREIGN_CHANNELS.get(name, name): pixels for name, pixels in image.channels.items()}
-    known = {channel for buffer in channels.TABLE for channel in buffer.channels}
-    kept = {name: pixels for name, pixels in ours.items() if name in known}
-    if len(ours) != len(image.channels) or not {"R", "G", "B"} <= kept.keys():
+    if channels.PRIMAL not in matches:
+        raise FormatError(f"{path}: expected R, G, B; the file has: {exr.summarise(names)}")
+    if torn := naming.torn(names):
         raise FormatError(
-            f"{path}: expected R, G, B, and depth and normal under one name each; the file has: "
-            f"{exr.summarise(image.channels)}"
+            f"{path}: {torn[0]!r} lacks channels; the file has: {exr.summarise(names)}"
         )
-    array = np.stack([pixels.astype(np.float32) for pixels in kept.values()], axis=-1)
-    try:
-        buffers = FrameBuffers.from_tensor(torch.from_numpy(array), list(kept))
-    except LayoutError as error:
-        raise FormatError(f"{path}: {error}") from error
+    planes = [image.channels[name].astype(np.float32) for name in names if name in ours]
+    data = torch.from_numpy(np.stack(planes, axis=-1))
     metadata = {**image.metadata, CONVERTED: ", ".join(sorted(foreign))}
-    return FrameBuffers(buffers.data, buffers.layout, metadata)
+    return FrameBuffers.from_named(data, [ours[n] for n in names if n in ours], metadata)
 
 
 def _folders(parent: Path) -> list[Path]:

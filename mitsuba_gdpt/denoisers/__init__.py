@@ -24,7 +24,7 @@ from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.learned.weights import load_weights
 from mitsuba_gdpt.denoisers.registry import Call, Method, find, methods, register, requires_package
 from mitsuba_gdpt.denoisers.streams import Stream, denoise_sequence, stream
-from mitsuba_gdpt.foreign import Words, take
+from mitsuba_gdpt.foreign import Words, image_beside, layer, take
 
 __all__ = [
     "DEFAULT_QUALITY",
@@ -90,7 +90,8 @@ def denoise(
         albedo: (H, W, 3) albedo, where it is an array of its own.
         normals: (H, W, 3) normals in the camera's frame, or in world space with ``to_sensor``.
         flow: (H, W, 2) motion from the previous frame to this one in pixels, +x right, +y down.
-        previous_denoised: Accepted for callers of ``mi.OptixDenoiser``; no method reads it.
+        previous_denoised: (H, W, 3) image of the frame before, which ``optix-temporal`` reads; for
+            whole sequences, and with other methods, use :func:`stream`.
         noisy_ch: Name of the layer to denoise, where ``buffers`` has names.
         albedo_ch: Name of the layer with the albedo.
         normals_ch: Name of the layer with normals.
@@ -136,14 +137,20 @@ def denoise(
         normals_space=normals_space,
     )
     frame = take(buffers, layout, words)
-    if previous_denoised is not None or previous_denoised_ch:
-        warnings.warn(
-            "previous_denoised is left out: no method reads it; for sequences, use stream()",
-            stacklevel=2,
-        )
-    call = call or default_call(usable_layout(frame), quality)
+    if previous_denoised_ch:
+        previous_denoised = layer(buffers, layout, previous_denoised_ch, "previous_denoised_ch")
+    call = (call or default_call(usable_layout(frame), quality)).with_options(options)
+    state = None
+    if previous_denoised is not None:
+        state = call.after(image_beside(previous_denoised, frame, "previous_denoised", 3))
+        if state is None:
+            warnings.warn(
+                f"previous_denoised is left out: {call.method} does not read it, 'optix-temporal' "
+                f"does; for sequences, use stream()",
+                stacklevel=2,
+            )
     with torch.no_grad():
-        image = call.with_options(options)(frame)
+        image, _ = call.advance(frame, state)
     return same_kind(image, buffers)
 
 

@@ -117,6 +117,11 @@ class Call:
         """Why it cannot run here, or None if it can."""
         return self.target.obstacle_for(self.options)
 
+    def after(self, image: torch.Tensor) -> ExposedState | None:
+        """Return the state after a frame of which only the image is left; None if it needs more."""
+        make = self.target.after
+        return None if make is None else ExposedState(1.0, make(image))
+
     @property
     def identity(self) -> str:
         """Its text, with the weights in place of a network: they may be replaced."""
@@ -155,6 +160,8 @@ class Method:
         recurrent: Whether it remembers earlier frames of a sequence.
         exposure: What brings frames to common brightness for it, or a function of the options.
         version: Which weights it uses, given some options, for what is kept of its results.
+        after: Makes the state that follows a frame of its image alone, where a recurrent method
+            can.
     """
 
     name: str
@@ -166,6 +173,7 @@ class Method:
     recurrent: bool = False
     exposure: Exposure | Callable[[Mapping[str, Any]], Exposure] = Exposure.COMMON
     version: Callable[[Mapping[str, Any]], str] | None = None
+    after: Callable[[torch.Tensor], Any] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -348,6 +356,7 @@ def register(
     recurrent: bool = False,
     exposure: Exposure | Callable[[Mapping[str, Any]], Exposure] = Exposure.COMMON,
     version: Callable[[Mapping[str, Any]], str] | None = None,
+    after: Callable[[torch.Tensor], Any] | None = None,
 ) -> Callable[[Target], Target]:
     """Enter a function under a method name; see the module's docstring.
 
@@ -364,6 +373,7 @@ def register(
         exposure: What brings frames to common brightness before the method sees them, or a
             function of the options; see :mod:`mitsuba_gdpt.denoisers.exposure`.
         version: Which weights it uses, given some options.
+        after: Makes a state of the image of the frame before, (H, W, 3).
 
     Raises:
         ConfigError: The name is taken, or the options are not spelt out in the signature.
@@ -378,7 +388,9 @@ def register(
         parameters = inspect.signature(target).parameters.values()
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             raise ConfigError(f"method {name!r} takes **options; expected named keyword options")
-        _METHODS[name] = Method(name, needs, uses, doc, target, check, recurrent, exposure, version)
+        _METHODS[name] = Method(
+            name, needs, uses, doc, target, check, recurrent, exposure, version, after
+        )
         return target
 
     return enter

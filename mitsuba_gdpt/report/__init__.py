@@ -8,7 +8,7 @@ comes from. See docs/how-to/report.md.
 
 from __future__ import annotations
 
-from mitsuba_gdpt.report.animation import write_animation
+from mitsuba_gdpt.report.animation import check_animation, write_animation
 from mitsuba_gdpt.report.gallery import write_gallery
 from mitsuba_gdpt.report.markdown import to_markdown
 from mitsuba_gdpt.report.model import (
@@ -40,6 +40,7 @@ __all__ = [
     "Table",
     "View",
     "ViewImage",
+    "check_animation",
     "contact_sheet",
     "to_markdown",
     "view_link",

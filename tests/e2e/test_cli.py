@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mitsuba_gdpt import Layout, exr, pfm, scenes
+from mitsuba_gdpt import Layout, denoise, exr, pfm, scenes
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.cli.options import denoiser_options, key_values, parse_values
@@ -597,6 +597,31 @@ class TestFilesOfOtherPrograms:
             "part.0004.exr",
         ]
 
+    def test_animation(self, run, folder: Path) -> None:
+        for number in (1, 2, 3):
+            exr.write_image(f"frame.{number}.exr", self.COLOUR / number)
+        words = ("--method", "none", "--exposure", "1", "--animation")
+        done = run("denoise", "frame.#.exr", *words, "all.png", "--rate", "10", "--frames", "2-3")
+        assert done.code == 0, done.err
+        assert done.out.splitlines()[-1] == "wrote all.png: 2 frames at 10 per second"
+        with Image.open("all.png") as picture:
+            assert picture.info["duration"] == 100
+            for index, number in enumerate((2, 3)):
+                picture.seek(index)
+                expected = exr.to_8bit(self.COLOUR / number, exposure=1)
+                np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), expected)
+        expect_bad_input(run("denoise", "frame.#.exr", *words, "all.gif"), "cannot animate all.gif")
+
+    def test_npz_and_files_of_ngpt(self, run, folder: Path) -> None:
+        for name in ("primal", "dx", "dy"):
+            exr.write_image(f"scene-{name}.exr", self.COLOUR, half=True)
+        done = run("denoise", "scene-primal.exr", "-o", "out.npz", "--method", "poisson-l2")
+        assert done.code == 0, done.err
+        expected = torch.from_numpy(np.float32(np.float16(self.COLOUR))).repeat(1, 1, 3)
+        layout = [f"{layer}{c}" for layer in ("", "dx.", "dy.") for c in "RGB"]
+        image = denoise(expected, "poisson-l2", layout=layout)
+        np.testing.assert_array_equal(np.load("out.npz")["arr_0"], image)
+
     def test_world_space(self, run, folder: Path) -> None:
         plane = np.ones((4, 4), np.float32)
         channels = dict.fromkeys(("R", "G", "B", "nn.X", "nn.Y", "nn.Z"), plane)
@@ -629,7 +654,9 @@ class TestFilesOfOtherPrograms:
             (("color.exr", "-o", "out.exr", "--frames", "1-2"), "--frames is about sequences"),
             (("c.####.exr", "-o", "o.####.exr", "--frames", "2-1"), "expected FIRST-LAST"),
             (("c.####.exr", "-o", "o.####.exr", "--frames", "1"), "c.0001.exr: no such file"),
-            (("color.exr", "-o", "out.jpg"), "should end in .exr or .pfm"),
+            (("color.exr", "-o", "out.jpg"), "should end in .exr or .pfm or .npz"),
+            (("color.exr", "--animation", "a.png"), "--animation is about sequences"),
+            (("color.####.exr", "--animation", "a.gif"), "there are no such files"),
             (("color.exr", "-o", "out.exr", "--to-sensor", "1,2"), "has 2 numbers; expected 16"),
             (("color.exr", "-o", "out.exr", "--albedo", "no.exr"), "no.exr: no such file"),
             (("color.exr", "-o", "out.exr", "--normals-space", "up"), "normals_space is 'up'"),

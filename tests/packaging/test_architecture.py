@@ -20,8 +20,8 @@ LAYERS = (
     {"checks"},
     {"channels", "colorimetry", "decoding", "progress", "files", "packages"}
     | {"provenance", "subprocesses", "toml", "_llvm"},
-    {"exr", "naming", "pfm", "records"},
-    {"buffers"},
+    {"exr", "naming", "npz", "pfm", "records"},
+    {"buffers", "image_files"},
     {"motion", "foreign"},
     {"integrators", "denoisers", "metrics", "scenes"},
     {"rendering", "report", "execution"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from mitsuba_gdpt import exr
-from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
+from mitsuba_gdpt.errors import ConfigError, FormatError, MissingDependencyError, NonFiniteError
 from mitsuba_gdpt.report import write_animation
 
 
@@ -44,9 +45,9 @@ def test_frames_at_rest_keep_their_time(tmp_path: Path) -> None:
 
 def test_bad_input_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "fly.png"
-    with pytest.raises(ConfigError, match=r"ends in \.png or \.webp"):
-        write_animation(frames(), tmp_path / "fly.mp4")
-    with pytest.raises(ConfigError, match="at least one frame"):
+    with pytest.raises(ConfigError, match=r"ends in \.png or \.webp or \.mp4"):
+        write_animation(frames(), tmp_path / "fly.gif")
+    with pytest.raises(ConfigError, match="got no frame; expected at least one"):
         write_animation([], target)
     with pytest.raises(ConfigError, match="one size"):
         write_animation([*frames(), np.zeros((3, 3, 3))], target)
@@ -57,3 +58,44 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="does not exist"):
         write_animation(frames(), tmp_path / "missing" / "fly.png")
     assert not list(tmp_path.iterdir())
+
+
+#: Stands for ffmpeg: keeps its arguments and the pixels that it is given.
+ENCODER = """#!{python}
+import sys
+from pathlib import Path
+pixels = sys.stdin.buffer.read({read})
+if {code}:
+    sys.exit("unknown encoder")
+Path(sys.argv[-1]).write_bytes(" ".join(sys.argv[1:-1]).encode() + b"\\0" + pixels)
+"""
+
+
+def install_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch, read: int, code: int) -> None:
+    program = folder / "ffmpeg"
+    program.write_text(ENCODER.format(python=sys.executable, read=read, code=code))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_video_is_given_all_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingDependencyError, match=r"needs the program ffmpeg.*\.png or \.webp"):
+        write_animation(frames(), tmp_path / "fly.mp4")
+    install_encoder(tmp_path, monkeypatch, -1, 0)
+    given = [exr.to_8bit(frame) for frame in frames()]
+    write_animation((*given[:2], *frames()[2:]), tmp_path / "fly.mp4", rate=29.97)
+    words, _, pixels = (tmp_path / "fly.mp4").read_bytes().partition(b"\0")
+    assert pixels == np.stack(given).tobytes()
+    assert b"-f rawvideo -pix_fmt rgb24 -s 17x12 -r 29.97 -i -" in words
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ffmpeg", "fly.mp4"]
+
+
+@pytest.mark.parametrize("size", [2, 400])  # more than a pipe holds
+def test_video_that_fails_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    install_encoder(tmp_path, monkeypatch, 1, 1)
+    with pytest.raises(FormatError, match=r"fly\.mp4: ffmpeg failed: 'unknown encoder'"):
+        write_animation([np.zeros((size, size, 3))] * 3, tmp_path / "fly.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]

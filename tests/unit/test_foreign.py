@@ -310,10 +310,16 @@ def test_a_path_is_read(tmp_path: Path) -> None:
         denoise(tmp_path / "b.exr")
 
 
-def test_previous_denoised_is_said_to_be_left_out() -> None:
-    image = torch.rand(H, W, 3)
-    with pytest.warns(UserWarning, match="previous_denoised is left out"):
-        denoise(image, "none", previous_denoised=image)
+@pytest.mark.parametrize("word", ["previous_denoised", "previous_denoised_ch"])
+def test_previous_denoised_is_said_to_be_left_out(word: str) -> None:
+    channels = planes(root=RGB, before=RGB)
+    image = np.stack([*channels.values()], axis=-1)
+    words: dict[str, Any] = {word: "before" if word.endswith("_ch") else image[..., 3:]}
+    with pytest.warns(UserWarning, match="left out: none does not read it, 'optix-temporal' does"):
+        denoise(image, "none", layout=list(channels), **words)
+    words = {word: "after" if word.endswith("_ch") else image}
+    with pytest.raises(LayoutError, match=rf"{word} .*(no such layer|expected \(6, 8, 3\))"):
+        denoise(image, "none", layout=list(channels), **words)
 
 
 @pytest.mark.parametrize(
@@ -347,3 +353,50 @@ def test_the_table_names_buffers_of_ours() -> None:
         assert alias.buffer in known
         assert alias.layer == naming.plain(alias.layer)
         assert (alias.frame is not None) == (alias.buffer == "normal")
+
+
+NGPT = {"primal": RGB, "dx": RGB, "dy": RGB, "albedo": RGB, "normal": RGB, "depth": RGB}
+
+
+def write_ngpt(folder: Path, skipped: str = "") -> dict[str, np.ndarray]:
+    """Write the files of NGPT's renderer, half floats each; return them as layers."""
+    images = {name: np.random.default_rng(i).random((H, W, 3)) for i, name in enumerate(NGPT)}
+    for name, image in images.items():
+        images[name] = image.astype(np.float16).astype(np.float32)
+        if name != skipped:
+            exr.write_image(folder / f"scene-{name}.exr", image, half=True)
+    return images
+
+
+@pytest.mark.parametrize("skipped", ["", "depth", "normal", "albedo"])
+def test_files_of_ngpt_are_one_input(tmp_path: Path, skipped: str) -> None:
+    images = write_ngpt(tmp_path, skipped)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frame = take(tmp_path / "scene-primal.exr")
+    assert set(frame.names) == set(NGPT) - {skipped}
+    for name in frame.names:
+        assert np.array_equal(frame[name], images[name][..., : frame[name].shape[-1]]), name
+
+
+def test_files_of_ngpt_that_do_not_fit(tmp_path: Path) -> None:
+    write_ngpt(tmp_path, "dy")
+    assert take(tmp_path / "scene-primal.exr").names == ("primal",)  # an image alone
+    assert take(tmp_path / "scene-dx.exr").names == ("primal",)
+    write_ngpt(tmp_path)
+    exr.write_image(tmp_path / "scene-direct.exr", np.zeros((H, W, 3)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        take(tmp_path / "scene-primal.exr")
+    exr.write_image(tmp_path / "scene-direct.exr", np.ones((H, W, 3)))
+    with pytest.warns(UserWarning, match=r"scene-direct\.exr is light .* add it to the result"):
+        take(tmp_path / "scene-primal.exr")
+    exr.write_image(tmp_path / "scene-dx.exr", np.zeros((2, 3, 3)))
+    with pytest.raises(FormatError, match=r"scene-dx\.exr: 3 x 2 pixels; expected 8 x 6, as in"):
+        take(tmp_path / "scene-primal.exr")
+
+
+def test_a_torn_layer_is_said_to_be_left_out(tmp_path: Path) -> None:
+    exr.write(tmp_path / "a.exr", planes(root=RGB, albedo=("R", "G")))
+    with pytest.warns(UserWarning, match="the layer 'albedo' lacks channels and is left out"):
+        assert take(tmp_path / "a.exr").names == ("primal",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE, Layout
-from mitsuba_gdpt.denoisers import denoise, find
+from mitsuba_gdpt.denoisers import denoise, find, registry, stream
 from mitsuba_gdpt.denoisers.classical import optix
 from mitsuba_gdpt.errors import LayoutError, VariantError
 
@@ -103,3 +104,55 @@ def test_equals_mitsuba(working: None) -> None:
     ]
     expected = torch.from_numpy(denoiser(*images).numpy())
     assert torch.allclose(denoise(buffers, "optix"), expected, rtol=1e-3, atol=1e-4)
+
+
+class FakeDenoiser:
+    """Keeps what it is given; its image is the noisy one plus the image before."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]] = []
+
+    def __call__(self, *images: torch.Tensor, **words: torch.Tensor) -> torch.Tensor:
+        self.calls.append((images, words))
+        return images[0] + words["previous_denoised"]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDenoiser:
+    denoiser = FakeDenoiser()
+    monkeypatch.setattr(optix, "_denoiser", lambda *words: denoiser)
+    monkeypatch.setattr(optix, "_to_mitsuba", lambda image: image)
+    monkeypatch.setattr(optix, "_to_torch", lambda image, device: image)
+    entry = replace(find("optix-temporal"), check=None)
+    monkeypatch.setitem(registry._METHODS, "optix-temporal", entry)
+    return denoiser
+
+
+def test_sequences_pass_motion_and_the_image_before(fake: FakeDenoiser) -> None:
+    first = frame()
+    moving = first.appended("motion", torch.rand(33, 47, 2))
+    video = stream("optix-temporal")
+    start, second = video(first), video(moving)
+    torch.testing.assert_close(start, 2 * first.primal)  # the first frame sees itself
+    torch.testing.assert_close(second, 3 * first.primal)
+    images, words = fake.calls[1]
+    assert torch.equal(words["flow"], -moving.motion)
+    assert torch.equal(fake.calls[0][1]["flow"], torch.zeros(33, 47, 2))
+    for image, name in zip(images, ("primal", "albedo", "normal"), strict=True):
+        torch.testing.assert_close(image, first[name])
+    with pytest.raises(LayoutError, match=r"\(4, 4, 3\) after one of \(33, 47, 3\).*reset"):
+        video(frame(4, 4))
+
+
+def test_words_of_the_temporal_denoiser(fake: FakeDenoiser) -> None:
+    """A loop of mi.OptixDenoiser(temporal=True), with the name of the function changed."""
+    buffers, before = frame(), torch.rand(33, 47, 3)
+    flow = torch.rand(33, 47, 2)
+    image = denoise(buffers, "optix-temporal", flow=flow, previous_denoised=before)
+    torch.testing.assert_close(image, buffers.primal + before)
+    torch.testing.assert_close(fake.calls[0][1]["flow"], flow)
+    # Whatever the unit of radiance.
+    bright = FrameBuffers(buffers.data.clone(), buffers.layout)
+    bright.primal.mul_(2.0**20)
+    scaled = denoise(bright, "optix-temporal", flow=flow, previous_denoised=before * 2.0**20)
+    torch.testing.assert_close(scaled, image * 2.0**20)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch.utils.dlpack
 
 from mitsuba_gdpt import _llvm, subprocesses
 from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import MOTION, PRIMAL
 from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.registry import register
 from mitsuba_gdpt.errors import LayoutError, VariantError
@@ -93,6 +95,62 @@ def optix(buffers: FrameBuffers, *, guided: bool = True) -> torch.Tensor:
         LayoutError: ``albedo`` or ``normal`` is missing.
         VariantError: There is no NVIDIA GPU, or no CUDA variant of Mitsuba is active.
     """
+    return _denoise(buffers, guided, {})
+
+
+@dataclass(frozen=True)
+class Previous:
+    """What ``optix-temporal`` remembers: the image of the frame before, (H, W, 3)."""
+
+    image: torch.Tensor
+
+    def exposed(self, factor: float) -> Previous:
+        """Multiply its radiance by a factor."""
+        return Previous(self.image * factor)
+
+
+@register(
+    "optix-temporal",
+    needs=("primal",),
+    uses=(*_GUIDES, MOTION),
+    doc="NVIDIA OptiX denoiser for sequences (GPU only)",
+    check=_check,
+    exposure=Exposure.BINARY,
+    recurrent=True,
+    after=Previous,
+)
+def optix_temporal(
+    buffers: FrameBuffers, previous: Previous | None, *, guided: bool = True
+) -> tuple[torch.Tensor, Previous]:
+    """Denoise the primal of the next frame of a sequence, which also sees the image before it.
+
+    Args:
+        buffers: As for :func:`optix`. Without ``motion``, pixels are taken to rest.
+        previous: None for the first frame, which sees itself, as OptiX recommends.
+        guided: Use albedo and normal.
+
+    Returns:
+        (H, W, 3) float32, and what to remember.
+
+    Raises:
+        LayoutError: ``albedo`` or ``normal`` is missing, or the frame before had another size.
+        VariantError: There is no NVIDIA GPU, or no CUDA variant of Mitsuba is active.
+    """
+    before = buffers[PRIMAL] if previous is None else previous.image
+    if before.shape != buffers[PRIMAL].shape:
+        raise LayoutError(
+            f"got a frame of shape {tuple(buffers[PRIMAL].shape)} after one of "
+            f"{tuple(before.shape)}; call reset() where a sequence changes its size"
+        )
+    rest = torch.zeros_like(before[..., :2])
+    flow = -buffers[MOTION] if MOTION in buffers else rest  # ours looks back, theirs forward
+    image = _denoise(buffers, guided, {"flow": flow, "previous_denoised": before})
+    return image, Previous(image)
+
+
+def _denoise(
+    buffers: FrameBuffers, guided: bool, temporal: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
     guides = _GUIDES if guided else ()
     if missing := [name for name in guides if name not in buffers]:
         raise LayoutError(
@@ -101,17 +159,19 @@ def optix(buffers: FrameBuffers, *, guided: bool = True) -> torch.Tensor:
         )
     import mitsuba as mi
 
-    denoiser = _denoiser(mi.variant(), buffers.width, buffers.height, guided)
-    images = [_to_mitsuba(buffers[name]) for name in ("primal", *guides)]
-    return _to_torch(denoiser(*images), buffers.device)
+    size = buffers.width, buffers.height
+    denoiser = _denoiser(mi.variant(), *size, guided, bool(temporal))
+    images = [_to_mitsuba(buffers[name]) for name in (PRIMAL, *guides)]
+    words = {name: _to_mitsuba(image) for name, image in temporal.items()}
+    return _to_torch(denoiser(*images, **words), buffers.device)
 
 
 @functools.lru_cache(maxsize=4)
-def _denoiser(variant: str, width: int, height: int, guided: bool) -> Any:
+def _denoiser(variant: str, width: int, height: int, guided: bool, temporal: bool) -> Any:
     """Make the denoiser for a size; the object belongs to the active ``variant``."""
     import mitsuba as mi
 
-    return mi.OptixDenoiser([width, height], albedo=guided, normals=guided)
+    return mi.OptixDenoiser([width, height], albedo=guided, normals=guided, temporal=temporal)
 
 
 def _to_mitsuba(image: torch.Tensor) -> Any:
