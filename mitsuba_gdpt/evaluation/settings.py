@@ -76,12 +76,21 @@ class MethodSpec:
         return f"{cut}-{digest(self.label)}"
 
 
+#: With these ``gdpt`` is Mitsuba's ``path``, sample by sample.
+PLAIN: Mapping[str, Any] = {
+    "shifts": 0,
+    "shared_subpixel": False,
+    "stratified": False,
+    "emitter_importance": False,
+}
+
+
 @dataclass(frozen=True)
 class IntegratorSpec:
     """An integrator with parameters, as a contender at equal total time.
 
     Attributes:
-        name: ``gdpt``, or ``path`` for Mitsuba's own path tracer, which records no features.
+        name: ``gdpt``, or ``path`` for Mitsuba's own path tracer.
         options: Parameters that differ from the integrator's defaults.
         label: What it is called; by default the name and the options.
     """
@@ -114,18 +123,21 @@ class IntegratorSpec:
 
     def needs_variances(self, settings: Settings) -> bool:
         """Tell whether a method that it may go with reads variances."""
-        return not self.is_path and any(
+        return any(
             name.endswith(VARIANCE_SUFFIX) for method in settings.methods for name in method.buffers
         )
 
     def parameters(self, settings: Settings) -> dict[str, Any]:
-        """Return the parameters: its own, the path depth, and the buffers that methods read."""
-        given = {**self.options, "max_depth": settings.max_depth}
-        if self.is_path:
-            return given
+        """Return the parameters of ``gdpt``: own ones, path depth, buffers that methods read.
+
+        ``path`` is rendered by ``gdpt`` too, as the same image sample by sample: then it has the
+        features that its users would have to pay for.
+        """
         read = {name for method in settings.methods for name in method.buffers}
         return {
-            **given,
+            **(PLAIN if self.is_path else {}),
+            **self.options,
+            "max_depth": settings.max_depth,
             "features": ",".join(b.name for b in OPTIONAL if b.name in read),
             "variances": self.needs_variances(settings),
         }

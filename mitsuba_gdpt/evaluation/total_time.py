@@ -145,8 +145,6 @@ def _pairs(settings: Settings) -> tuple[list[Pair], dict[str, str]]:
 
 
 def _layout(integrator: IntegratorSpec, settings: Settings) -> Layout:
-    if integrator.is_path:
-        return Layout.of(("primal",))
     layout: Layout = rendering.make_integrator(integrator.parameters(settings)).layout
     return layout
 
@@ -213,8 +211,11 @@ class _Contest:
         frames: dict[str, FrameBuffers] = {}
         renders: dict[tuple[str, int], Callable[[], Any]] = {}
         for label, tracer in tracers.items():
+            timed_one = tracer
+            if integrators[label].is_path:
+                timed_one = _own_path({**source.integrator, **integrators[label].options})
             for spp in (FEW, MANY):
-                renders[label, spp] = _render(tracer, source, spp)
+                renders[label, spp] = _render(timed_one, source, spp)
             frames[label] = tracer(source, FEW, 0)
         rendered = _in_turns(renders, self.settings.repeats)
         reconstructions: dict[str, Callable[[], Any]] = {
@@ -290,19 +291,18 @@ class _Contest:
     ) -> Callable[[rendering.Source, int, int], FrameBuffers]:
         """Return what renders a scene: source, spp and seed to buffers."""
         parameters = {**source.integrator, **spec.parameters(self.settings)}
-        if not spec.is_path:
-            integrator = rendering.make_integrator(parameters)
-            return lambda view, spp, seed: rendering.render(view, integrator, spp=spp, seed=seed)
-        import mitsuba as mi
+        integrator = rendering.make_integrator(parameters)
+        return lambda view, spp, seed: rendering.render(view, integrator, spp=spp, seed=seed)
 
-        tracer = mi.load_dict({**parameters, "type": "path"})
 
-        def path(view: rendering.Source, spp: int, seed: int) -> FrameBuffers:
-            image = tracer.render(view.scene, sensor=view.sensor(0), spp=spp, seed=seed)
-            names = ("R", "G", "B", "A")[: image.shape[-1]]
-            return FrameBuffers.from_render(image, names)
+def _own_path(parameters: Mapping[str, Any]) -> Callable[[rendering.Source, int, int], Any]:
+    """Return what renders with Mitsuba's own path tracer, whose time is that of ``path``."""
+    import mitsuba as mi
 
-        return path
+    tracer = mi.load_dict({**parameters, "type": "path"})
+    return lambda view, spp, seed: tracer.render(
+        view.scene, sensor=view.sensor(0), spp=spp, seed=seed
+    )
 
 
 def _render(tracer: Any, source: rendering.Source, spp: int) -> Callable[[], Any]:

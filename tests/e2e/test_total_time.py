@@ -208,3 +208,20 @@ def test_samples_of_a_budget(seconds: float, least: int, expected: int | None) -
     assert Cost(0, 1e-9, 0).samples(1e3, 1) == total_time.MOST_SPP
     if expected is not None:
         assert cost.seconds(expected) <= seconds + 1e-9
+
+
+def test_path_is_mitsubas_with_features(settings: Settings) -> None:
+    """What is timed is ``path``; what is reconstructed is the same image, and features."""
+    import mitsuba as mi
+    import numpy as np
+
+    source = rendering.open_source(SCENE, width=24, height=18)
+    spec = IntegratorSpec("path", {"rr_depth": 3})
+    ours = rendering.render(
+        source, rendering.make_integrator(spec.parameters(settings)), spp=4, seed=5
+    )
+    given = {"type": "path", "max_depth": settings.max_depth, **spec.options}
+    theirs = mi.load_dict(given).render(source.scene, sensor=source.sensor(0), spp=4, seed=5)
+    np.testing.assert_allclose(ours.primal.numpy(), theirs.numpy()[..., :3], rtol=1e-5, atol=1e-6)
+    assert {"albedo", "normal", "depth"} < set(ours.names)
+    assert not spec.has_gradients

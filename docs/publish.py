@@ -1,0 +1,98 @@
+"""Condense an evaluation at equal total time into data that is committed.
+
+    mitsuba-gdpt evaluate dev --seconds 10,30,100 --cost-size 1280x720 ... -o RESULTS
+    python docs/publish.py RESULTS total-time
+
+writes ``docs/results/data/DATE-total-time.json``: costs, samples and errors of every scene and
+pair, means over the seeds, rounded to four digits, with what is needed to make them again. Pages
+and figures are made from these files (``docs/generate.py``) and from nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parent / "results" / "data"
+_DIGITS = 4
+
+
+def rounded(value: Any) -> Any:
+    """Return a value with every number rounded to four significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return value
+
+
+def condense(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a ``results.json`` that is published.
+
+    Raises:
+        ValueError: A cell failed, or cells are of several states of the code.
+    """
+    records = results["records"]
+    if failed := [r for r in records if r["error"] is not None]:
+        raise ValueError(f"{len(failed)} cells failed, the first: {failed[0]['error']}")
+    sources = sorted({r["sources"] for r in records})
+    if len(sources) != 1:
+        raise ValueError(f"cells of {len(sources)} states of the code; evaluate again")
+    cells: dict[tuple[str, str, int], list[dict[str, float]]] = defaultdict(list)
+    for record in records:
+        cells[record["scene"], record["method"], record["spp"]].append(record["metrics"])
+    kept = ("seconds", "cost_size", "seeds", "repeats", "metrics", "max_depth", "width")
+    return rounded(
+        {
+            "provenance": {**results["provenance"], "sources": sources[0]},
+            "settings": {key: results["settings"][key] for key in kept},
+            "costs": {
+                scene: {
+                    pair: [cost["fixed"], cost["per_sample"], cost["denoise"]]
+                    for pair, cost in costs.items()
+                }
+                for scene, costs in results["costs"].items()
+            },
+            "spp": [[s["scene"], s["pair"], s["seconds"], s["spp"]] for s in results["spp"]],
+            "errors": [
+                [scene, pair, spp, {m: statistics.fmean(v[m] for v in values) for m in values[0]}]
+                for (scene, pair, spp), values in cells.items()
+            ],
+        }
+    )
+
+
+def main(folder: str, name: str) -> None:
+    """Condense the results of a folder."""
+    results = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
+    values = condense(results)
+    date = values["provenance"].get("date", "")[:10]
+    if not date:
+        raise SystemExit("results.json has no date in its provenance")
+    DATA.mkdir(parents=True, exist_ok=True)
+    path = DATA / f"{date}-{name}.json"
+    lines = ",\n".join(f" {json.dumps(key)}: {_lines(value)}" for key, value in values.items())
+    path.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+    print(path)
+
+
+def _lines(value: Any) -> str:
+    """Return JSON with one line per entry: small differences make small diffs."""
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return "[\n  " + ",\n  ".join(json.dumps(item) for item in value) + "\n ]"
+    if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
+        inner = (f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items())
+        return "{\n" + ",\n".join(inner) + "\n }"
+    return json.dumps(value)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python docs/publish.py RESULTS NAME")
+    main(*sys.argv[1:])

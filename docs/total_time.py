@@ -1,0 +1,187 @@
+"""Tables and the plot of equal total time, from published data; see ``docs/publish.py``."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parent / "results" / "data"
+METRICS = {"relmse": "relMSE", "relmse-trimmed": "trimmed relMSE", "hdr-flip": "HDR-FLIP"}
+
+
+class TotalTime:
+    """One published evaluation at equal total time."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        values = json.loads(path.read_text(encoding="utf-8"))
+        self.provenance: dict[str, str] = values["provenance"]
+        self.settings: dict[str, Any] = values["settings"]
+        self.costs: dict[str, dict[str, list[float]]] = values["costs"]
+        self.spp = {(s, p, t): n for s, p, t, n in values["spp"]}
+        self._errors = {(s, p, n): metrics for s, p, n, metrics in values["errors"]}
+        self.scenes = list(self.costs)
+        self.pairs = list(next(iter(self.costs.values())))
+        self.budgets: list[float] = self.settings["seconds"]
+
+    def error(self, scene: str, pair: str, seconds: float, metric: str) -> float:
+        """Return an error; NaN where the budget pays for no sample."""
+        spp = self.spp.get((scene, pair, seconds))
+        return math.nan if spp is None else float(self._errors[scene, pair, spp][metric])
+
+    def baseline(self, seconds: float, metric: str) -> str:
+        """Return the best pair of Mitsuba's ``path`` and OIDN for a budget, over all scenes."""
+        own = [p for p in self.pairs if p.startswith("path + oidn")]
+        means = {p: self.mean(p, seconds, metric) for p in own}
+        return min((p for p in own if not math.isnan(means[p])), key=lambda p: means[p])
+
+    def mean(self, pair: str, seconds: float, metric: str) -> float:
+        """Return the geometric mean over the scenes; NaN unless all are affordable."""
+        values = [self.error(scene, pair, seconds, metric) for scene in self.scenes]
+        return math.nan if any(map(math.isnan, values)) else statistics.geometric_mean(values)
+
+    def ratios(self, pair: str, seconds: float, metric: str, over: str) -> dict[str, float]:
+        """Return a pair's errors over those of another, scene by scene."""
+        return {
+            scene: self.error(scene, pair, seconds, metric)
+            / self.error(scene, over, seconds, metric)
+            for scene in self.scenes
+        }
+
+
+def latest() -> TotalTime:
+    """Return the newest published evaluation at equal total time."""
+    paths = sorted(DATA.glob("*-total-time.json"))
+    if not paths:
+        raise FileNotFoundError(f"{DATA} has no *-total-time.json; see docs/publish.py")
+    return TotalTime(paths[-1])
+
+
+def standings(table: Callable[..., str]) -> str:
+    """All pairs at all budgets, over the best of ``path`` + OIDN at the same budget."""
+    found = latest()
+    parts = []
+    for seconds in found.budgets:
+        rows = []
+        over = {metric: found.baseline(seconds, metric) for metric in METRICS}
+        for pair in found.pairs:
+            row: list[str] = [f"`{pair}`"]
+            for metric in METRICS:
+                ratios = found.ratios(pair, seconds, metric, over[metric])
+                values = list(ratios.values())
+                if any(map(math.isnan, values)):
+                    row += ["-", "-"]
+                    continue
+                worst = max(ratios, key=lambda scene: ratios[scene])
+                row += [
+                    _ratio(statistics.geometric_mean(values)),
+                    f"{_ratio(ratios[worst])} ({worst})",
+                ]
+            counts = [found.spp.get((scene, pair, seconds), 0) for scene in found.scenes]
+            rows.append([*row, f"{min(counts)} to {max(counts)}"])
+        head = ["integrator + method"]
+        for metric, label in METRICS.items():
+            head += [f"{label}, over `{over[metric]}`", "worst scene"]
+        parts.append(f"### {seconds:g} s\n\n" + table((*head, "spp"), rows))
+    return "\n".join(parts)
+
+
+def costs(table: Callable[..., str]) -> str:
+    """What renders cost per scene, and reconstructions over all scenes."""
+    found = latest()
+    integrators = list(dict.fromkeys(pair.partition(" + ")[0] for pair in found.pairs))
+    rows = []
+    for scene, by_pair in found.costs.items():
+        first = {
+            i: next(c for p, c in by_pair.items() if p.partition(" + ")[0] == i)
+            for i in integrators
+        }
+        at8 = {i: c[0] + 8 * c[1] for i, c in first.items()}
+        base = at8[integrators[0]]
+        rows.append([scene, f"{base:.2f}", *(_ratio(at8[i] / base) for i in integrators[1:])])
+    renders = table(
+        ("scene", f"`{integrators[0]}` at 8 spp, s", *(f"`{i}`" for i in integrators[1:])), rows
+    )
+    methods: dict[str, list[float]] = {}
+    for by_pair in found.costs.values():
+        for pair, cost in by_pair.items():
+            methods.setdefault(pair.partition(" + ")[2], []).append(cost[2])
+    seconds = table(
+        ("method", "median, s", "most, s"),
+        [(f"`{m}`", f"{statistics.median(v):.2f}", f"{max(v):.2f}") for m, v in methods.items()],
+    )
+    return f"{renders}\n{seconds}"
+
+
+def provenance(table: Callable[..., str]) -> str:
+    """What is needed to make the numbers again."""
+    found = latest()
+    size = "x".join(map(str, found.settings["cost_size"]))
+    rows = [
+        ("data", f"`docs/results/data/{found.name}.json`"),
+        ("scenes", ", ".join(found.scenes)),
+        ("size at which costs are measured", size),
+        ("seeds", found.settings["seeds"]),
+        *found.provenance.items(),
+    ]
+    return table(("", ""), rows)
+
+
+def headline(_: Callable[..., str]) -> str:
+    """One sentence per budget: the default against the best of ``path`` + OIDN."""
+    from mitsuba_gdpt.denoisers import default_call
+
+    found = latest()
+    pair = f"gdpt shifts=1 + {default_call().method}"
+    lines = []
+    for seconds in found.budgets:
+        said = []
+        for metric, label in METRICS.items():
+            over = found.baseline(seconds, metric)
+            ratio = found.mean(pair, seconds, metric) / found.mean(over, seconds, metric)
+            said.append(f"{_ratio(ratio)} ({label})")
+        lines.append(f"- {seconds:g} s: {', '.join(said)}")
+    return "\n".join(lines) + "\n"
+
+
+def plot(path: Path) -> None:
+    """Draw the error of every pair against total seconds, one panel per metric."""
+    import matplotlib.pyplot as plt
+
+    found = latest()
+    figure, axes = plt.subplots(1, len(METRICS), figsize=(12, 4.2), layout="constrained")
+    for axis, (metric, label) in zip(axes, METRICS.items(), strict=True):
+        for pair in found.pairs:
+            points = [(s, found.mean(pair, s, metric)) for s in found.budgets]
+            known = [point for point in points if not math.isnan(point[1])]
+            if known:
+                axis.loglog(*zip(*known, strict=True), marker="o", markersize=3, label=pair)
+        axis.set(title=label, xlabel="render + reconstruction, s")
+        axis.set_xticks(found.budgets, [f"{s:g}" for s in found.budgets])
+        axis.minorticks_off()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _ratio(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def blocks(table: Callable[[Sequence[str], Any], str]) -> dict[str, Callable[[], str]]:
+    """Return the generated blocks of this module, by name."""
+    makers = {
+        "total-time-standings": standings,
+        "total-time-costs": costs,
+        "total-time-provenance": provenance,
+        "total-time-headline": headline,
+    }
+    return {name: lambda make=make: make(table) for name, make in makers.items()}  # type: ignore[misc]
+
+
+if __name__ == "__main__":
+    plot(Path(__file__).parent / "images" / "frontier.png")
