@@ -116,7 +116,7 @@ def valid_frame_set(path: Path) -> None:
 
 def valid_guide(path: Path) -> None:
     """A folder with the image that ``poisson-l2`` makes of :func:`guide_buffers`, as kept."""
-    from mitsuba_gdpt.training.examples import GuideCache
+    from mitsuba_gdpt.training.guides import GuideCache
 
     GuideCache(path, ("none",)).images(guide_buffers())
 
@@ -180,7 +180,7 @@ def read_frame_set(path: Path) -> None:
 
 
 def read_guide(path: Path) -> None:
-    from mitsuba_gdpt.training.examples import GuideCache
+    from mitsuba_gdpt.training.guides import GuideCache
 
     images = GuideCache(path, ("none",)).images(guide_buffers())
     assert images.shape == (1, 6, 7, 3)

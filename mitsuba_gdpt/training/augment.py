@@ -8,12 +8,20 @@ the image's axes, so that transposing the image exchanges X and Y without a sign
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import permutations
 
 import torch
 
-from mitsuba_gdpt.channels import DIFFERENCE_AXES, VARIANCE_SUFFIX, Layout, of_kind
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import DIFFERENCE_AXES, VARIANCE_SUFFIX, of_kind
+from mitsuba_gdpt.training.examples import Example
+
+_Change = Callable[[torch.Tensor], torch.Tensor]
+
+#: Axes of an image, counted from the end as in :data:`~mitsuba_gdpt.channels.DIFFERENCE_AXES`.
+X, Y = -2, -3
 
 _PERMUTATIONS = tuple(permutations(range(3)))
 #: Displacements are no vectors of camera space, but go with the image's axes: the same signs.
@@ -45,42 +53,23 @@ class Augmentation:
     depth: bool = True
 
 
-@dataclass(frozen=True)
-class Example:
-    """One training example.
-
-    Attributes:
-        buffers: (H, W, C); meaning of C as in ``layout``.
-        layout: Channels of ``buffers``.
-        images: (K, H, W, 3) radiance that goes with them: targets and guides.
-    """
-
-    buffers: torch.Tensor
-    layout: Layout
-    images: torch.Tensor
-
-    def buffer(self, name: str) -> torch.Tensor:
-        """Return a view of one buffer, (H, W, c)."""
-        return self.buffers[..., self.layout.slices[name]]
-
-
 def augment(example: Example, which: Augmentation, generator: torch.Generator) -> Example:
-    """Draw changes and apply them; the example itself is left as it is."""
+    """Draw changes and apply them, alike to all frames; the example itself is left as it is."""
 
     def coin() -> bool:
         return bool(torch.rand((), generator=generator) < 0.5)
 
     # Draws do not depend on each other's outcome: switching one off does not change the others.
-    flips, swap = (coin(), coin()), coin()
+    flips, swap = {Y: coin(), X: coin()}, coin()
     order = _PERMUTATIONS[int(torch.randint(6, (), generator=generator))]
     cuts = torch.rand(2, generator=generator).sort().values
     simplex = torch.diff(cuts, prepend=torch.zeros(1), append=torch.ones(1))
     normal = torch.randn((), generator=generator)
     if which.flip:
-        for axis in (0, 1):
-            if flips[axis]:
+        for axis, flipped in flips.items():
+            if flipped:
                 example = flip(example, axis)
-    if which.transpose and swap and example.buffers.shape[0] == example.buffers.shape[1]:
+    if which.transpose and swap and example.buffers.height == example.buffers.width:
         example = transpose(example)
     if which.permute:
         example = permute(example, order)
@@ -94,36 +83,35 @@ def flip(example: Example, axis: int) -> Example:
 
     Args:
         example: What to mirror.
-        axis: 0: exchange top and bottom; 1: left and right.
+        axis: :data:`X`: exchange left and right; :data:`Y`: top and bottom.
     """
-    buffers = example.buffers.flip(axis)
-    result = replace(example, buffers=buffers, images=example.images.flip(axis + 1))
+    result = _mapped(example, lambda image: image.flip(axis))
     for name, along in DIFFERENCE_AXES.items():
-        if along != axis - 3:  # axes are counted from the end there
+        if along != axis:
             continue
         for layer, sign in ((name, -1), (name + VARIANCE_SUFFIX, 1)):
-            if layer in example.layout:
+            if layer in result.buffers:
                 # After mirroring, the entry that means nothing stands first: it goes to the end.
-                result.buffer(layer)[:] = sign * result.buffer(layer).roll(-1, axis)
+                result.buffers[layer][:] = sign * result.buffers[layer].roll(-1, axis)
     for name in _VECTORS:
-        if name in example.layout:
-            result.buffer(name)[..., 1 - axis] *= -1
+        if name in result.buffers:
+            result.buffers[name][..., X - axis] *= -1
     return result
 
 
 def transpose(example: Example) -> Example:
     """Exchange x and y."""
-    buffers = example.buffers.transpose(0, 1).contiguous()
-    result = replace(example, buffers=buffers, images=example.images.transpose(1, 2))
+    result = _mapped(example, lambda image: image.transpose(X, Y).contiguous())
+    buffers = result.buffers
     for suffix in ("", VARIANCE_SUFFIX):
-        if "dx" + suffix in example.layout and "dy" + suffix in example.layout:
-            dx, dy = result.buffer("dx" + suffix), result.buffer("dy" + suffix)
+        if "dx" + suffix in buffers and "dy" + suffix in buffers:
+            dx, dy = buffers["dx" + suffix], buffers["dy" + suffix]
             kept = dx.clone()
             dx[:] = dy
             dy[:] = kept
     for name in _VECTORS:
-        if name in example.layout:
-            vector = result.buffer(name)
+        if name in buffers:
+            vector = buffers[name]
             vector[..., :2] = vector[..., :2].flip(-1)
     return result
 
@@ -131,11 +119,10 @@ def transpose(example: Example) -> Example:
 def permute(example: Example, order: tuple[int, ...]) -> Example:
     """Give the colour channels another order."""
     indices = list(order)
-    buffers = example.buffers.clone()
-    result = replace(example, buffers=buffers, images=example.images[..., indices])
+    result = _copied(example, lambda image: image[..., indices])
     for name in (*_RADIANCE, *_REFLECTANCE):
-        if name in example.layout:
-            result.buffer(name)[:] = example.buffer(name)[..., indices]
+        if name in result.buffers:
+            result.buffers[name][:] = example.buffers[name][..., indices]
     return result
 
 
@@ -150,13 +137,36 @@ def multiply(example: Example, factors: torch.Tensor, brightness: float) -> Exam
         factors: (3,) colour.
         brightness: Factor on radiance only.
     """
-    buffers = example.buffers.clone()
-    total = factors.to(buffers) * brightness
-    result = replace(example, buffers=buffers, images=example.images * total)
-    for names, factor in ((_RADIANCE, total), (_REFLECTANCE, factors.to(buffers))):
+    colour = factors.to(example.target)
+    total = colour * brightness
+    result = _copied(example, lambda image: image * total)
+    for names, factor in ((_RADIANCE, total), (_REFLECTANCE, colour)):
         for name in names:
-            if name in example.layout:
-                result.buffer(name).mul_(factor)
-            if name + VARIANCE_SUFFIX in example.layout:
-                result.buffer(name + VARIANCE_SUFFIX).mul_(factor.square().mean())
+            if name in result.buffers:
+                result.buffers[name].mul_(factor)
+            if name + VARIANCE_SUFFIX in result.buffers:
+                result.buffers[name + VARIANCE_SUFFIX].mul_(factor.square().mean())
     return result
+
+
+def scale_depth(example: Example, factor: float) -> Example:
+    """Multiply the depth by a factor: scenes have different units."""
+    result = _copied(example, lambda image: image)
+    if "depth" in result.buffers:
+        result.buffers["depth"].mul_(factor)
+    return result
+
+
+def _mapped(example: Example, change: _Change) -> Example:
+    """Apply a change of (..., H, W, c), which copies, to buffers and images alike."""
+    return _changed(example, change, change(example.buffers.data))
+
+
+def _copied(example: Example, change: _Change) -> Example:
+    """Apply a change to the images, and copy the buffers."""
+    return _changed(example, change, example.buffers.data.clone())
+
+
+def _changed(example: Example, change: _Change, data: torch.Tensor) -> Example:
+    buffers = FrameBuffers(data, example.buffers.layout)
+    return Example(buffers, change(example.target), change(example.inner), example.index)

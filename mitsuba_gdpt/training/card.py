@@ -35,13 +35,7 @@ def model_card(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     terms = ", ".join(f"{weight:g} {name}" for name, weight in config.loss_terms.items())
     origin = provenance.describe()
-    command = (
-        f"mitsuba-gdpt denoise in.exr -o out.exr --method {config.method} "
-        f"--option weights={path.name}"
-    )
     images = f"; images of {', '.join(model.guides)}" if model.guides else ""
-    if config.recurrent:
-        command = f"mitsuba_gdpt.stream({config.method!r}, weights=...), called frame by frame"
     figures = list(next(iter(results.values())))
     table = [
         ["image", *(LABELS[figure] for figure in figures)],
@@ -54,7 +48,7 @@ def model_card(
 *Draft, written by the training run. Before publishing: say what it is good and bad at, and measure
 it on test scenes that it was not trained on.*
 
-- **Use:** `{command}`
+- **Use:** `{config.task.use(config.method, path)}`
 - **Size:** {parameters:,} parameters
 - **Reads:** {", ".join(model.needs)}{images}
 - **Data:** {len(sets.training)} examples of {", ".join(Path(data).name for data in config.data)}; \

@@ -197,20 +197,20 @@ class Loss(nn.Module):
             self.elpips = ELPIPS(draws=3, ensemble=Ensemble(scale_levels=2, mode="fast"))
 
     def forward(
-        self, p: torch.Tensor, targets: torch.Tensor, generator: torch.Generator | None = None
+        self, p: torch.Tensor, y: torch.Tensor, generator: torch.Generator | None = None
     ) -> dict[str, torch.Tensor]:
         """Evaluate all terms.
 
         Args:
-            p: (N, H, W, 3) prediction.
-            targets: (N, T, H, W, 3): one target, or independent noisy ones, whose mean is used. A
-                squared loss has the same gradient for the mean as for each on its own, on average.
+            p: (..., H, W, 3) prediction.
+            y: (..., H, W, 3) target; of independent noisy ones the mean. A squared loss has the
+                same gradient for the mean as for each on its own, on average.
             generator: Source of the random draws of E-LPIPS.
 
         Returns:
             The value of each term, and their weighted sum under ``loss``.
         """
-        y = targets.mean(1)
+        p, y = (image.flatten(0, -4) for image in (p, y))
         values = {}
         for name in self.weights:
             if name == _ELPIPS:

@@ -6,17 +6,12 @@ import copy
 from typing import Any
 
 import torch
-from torch import nn
 
-from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.denoisers.learned.features import MARGIN
 from mitsuba_gdpt.denoisers.learned.model import Model, autocast
 from mitsuba_gdpt.errors import NonFiniteError
-from mitsuba_gdpt.training.augment import Example, augment
 from mitsuba_gdpt.training.config import TrainingConfig
-from mitsuba_gdpt.training.examples import seeded
+from mitsuba_gdpt.training.examples import Example, seeded
 from mitsuba_gdpt.training.framework import pl
-from mitsuba_gdpt.training.losses import Loss
 
 _ORIGINAL_STEPS = 600_000
 _BETA1, _ADAM_EPSILON = 0.9, 1e-8
@@ -30,24 +25,20 @@ class Training(pl.LightningModule):
     Attributes:
         model: What is trained.
         averaged: Moving average of its weights; what is validated and exported.
-        layout: Channels of the buffers in a minibatch.
-        targets: Number of target images in front of the guides.
+        task: Of stills or sequences.
         terms: Values of the loss terms in the last step.
     """
 
-    def __init__(self, model: Model, config: TrainingConfig, layout: Layout, targets: int) -> None:
+    def __init__(self, model: Model, config: TrainingConfig) -> None:
         super().__init__()
         self.model = model
         self.averaged = copy.deepcopy(model).requires_grad_(False)
-        self.loss = self.make_loss(config)
-        self.settings, self.layout, self.targets = config, layout, targets
+        self.task = config.task
+        self.loss = self.task.loss(config.loss_terms)
+        self.settings = config
         self.terms: dict[str, torch.Tensor] = {}
 
-    def make_loss(self, config: TrainingConfig) -> nn.Module:
-        """Return the loss."""
-        return Loss(config.loss_terms)
-
-    def training_step(self, batch: dict[str, torch.Tensor], batch_index: int) -> torch.Tensor:
+    def training_step(self, batch: Example, batch_index: int) -> torch.Tensor:
         """Return the loss of one minibatch."""
         self.terms = {
             name: value if name == "loss" else value.detach()
@@ -57,33 +48,16 @@ class Training(pl.LightningModule):
         if not bool(torch.isfinite(loss.detach())):
             raise NonFiniteError(
                 f"the loss is {float(loss.detach())} in step {self.global_step}, with the examples "
-                f"{batch['index'].tolist()}; look at them, or lower the learning rate"
+                f"{batch.index.tolist()}; look at them, or lower the learning rate"
             )
         return loss
 
-    def evaluate(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def evaluate(self, batch: Example) -> dict[str, torch.Tensor]:
         """Return the values of the loss terms, and their sum under ``loss``."""
-        config = self.settings
-        generator = seeded(config.seed, "step", self.global_step)
-        examples = [
-            augment(Example(buffers, self.layout, images), config.augmentation, generator)
-            for buffers, images in zip(batch["buffers"], batch["images"], strict=True)
-        ]
-        x, y = torch.randint(1 - MARGIN, MARGIN, (2,), generator=generator).tolist()
-        depth = torch.empty(len(examples)).uniform_(0.1, 1.1, generator=generator)
-        buffers = torch.stack([example.buffers for example in examples])
-        images = torch.stack([example.images for example in examples])
-        with autocast(config.precision, buffers.device):
-            predicted = self.model(
-                buffers,
-                self.layout,
-                images[:, self.targets :],
-                shift=(x, y) if config.augmentation.shift else (0, 0),
-                depth_scale=depth.to(buffers) if config.augmentation.depth else None,
-            )
-        predicted = inner(predicted.float(), config.border)
-        targets = inner(images[:, : self.targets], config.border)
-        values: dict[str, torch.Tensor] = self.loss(predicted, targets, generator)
+        generator = seeded(self.settings.seed, "step", self.global_step)
+        with autocast(self.settings.precision, batch.target.device):
+            image, target = self.task.step(self.model, batch, self.settings, generator)
+        values: dict[str, torch.Tensor] = self.loss(image.float(), target.mean(-4), generator)
         return values
 
     def update_average(self) -> None:
@@ -126,14 +100,6 @@ class Training(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-
-def inner(images: torch.Tensor, border: int) -> torch.Tensor:
-    """Cut pixels off each side of (..., H, W, 3), where there are enough."""
-    height, width = images.shape[-3:-1]
-    if min(height, width) <= 2 * border:
-        return images
-    return images[..., border : height - border, border : width - border, :]
 
 
 def learning_rate_factor(schedule: str, step: int, steps: int) -> float:

@@ -26,7 +26,6 @@ from torch.utils.data import DataLoader
 from mitsuba_gdpt import checks, progress, provenance
 from mitsuba_gdpt.denoisers.learned.fusion import FusionModelConfig
 from mitsuba_gdpt.denoisers.learned.model import Model
-from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
 from mitsuba_gdpt.denoisers.learned.weights import (
     find_weights,
     make_model,
@@ -38,19 +37,15 @@ from mitsuba_gdpt.files import read_json, replace_file, replace_text
 from mitsuba_gdpt.training import card, validation
 from mitsuba_gdpt.training.config import TrainingConfig
 from mitsuba_gdpt.training.examples import (
-    Examples,
-    GuideCache,
+    Example,
+    ExampleSet,
     Resident,
     StepBatches,
-    crop_names,
-    split,
     worker_options,
 )
 from mitsuba_gdpt.training.framework import TensorBoardLogger, TorchCheckpointIO, pl
 from mitsuba_gdpt.training.losses import UNBIASED
 from mitsuba_gdpt.training.module import Training
-from mitsuba_gdpt.training.sequence_module import SequenceTraining
-from mitsuba_gdpt.training.windows import Windows, open_windows
 
 CHECKPOINT = "last.ckpt"
 RUN_FILE = "run.json"
@@ -71,8 +66,8 @@ _FREE = (
 class Sets:
     """Training and validation examples."""
 
-    training: Examples | Windows
-    validation: Examples | Windows
+    training: ExampleSet
+    validation: ExampleSet
 
 
 def train(
@@ -114,30 +109,22 @@ def train(
             stacklevel=2,
         )
     torch.manual_seed(config.seed)  # initial weights
-    kind = SequenceTraining if config.recurrent else Training
-    module = kind(_initial_model(config), config, sets.training.layout, sets.training.targets)
+    module = Training(_initial_model(config), config)
     if checkpoint is None:
         _write_run_file(folder, config, sets)
     trainer = _make_trainer(config, folder, [_Monitor(config, sets, folder, report)])
     start = 0 if checkpoint is None else _step_of(checkpoint)
-    batches = StepBatches(
-        len(sets.training),
-        config.batch,
-        config.steps,
-        config.seed,
-        start=start,
-        numbered=config.recurrent,
-    )
+    batches = StepBatches(len(sets.training), config.batch, config.steps, config.seed, start=start)
     if checkpoint is None or start < config.steps:
-        examples: Examples | Windows | Resident = sets.training
+        examples: Any = sets.training
         workers = config.workers
         if config.resident:
-            assert isinstance(examples, Examples)  # the configuration refuses windows
             _compute_on(examples, torch.device("cpu") if workers else accelerator())
             examples, workers = Resident(examples, accelerator(), workers), 0
         loader = DataLoader(
             examples,
             batch_sampler=batches,
+            collate_fn=Example.stack,
             persistent_workers=workers > 0,
             **worker_options(workers),
         )
@@ -193,7 +180,7 @@ def accelerator() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _compute_on(examples: Examples | Windows, device: torch.device) -> None:
+def _compute_on(examples: ExampleSet, device: torch.device) -> None:
     """Let images of other methods be computed on a device."""
     for cache in (examples.guides, getattr(examples, "reconstructed", None)):
         if cache is not None:
@@ -201,44 +188,8 @@ def _compute_on(examples: Examples | Windows, device: torch.device) -> None:
 
 
 def open_sets(config: TrainingConfig) -> Sets:
-    """Open the crop sets of a configuration, or the frame sets for a recurrent method.
-
-    Raises:
-        ConfigError: Sets do not fit together, or nothing is left to train or validate on.
-        FormatError: A path is no such set.
-    """
-    from mitsuba_gdpt.data import CropDataset
-
-    model = make_model(config.model)
-    if isinstance(model, RecurrentModel):
-        return Sets(*open_windows(config, model))
-
-    def examples(dataset: Any, indices: list[int], targets: str = "") -> Examples:
-        folder = Path(dataset.sets[0].path)
-        folder = folder.with_name(folder.name + ".guides")
-        reconstructed = GuideCache(folder, [targets]) if targets else None
-        guides = GuideCache(folder, model.guides)
-        return Examples(dataset, indices, model.needs, guides, reconstructed)
-
-    scenes = (*config.scenes, *(() if config.validation else config.validation_scenes))
-    chosen = scenes if config.scenes else ()
-    dataset = CropDataset(list(config.data), scenes=chosen or None)
-    if config.validation:
-        kept = list(range(len(dataset)))
-        other_scenes = config.validation_scenes
-        other = CropDataset(list(config.validation), scenes=other_scenes or None)
-        held_out = examples(other, list(range(len(other))))
-    else:
-        kept, held = split(crop_names(dataset, chosen), config.holdout, config.validation_scenes)
-        held_out = examples(dataset, held)
-    if not kept or not len(held_out):
-        raise ConfigError(
-            f"{len(kept)} examples are left to train on and {len(held_out)} to validate on; "
-            f"expected some of each. Render more crops, name a set for 'validation', or change "
-            f"'holdout' (now {config.holdout:g}) or the scenes"
-        )
-    # Validation keeps the noisy targets: in two halves they make figures without bias.
-    return Sets(examples(dataset, kept, config.targets), held_out)
+    """Open the data of a configuration; raises as :meth:`~.tasks.Task.open_sets`."""
+    return Sets(*config.task.open_sets(config, make_model(config.model)))
 
 
 def export(
@@ -254,6 +205,7 @@ def export(
     module.averaged.eval()
     results = validation.validate(
         module.averaged,
+        module.task,
         sets.validation,
         most=config.validation_examples,
         precision=config.precision,

@@ -113,12 +113,15 @@ class SequenceLoss(nn.Module):
         if not self.weights:
             raise ConfigError("got a loss without terms; expected at least one weight above 0")
 
-    def forward(self, p: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, p: torch.Tensor, y: torch.Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, torch.Tensor]:
         """Evaluate all terms.
 
         Args:
             p: (N, T, H, W, 3) prediction.
             y: (N, T, H, W, 3) target.
+            generator: Not used: no term draws anything.
 
         Returns:
             The value of each term, and their weighted sum under ``loss``.

@@ -13,10 +13,9 @@ from mitsuba_gdpt import metrics, report
 from mitsuba_gdpt.channels import PRIMAL
 from mitsuba_gdpt.denoisers.images import exposure_scale
 from mitsuba_gdpt.denoisers.learned.model import Model, autocast
-from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
-from mitsuba_gdpt.training.examples import Examples
+from mitsuba_gdpt.training.examples import Example, ExampleSet
 from mitsuba_gdpt.training.sequence_losses import flicker
-from mitsuba_gdpt.training.windows import Windows
+from mitsuba_gdpt.training.tasks import Task
 
 #: Rows of the picture.
 ROWS = 6
@@ -26,7 +25,8 @@ OUTPUT = "output"
 
 def validate(
     model: Model,
-    examples: Examples | Windows,
+    task: Task,
+    examples: ExampleSet,
     *,
     most: int,
     precision: str,
@@ -37,6 +37,7 @@ def validate(
 
     Args:
         model: In evaluation mode; its device is where everything happens.
+        task: How it is applied.
         examples: The set.
         most: Number of examples to use at most.
         precision: See :func:`~mitsuba_gdpt.denoisers.learned.model.autocast`.
@@ -56,30 +57,28 @@ def validate(
     names = [PRIMAL, *examples.guides.methods, OUTPUT]
     sums: dict[str, dict[str, float]] = {name: {} for name in names}
     pictures: dict[str, torch.Tensor] = {}
-    loader = DataLoader(torch.utils.data.Subset(examples, chosen), batch_size=batch)
+    subset = torch.utils.data.Subset(examples, chosen)
+    loader = DataLoader(subset, batch_size=batch, collate_fn=Example.stack)
     done = 0
     for loaded in loader:
-        buffers, images = loaded["buffers"].to(device), loaded["images"].to(device)
-        # Single images are (N, K, H, W, 3), sequences (N, T, K, H, W, 3).
-        targets, guides = images.tensor_split([examples.targets], -4)
-        run = model.sequence if isinstance(model, RecurrentModel) else model
+        example = loaded.to(device)
         with torch.no_grad(), autocast(precision, device):
-            output = run(buffers, examples.layout, guides).float()
-        primal = buffers[..., examples.layout.slices[PRIMAL]]
-        candidates = dict(zip(names, [primal, *guides.unbind(-4), output], strict=True))
-        halves = targets.unbind(-4)[:2]
+            output = task.reconstruct(model, example).float()
+        primal = example.buffers[PRIMAL]
+        images = [primal, *example.inner.unbind(-4), output]
+        candidates = dict(zip(names, images, strict=True))
+        halves = example.target.unbind(-4)[:2]
         for name, image in candidates.items():
             for metric, value in _measure(image, halves).items():
                 sums[name][metric] = sums[name].get(metric, 0.0) + value * len(image)
         candidates["target"] = torch.stack(halves).mean(0)
-        if images.dim() == 6:
-            candidates = {name: image[:, -1] for name, image in candidates.items()}
-        for i in range(len(buffers)):
+        candidates = {name: image[:, -1] for name, image in candidates.items()}
+        for i in range(len(example)):
             if sheet is not None and chosen[done + i] in shown:
                 scale = exposure_scale(candidates["target"][i : i + 1])[0]
                 for name, image in candidates.items():
-                    pictures[f"{name} {int(loaded['index'][i])}"] = (image[i] * scale).cpu()
-        done += len(buffers)
+                    pictures[f"{name} {int(loaded.index[i])}"] = (image[i] * scale).cpu()
+        done += len(example)
     if sheet is not None:
         report.contact_sheet(pictures, sheet, columns=len(names) + 1)
     return {
@@ -89,14 +88,14 @@ def validate(
 
 
 def _measure(image: torch.Tensor, halves: Sequence[torch.Tensor]) -> dict[str, float]:
-    """Return the figures of images (N, H, W, 3) or sequences (N, T, H, W, 3)."""
+    """Return the figures of images (N, T, H, W, 3)."""
     flat = image.flatten(0, -4)
     reference = metrics.Reference(*(half.flatten(0, -4) for half in halves))
     values = {
         "relmse": float(metrics.relmse(flat, reference)),
         "smape": float(metrics.smape(flat, reference)),
     }
-    if image.dim() == 5:
+    if image.shape[1] > 1:
         values["flicker"] = float(flicker(image, torch.stack(list(halves)).mean(0)))
     return values
 

@@ -9,30 +9,62 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.data import Dataset
 
+from mitsuba_gdpt import checks
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
 from mitsuba_gdpt.data.frame_set import Frame, FrameSequence, FrameSet
 from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.motion import screen_motion
-from mitsuba_gdpt.training.config import SequenceSettings, TrainingConfig
-from mitsuba_gdpt.training.examples import GuideCache, seeded
+from mitsuba_gdpt.training.examples import Example, ExampleSet, Key, seeded
+from mitsuba_gdpt.training.guides import GuideCache
+
+if TYPE_CHECKING:
+    from mitsuba_gdpt.training.config import TrainingConfig
 
 
-class Windows(Dataset[dict[str, torch.Tensor]]):
-    """All windows of some sequences, overlapping, cut down to the buffers that a model needs.
-
-    An item has ``buffers`` (T, H, W, C), ``images`` (T, 1 + G, H, W, 3) (target, then guides) and
-    ``index`` (). Its key is a number, for validation, or a pair of it and the number of the
-    sample, for training.
+@dataclass(frozen=True)
+class SequenceSettings:
+    """How recurrent methods are trained.
 
     Attributes:
-        layout: Channels of ``buffers``.
+        length: Frames of a window.
+        size: Rows and columns of the crop that is the same for all its frames.
+        stop: Probability that the camera is stopped: one frame with the noise of other renders.
+        reverse: Probability that time runs backwards.
+    """
+
+    length: int = 7
+    size: int = 128
+    stop: float = 0.2
+    reverse: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        checks.whole("sequence.length", self.length, least=1)
+        checks.pixels("sequence.size", self.size)
+        for name in ("stop", "reverse"):
+            checks.real(f"sequence.{name}", getattr(self, name), least=0, most=1)
+
+
+class Windows(ExampleSet):
+    """All windows of some sequences, overlapping, cut down to the buffers that a model needs.
+
+    An example is drawn, for training, if its key holds the number of the sample; else it is the
+    whole window, for validation.
+
+    Attributes:
+        layout: Channels of the buffers of an example.
         targets: 1, the number of target images.
         guides: Cache of the guides, which are made of whole frames.
     """
@@ -93,22 +125,24 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self._windows)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
+    def __getitem__(self, key: Key) -> Example:
         """Return a window."""
         position, sample = key if isinstance(key, tuple) else (key, None)
         number, start = self._windows[position]
         sequence, length = self.sequences[number], self.settings.length
+        index = torch.tensor(position)
         if sample is None:
             frames = [sequence[start + t] for t in range(length)]
-            shots = [self._load(frame, 0) for frame in frames]
-            return self._stack(shots, position)
+            return Example.window([self._load(frame, 0, index) for frame in frames])
         generator = seeded(self.seed, "window", sample)
         u = torch.rand(6, generator=generator).tolist()  # always as many, whatever is used
         renders = min(sequence[start + t].renders for t in range(length))
         if u[0] < self.settings.stop and renders > 1:
             frame = sequence[start + int(u[1] * length)]
             order = torch.randperm(renders, generator=generator).tolist()
-            shots = [self._load(frame, order[t % renders], still=True) for t in range(length)]
+            examples = [
+                self._load(frame, order[t % renders], index, still=True) for t in range(length)
+            ]
         else:
             render = int(u[2] * renders)
             frames = [sequence[start + t] for t in range(length)]
@@ -116,26 +150,30 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             if u[3] < self.settings.reverse:
                 frames.reverse()
                 followers = [None, *frames[:-1]]  # in the file's time these come later
-            shots = [
-                self._load(frame, render, follower=follower)
+            examples = [
+                self._load(frame, render, index, follower=follower)
                 for frame, follower in zip(frames, followers, strict=True)
             ]
-        height, width, size = shots[0][0].height, shots[0][0].width, self.settings.size
-        x, y = int(u[4] * (width - size + 1)), int(u[5] * (height - size + 1))
-        cropped = [
-            (buffers.crop(x, y, size, size), images[:, y : y + size, x : x + size])
-            for buffers, images in shots
-        ]
-        return self._stack(cropped, position)
+        window, size = Example.window(examples), self.settings.size
+        x = int(u[4] * (window.buffers.width - size + 1))
+        y = int(u[5] * (window.buffers.height - size + 1))
+        return window.cropped(x, y, size, size)
 
     def _load(
-        self, frame: Frame, render: int, *, still: bool = False, follower: Frame | None = None
-    ) -> tuple[FrameBuffers, torch.Tensor]:
-        """Read a frame: the buffers of the model, and target and guides (1 + G, H, W, 3).
+        self,
+        frame: Frame,
+        render: int,
+        index: torch.Tensor,
+        *,
+        still: bool = False,
+        follower: Frame | None = None,
+    ) -> Example:
+        """Read a frame.
 
         Args:
             frame: Which.
             render: Number of the noisy render.
+            index: Of the window that it belongs to.
             still: The camera has not moved since the frame before.
             follower: The frame that takes the place of the frame before, if time runs backwards.
         """
@@ -156,16 +194,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             buffers[MOTION].zero_()
         elif MOTION in self.layout and follower is not None:
             buffers[MOTION][:] = screen_motion(whole["depth"], frame.camera(), follower.camera())
-        return buffers, torch.cat([target[None], guides])
-
-    def _stack(
-        self, shots: Sequence[tuple[FrameBuffers, torch.Tensor]], position: int
-    ) -> dict[str, torch.Tensor]:
-        return {
-            "buffers": torch.stack([buffers.data for buffers, _ in shots]),
-            "images": torch.stack([images for _, images in shots]),
-            "index": torch.tensor(position),
-        }
+        return Example(buffers, target[None], guides, index)
 
     @property
     def preparations(self) -> int:
@@ -219,7 +248,7 @@ def open_windows(config: TrainingConfig, model: RecurrentModel) -> tuple[Windows
     folder = Path(config.data[0]).absolute()
     cache = GuideCache(folder.with_name(folder.name + ".guides"), model.guides)
     needs = (*model.needs, *model.config.later)
-    settings = config.sequence_settings
+    settings = config.sequence or SequenceSettings()
     return (
         Windows(training, settings, needs, cache, config.seed),
         Windows(validation, settings, needs, cache, config.seed),

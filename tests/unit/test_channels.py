@@ -11,7 +11,7 @@ from mitsuba_gdpt.channels import KINDS, TABLE, Buffer, Layout
 from mitsuba_gdpt.denoisers.learned.features import Feature, InputConfig, preprocess
 from mitsuba_gdpt.errors import LayoutError
 from mitsuba_gdpt.training import augment
-from mitsuba_gdpt.training.augment import Example
+from tests import examples
 
 ALL = Layout(TABLE)
 
@@ -54,7 +54,7 @@ class TestEveryBuffer:
 
     def test_augmentation_of_colours(self, row: Buffer) -> None:
         data = torch.rand(4, 4, ALL.count, generator=torch.Generator().manual_seed(0))
-        start = Example(data, ALL, torch.rand(1, 4, 4, 3))
+        start = examples.frame(data, ALL, torch.rand(1, 4, 4, 3))
         colour, brightness = torch.tensor([0.5, 2.0, 0.25]), 3.0
         factor = {"radiance": colour * brightness, "reflectance": colour}.get(row.kind)
         if factor is None:
@@ -62,10 +62,10 @@ class TestEveryBuffer:
         if row.variance_of is not None:
             factor = factor.square().mean()
         changed = augment.multiply(start, colour, brightness)
-        torch.testing.assert_close(changed.buffer(row.name), start.buffer(row.name) * factor)
-        permuted = augment.permute(start, (2, 0, 1)).buffer(row.name)
+        torch.testing.assert_close(changed.buffers[row.name], start.buffers[row.name] * factor)
+        permuted = augment.permute(start, (2, 0, 1)).buffers[row.name]
         coloured = row.kind in ("radiance", "reflectance") and row.variance_of is None
-        expected = start.buffer(row.name)
+        expected = start.buffers[row.name]
         assert torch.equal(permuted, expected[..., [2, 0, 1]] if coloured else expected)
 
     def test_crop_obeys_the_border_rule(self, row: Buffer) -> None:

@@ -24,7 +24,8 @@ from mitsuba_gdpt.denoisers.learned.networks.fusion_weights import _merged
 from mitsuba_gdpt.denoisers.learned.networks.layers import Convolution
 from mitsuba_gdpt.denoisers.variances import estimated_variances
 from mitsuba_gdpt.errors import LayoutError
-from mitsuba_gdpt.training.augment import Example, transpose
+from mitsuba_gdpt.training.augment import transpose
+from tests import examples
 
 LAYOUT = Layout.make()
 
@@ -67,10 +68,10 @@ def test_converges_to_the_primal() -> None:
 def test_transposed_frames_give_the_transposed_image(patch: int, side: int) -> None:
     buffers = render(side, side)
     guide = denoise(buffers, "poisson-l2")[None]
-    example = transpose(Example(buffers.data, LAYOUT, guide))
+    example = transpose(examples.frame(buffers.data, LAYOUT, guide))
     here, there = (
         model(patch=patch)(data[None], LAYOUT, guides[None])
-        for data, guides in ((buffers.data, guide), (example.buffers, example.images))
+        for data, guides in ((buffers.data, guide), (example.buffers.data, example.target))
     )
     torch.testing.assert_close(there.transpose(1, 2), here, rtol=1e-4, atol=1e-4)
 

@@ -21,11 +21,12 @@ from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
 from mitsuba_gdpt.denoisers.learned.weights import make_model, read_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.training import run, sequence_losses
-from mitsuba_gdpt.training.augment import Augmentation, Example, augment
-from mitsuba_gdpt.training.config import SequenceSettings, TrainingConfig, load_config
-from mitsuba_gdpt.training.examples import GuideCache, seeded
-from mitsuba_gdpt.training.sequence_module import augment_window
-from mitsuba_gdpt.training.windows import Windows
+from mitsuba_gdpt.training.augment import Augmentation, augment
+from mitsuba_gdpt.training.config import TrainingConfig, load_config
+from mitsuba_gdpt.training.examples import Example, seeded
+from mitsuba_gdpt.training.guides import GuideCache
+from mitsuba_gdpt.training.tasks import SequenceTask
+from mitsuba_gdpt.training.windows import SequenceSettings, Windows
 from tests import sequences
 
 TINY = {"stages": [3, 4, 4], "decoder": [4], "finest": [4, 4]}
@@ -110,18 +111,19 @@ class TestWindows:
         assert made.layout.names == NEEDS
         item = made[4]  # validation: whole frames, forwards, the first render
         frames = FrameSet.open(root).sequences[1].frames[1:4]
-        assert item["buffers"].shape == (3, 20, 24, made.layout.count)
-        assert item["images"].shape == (3, 1, 20, 24, 3)
+        assert item.buffers.data.shape == (3, 20, 24, made.layout.count)
+        assert item.target.shape == (3, 1, 20, 24, 3)
         for t, frame in enumerate(frames):
-            assert torch.equal(item["images"][t, 0], frame.target().primal)
-            assert torch.equal(item["buffers"][t], frame.noisy(0).data)
+            assert torch.equal(item.target[t, 0], frame.target().primal)
+            assert torch.equal(item.buffers.data[t], frame.noisy(0).data)
 
     def test_samples_are_functions_of_their_number(self, root: Path) -> None:
         made, again = windows(root, reverse=0.5, stop=0.5), windows(root, reverse=0.5, stop=0.5)
         for sample in range(6):
             first, second = made[(2, sample)], again[(2, sample)]
-            assert all(torch.equal(first[key], second[key]) for key in first)
-        contents = {made[(2, sample)]["images"].sum().item() for sample in range(12)}
+            assert torch.equal(first.buffers.data, second.buffers.data)
+            assert torch.equal(first.target, second.target)
+        contents = {made[(2, sample)].target.sum().item() for sample in range(12)}
         assert len(contents) > 6
 
     def test_crop_is_shared_and_every_position_comes_up(self, root: Path) -> None:
@@ -129,7 +131,7 @@ class TestWindows:
         frames = FrameSet.open(root).sequences[0]
         positions = set()
         for sample in range(80):
-            images = made[(0, sample)]["images"][:, 0]
+            images = made[(0, sample)].target[:, 0]
             for y, x in np.ndindex(2, 6):
                 if torch.equal(images[0], frames[0].target().primal[y : y + 19, x : x + 19]):
                     positions.add((y, x))
@@ -139,30 +141,29 @@ class TestWindows:
         assert len(positions) == 2 * 6
 
     def test_crop_as_large_as_the_frame(self, root: Path) -> None:
-        assert windows(root, size=20)[(0, 1)]["buffers"].shape[1:3] == (20, 20)
+        assert windows(root, size=20)[(0, 1)].buffers.data.shape[1:3] == (20, 20)
         square = windows(sequences.write(root.parent / "square", ("s",), size=(12, 12)), size=12)
-        assert torch.equal(square[(0, 7)]["images"], square[0]["images"])
+        assert torch.equal(square[(0, 7)].target, square[0].target)
         with pytest.raises(ConfigError, match="24 x 20 pixels, smaller than a crop of 21"):
             windows(root, size=21)
 
     def test_gradients_end_at_the_crop(self, root: Path) -> None:
-        buffers = windows(root)[(0, 3)]["buffers"]
-        view = FrameBuffers(buffers[1], windows(root).layout)
-        assert not view.dx[:, -1].any()
-        torch.testing.assert_close(view.dx[:, :-1], view.primal.diff(dim=1))
+        view = windows(root)[(0, 3)].buffers
+        assert not view.dx[..., -1, :].any()
+        torch.testing.assert_close(view.dx[..., :-1, :], view.primal.diff(dim=-2))
 
     def test_one_noise_per_window(self, root: Path) -> None:
         """Every frame of a window is the same render number; both come up."""
         made, frames = windows(root, size=20), FrameSet.open(root).sequences[0]
         seen = set()
         for sample in range(12):
-            window = made[(0, sample)]["buffers"]
+            window = made[(0, sample)].buffers.primal
             which = []
             for t in range(3):
                 for k in range(2):
                     whole = frames[t].noisy(k).primal
                     crops = [whole[:, x : x + 20] for x in range(5)]
-                    if any(torch.equal(window[t, ..., :3], crop) for crop in crops):
+                    if any(torch.equal(window[t], crop) for crop in crops):
                         which.append(k)
             assert len(which) == 3
             assert len(set(which)) == 1
@@ -175,13 +176,13 @@ class TestWindows:
             made = windows(root, reverse=reverse)
             for sample in range(4):
                 item = made[(3, sample)]
-                motion = item["buffers"][..., made.layout.slices["motion"]]
+                motion = item.buffers.motion
                 sign = 1 if reverse else -1
                 for t in (1, 2):
-                    fetched = warp(item["images"][t - 1], motion[t][None])
+                    fetched = warp(item.target[t - 1], motion[t][None])
                     inner = np.s_[:, 3:-3]
                     torch.testing.assert_close(
-                        fetched[0][inner], item["images"][t, 0][inner], rtol=1e-3, atol=1e-3
+                        fetched[0][inner], item.target[t, 0][inner], rtol=1e-3, atol=1e-3
                     )
                     # The camera goes right, so the content was further to the right before.
                     assert motion[t, 5, 5, 0].item() * sign == pytest.approx(-2.0, abs=1e-3)
@@ -190,10 +191,10 @@ class TestWindows:
         made = windows(root, stop=1.0)
         for sample in range(4):
             item = made[(3, sample)]
-            assert not item["buffers"][..., made.layout.slices["motion"]].any()
+            assert not item.buffers.motion.any()
             for t in (1, 2):
-                assert torch.equal(item["images"][t], item["images"][0])
-                noise = [item["buffers"][i][..., :3] for i in (t - 1, t)]
+                assert torch.equal(item.target[t], item.target[0])
+                noise = [item.buffers.primal[i] for i in (t - 1, t)]
                 assert not torch.equal(*noise)
 
     def test_data_that_do_not_suffice(self, root: Path, tmp_path: Path) -> None:
@@ -214,49 +215,58 @@ class TestWindows:
 
 
 class TestAugmentation:
+    """Of whole windows; of single frames see test_training."""
+
+    def changed(self, window: Example, which: Augmentation, seed: int) -> Example:
+        """What a step of training makes of a window."""
+        kept: list[Example] = []
+
+        class Task(SequenceTask):
+            def reconstruct(self, model: object, batch: Example) -> torch.Tensor:
+                kept.append(batch)
+                return batch.buffers.primal
+
+        config = TrainingConfig("rdae", ("x",), "out", augmentation=which)
+        Task().step(None, Example.stack([window]), config, seeded(seed, "", 0))
+        return kept[0][0]
+
     def test_window_changes_as_each_of_its_frames(self, root: Path) -> None:
-        made = windows(root)
-        item, which = made[(0, 0)], Augmentation(depth=False)
+        window, which = windows(root)[(0, 0)], Augmentation(depth=False)
         changes = set()
         for seed in range(8):
-            generator = torch.Generator().manual_seed(seed)
-            buffers, images = augment_window(
-                item["buffers"], item["images"], made.layout, which, generator
-            )
-            after = generator.get_state()
+            changed = self.changed(window, which, seed)
             for t in range(3):
-                generator.manual_seed(seed)
+                generator = seeded(seed, "", 0)
                 torch.rand((), generator=generator)  # that of the depth
-                frame = Example(item["buffers"][t], made.layout, item["images"][t])
+                frame = Example(
+                    FrameBuffers(window.buffers.data[t], window.buffers.layout),
+                    window.target[t],
+                    window.inner[t],
+                    window.index,
+                )
                 expected = augment(frame, which, generator)
-                assert torch.equal(buffers[t], expected.buffers)
-                assert torch.equal(images[t], expected.images)
-            assert torch.equal(after, generator.get_state())
-            changes.add(images.sum().item())
+                assert torch.equal(changed.buffers.data[t], expected.buffers.data)
+                assert torch.equal(changed.target[t], expected.target)
+            changes.add(changed.target.sum().item())
         assert len(changes) == 8
 
     def test_motion_of_a_changed_window(self, root: Path) -> None:
-        made = windows(root)
-        item, which = made[(0, 1)], Augmentation(permute=False, colour=False, brightness=False)
+        window = windows(root)[(0, 1)]
+        which = Augmentation(permute=False, colour=False, brightness=False)
         for seed in range(8):
-            buffers, images = augment_window(
-                item["buffers"], item["images"], made.layout, which, seeded(seed, "", 0)
-            )
-            motion = buffers[1, ..., made.layout.slices["motion"]]
-            fetched, inner = warp(images[0], motion[None])[0], np.s_[3:-3, 3:-3]
-            torch.testing.assert_close(fetched[inner], images[1, 0][inner], rtol=1e-3, atol=1e-3)
+            changed = self.changed(window, which, seed)
+            fetched = warp(changed.target[0], changed.buffers.motion[1][None])[0]
+            inner = np.s_[3:-3, 3:-3]
+            expected = changed.target[1, 0][inner]
+            torch.testing.assert_close(fetched[inner], expected, rtol=1e-3, atol=1e-3)
 
     def test_depth_by_one_factor(self, root: Path) -> None:
-        made = windows(root)
-        item, where = made[(0, 0)], made.layout.slices["depth"]
+        window = windows(root)[(0, 0)]
         only = dict.fromkeys(Augmentation.__dataclass_fields__, False)
         factors = []
         for seed in range(30):
-            which = Augmentation(**{**only, "depth": True})
-            buffers, _ = augment_window(
-                item["buffers"], item["images"], made.layout, which, seeded(seed, "", 0)
-            )
-            ratio = buffers[..., where] / item["buffers"][..., where]
+            changed = self.changed(window, Augmentation(**{**only, "depth": True}), seed)
+            ratio = changed.buffers.depth / window.buffers.depth
             assert ratio.max() - ratio.min() < 1e-5 * ratio.max()
             factors.append(ratio.mean().item())
         assert 0.25 <= min(factors) < 0.5
@@ -340,18 +350,18 @@ class TestRun:
     def test_scenes_are_never_on_both_sides(self, root: Path, tmp_path: Path) -> None:
         sets = run.open_sets(self.config(root, tmp_path))
         sides = [
-            {s.scene for s in side.sequences}  # type: ignore[union-attr]
+            {s.scene for s in side.sequences}  # type: ignore[attr-defined]
             for side in (sets.training, sets.validation)
         ]
         assert (len(sides[0]), len(sides[1])) == (2, 1)
         assert not sides[0] & sides[1]
         config = self.config(root, tmp_path, scenes=["one", "third"], validation_scenes=["third"])
         sets = run.open_sets(config)
-        assert [s.scene for s in sets.training.sequences] == ["one"]  # type: ignore[union-attr]
+        assert [s.scene for s in sets.training.sequences] == ["one"]  # type: ignore[attr-defined]
         other = sequences.write(tmp_path / "other", ("dev",), split="test")
         sets = run.open_sets(self.config(root, tmp_path, validation=[str(other)]))
-        assert len(sets.training.sequences) == 3  # type: ignore[union-attr]
-        assert [s.scene for s in sets.validation.sequences] == ["dev"]  # type: ignore[union-attr]
+        assert len(sets.training.sequences) == 3  # type: ignore[attr-defined]
+        assert [s.scene for s in sets.validation.sequences] == ["dev"]  # type: ignore[attr-defined]
         with pytest.raises(ConfigError, match="0 sequences are left to train on"):
             run.open_sets(self.config(other, tmp_path))  # never on the folder test
         with pytest.raises(ConfigError, match="no scene nowhere; there are: one, second, third"):
@@ -362,9 +372,9 @@ class TestRun:
         item = sets.validation[0]
         model = make_model(self.config(root, tmp_path).model)
         assert isinstance(model, RecurrentModel)
-        assert item["images"].shape == (3, 2, 20, 24, 3)
-        crop = sets.training[(0, 5)]["images"][0, 1]
-        frames = sets.training.sequences[0]  # type: ignore[union-attr]
+        assert item.inner.shape == item.target.shape == (3, 1, 20, 24, 3)
+        crop = sets.training[(0, 5)].inner[0, 0]
+        frames = sets.training.sequences[0]  # type: ignore[attr-defined]
         from mitsuba_gdpt.denoisers import denoise
 
         whole = [denoise(f.noisy(k), "poisson-l2").half().float() for f in frames for k in (0, 1)]

@@ -20,16 +20,14 @@ from mitsuba_gdpt.denoisers.learned import weights
 from mitsuba_gdpt.denoisers.learned.weights import find_weights, make_model, read_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.training import augment, losses, run
-from mitsuba_gdpt.training.augment import Augmentation, Example
+from mitsuba_gdpt.training.augment import Augmentation
 from mitsuba_gdpt.training.config import TrainingConfig, load_config
-from mitsuba_gdpt.training.examples import (
-    Examples,
-    GuideCache,
-    StepBatches,
-    split,
-    worker_options,
-)
-from mitsuba_gdpt.training.module import inner, learning_rate_factor
+from mitsuba_gdpt.training.crops import Crops, split
+from mitsuba_gdpt.training.examples import Example, StepBatches, worker_options
+from mitsuba_gdpt.training.guides import GuideCache
+from mitsuba_gdpt.training.module import learning_rate_factor
+from mitsuba_gdpt.training.tasks import inside
+from tests import examples as made_up
 
 LAYOUT = Layout.make(features=("position", "diffuse", "specular"), variances=True)
 TINY = {"growth": [4, 4], "units": [1, 1], "down": [4], "up": [4], "patch": 1}
@@ -128,11 +126,10 @@ class TestLosses:
             off = float((p / mean - 1).detach().abs().mean())
             assert off < bound if bound is not None else off > 0.5, (term, fireflies)
 
-    def test_terms_are_weighted_and_targets_averaged(self) -> None:
-        p, a, b = torch.rand(3, 2, 8, 8, 3)
-        values = losses.Loss({"l1": 2.0, "smape": 0.5})(p, torch.stack([a, b], 1))
-        mean = (a + b) / 2
-        expected = 2 * losses.l1(p, mean) + 0.5 * losses.smape(p, mean)
+    def test_terms_are_weighted(self) -> None:
+        p, a = torch.rand(2, 2, 8, 8, 3)
+        values = losses.Loss({"l1": 2.0, "smape": 0.5})(p[:, None], a[:, None])
+        expected = 2 * losses.l1(p, a) + 0.5 * losses.smape(p, a)
         torch.testing.assert_close(values["loss"], expected)
         assert set(values) == {"l1", "smape", "loss"}
 
@@ -147,13 +144,13 @@ class TestLosses:
         loss = losses.Loss(losses.LOSSES["ngpt"])
         p = torch.rand(1, 114, 114, 3, requires_grad=True)
         y = torch.rand(1, 1, 114, 114, 3)
-        values = [loss(p, y, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+        values = [loss(p, y[:, 0], torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
         assert set(values[0]) == {"elpips", "l1-tonemapped", "gradient-l1-tonemapped", "loss"}
         assert values[0]["elpips"] == values[1]["elpips"] != values[2]["elpips"]
         values[0]["loss"].backward()
         assert p.grad is not None
         assert p.grad.abs().sum() > 0
-        same = loss(y[:, 0], y, torch.Generator().manual_seed(1))
+        same = loss(y, y, torch.Generator().manual_seed(1))
         assert float(same["loss"]) == pytest.approx(0, abs=1e-6)
 
 
@@ -166,16 +163,16 @@ def example(height: int = 6, width: int = 6) -> Example:
     generator = torch.Generator().manual_seed(0)
     data = torch.rand(height, width, LAYOUT.count, generator=generator)
     images = torch.rand(2, height, width, 3, generator=generator)
-    result = Example(data, LAYOUT, images)
-    primal = result.buffer("primal")
+    result = made_up.frame(data, LAYOUT, images)
+    primal = result.buffers["primal"]
     for name, dim in (("dx", 1), ("dy", 0)):
         difference = torch.zeros_like(primal)
         difference.narrow(dim, 0, primal.shape[dim] - 1)[:] = primal.diff(dim=dim)
-        result.buffer(name)[:] = difference
-        result.buffer(name + ".var").select(dim, -1)[:] = 0
+        result.buffers[name][:] = difference
+        result.buffers[name + ".var"].select(dim, -1)[:] = 0
     normal = torch.tensor([0.3, -0.5, -1.0])
-    result.buffer("normal")[:] = normal / normal.norm()
-    result.buffer("position")[:] = intersect(normal, height, width)
+    result.buffers["normal"][:] = normal / normal.norm()
+    result.buffers["position"][:] = intersect(normal, height, width)
     return result
 
 
@@ -191,11 +188,11 @@ def intersect(normal: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 CHANGES = {
-    "flip x": lambda e: augment.flip(e, 1),
-    "flip y": lambda e: augment.flip(e, 0),
-    "both": lambda e: augment.flip(augment.flip(e, 0), 1),
+    "flip x": lambda e: augment.flip(e, augment.X),
+    "flip y": lambda e: augment.flip(e, augment.Y),
+    "both": lambda e: augment.flip(augment.flip(e, augment.Y), augment.X),
     "transpose": augment.transpose,
-    "rotate": lambda e: augment.transpose(augment.flip(e, 1)),
+    "rotate": lambda e: augment.transpose(augment.flip(e, augment.X)),
 }
 
 
@@ -203,79 +200,81 @@ class TestAugmentation:
     @pytest.mark.parametrize("change", CHANGES)
     def test_gradients_stay_differences(self, change: str) -> None:
         changed = CHANGES[change](example())
-        primal = changed.buffer("primal")
+        primal = changed.buffers["primal"]
         for name, dim in (("dx", 1), ("dy", 0)):
-            gradient = changed.buffer(name)
+            gradient = changed.buffers[name]
             length = primal.shape[dim] - 1
             torch.testing.assert_close(gradient.narrow(dim, 0, length), primal.diff(dim=dim))
             assert not gradient.select(dim, -1).any()
-            assert not changed.buffer(name + ".var").select(dim, -1).any()
+            assert not changed.buffers[name + ".var"].select(dim, -1).any()
 
     @pytest.mark.parametrize("change", CHANGES)
     def test_geometry_is_that_of_a_changed_camera(self, change: str) -> None:
         """The changed normals and points are what the camera sees of the changed plane."""
         changed = CHANGES[change](example())
-        normal = changed.buffer("normal")[0, 0]
-        torch.testing.assert_close(changed.buffer("position"), intersect(normal, 6, 6))
+        normal = changed.buffers["normal"][0, 0]
+        torch.testing.assert_close(changed.buffers["position"], intersect(normal, 6, 6))
 
     @pytest.mark.parametrize("change", CHANGES)
     def test_variances_go_with_their_differences(self, change: str) -> None:
         """If the variance of each difference is its square, it still is afterwards."""
         start = example()
         for name in ("dx", "dy"):
-            start.buffer(name + ".var")[:] = start.buffer(name).square().mean(-1, keepdim=True)
+            start.buffers[name + ".var"][:] = start.buffers[name].square().mean(-1, keepdim=True)
         changed = CHANGES[change](start)
         for name in ("dx", "dy"):
-            expected = changed.buffer(name).square().mean(-1, keepdim=True)
-            torch.testing.assert_close(changed.buffer(name + ".var"), expected)
+            expected = changed.buffers[name].square().mean(-1, keepdim=True)
+            torch.testing.assert_close(changed.buffers[name + ".var"], expected)
 
     @pytest.mark.parametrize("change", CHANGES)
     def test_images_go_with_the_primal(self, change: str) -> None:
         start = example()
-        start.images[0] = start.buffer("primal")
+        start.target[0] = start.buffers["primal"]
         changed = CHANGES[change](start)
-        torch.testing.assert_close(changed.images[0], changed.buffer("primal"))
+        torch.testing.assert_close(changed.target[0], changed.buffers["primal"])
 
     def test_undone_by_repetition(self) -> None:
         start = example()
         for change in ("flip x", "flip y", "transpose"):
             twice = CHANGES[change](CHANGES[change](start))
-            torch.testing.assert_close(twice.buffers, start.buffers)
-            torch.testing.assert_close(twice.images, start.images)
+            torch.testing.assert_close(twice.buffers.data, start.buffers.data)
+            torch.testing.assert_close(twice.target, start.target)
 
     def test_colours(self) -> None:
         start = example()
         factors = torch.tensor([0.5, 2.0, 0.1])
         changed = augment.multiply(augment.permute(start, (2, 0, 1)), factors, 3.0)
         for name in ("primal", "dx", "dy", "diffuse", "specular"):
-            expected = start.buffer(name)[..., [2, 0, 1]] * factors * 3
-            torch.testing.assert_close(changed.buffer(name), expected)
-        expected = start.buffer("albedo")[..., [2, 0, 1]] * factors
-        torch.testing.assert_close(changed.buffer("albedo"), expected)
-        torch.testing.assert_close(changed.images, start.images[..., [2, 0, 1]] * factors * 3)
+            expected = start.buffers[name][..., [2, 0, 1]] * factors * 3
+            torch.testing.assert_close(changed.buffers[name], expected)
+        expected = start.buffers["albedo"][..., [2, 0, 1]] * factors
+        torch.testing.assert_close(changed.buffers["albedo"], expected)
+        torch.testing.assert_close(changed.target, start.target[..., [2, 0, 1]] * factors * 3)
         for name in ("normal", "depth", "position", "normal.var", "depth.var"):
-            assert torch.equal(changed.buffer(name), start.buffer(name))
+            assert torch.equal(changed.buffers[name], start.buffers[name])
         gain = (factors * 3).square().mean()
-        torch.testing.assert_close(changed.buffer("dx.var"), start.buffer("dx.var") * gain)
+        torch.testing.assert_close(changed.buffers["dx.var"], start.buffers["dx.var"] * gain)
         gain = factors.square().mean()
-        torch.testing.assert_close(changed.buffer("albedo.var"), start.buffer("albedo.var") * gain)
+        torch.testing.assert_close(
+            changed.buffers["albedo.var"], start.buffers["albedo.var"] * gain
+        )
 
     def test_the_example_is_not_written_to(self) -> None:
         start = example()
-        before = start.buffers.clone(), start.images.clone()
+        before = start.buffers.data.clone(), start.target.clone()
         for seed in range(8):
             augment.augment(start, Augmentation(), torch.Generator().manual_seed(seed))
-        assert torch.equal(start.buffers, before[0])
-        assert torch.equal(start.images, before[1])
+        assert torch.equal(start.buffers.data, before[0])
+        assert torch.equal(start.target, before[1])
 
     def test_distribution_and_switches(self) -> None:
-        start = Example(torch.ones(2, 2, LAYOUT.count), LAYOUT, torch.ones(1, 2, 2, 3))
+        start = made_up.frame(torch.ones(2, 2, LAYOUT.count), LAYOUT, torch.ones(1, 2, 2, 3))
         only = dict.fromkeys(Augmentation.__dataclass_fields__, False)
 
         def means(name: str) -> torch.Tensor:
             which = Augmentation(**{**only, name: True})
             generator = torch.Generator().manual_seed(0)
-            drawn = [augment.augment(start, which, generator).images for _ in range(1500)]
+            drawn = [augment.augment(start, which, generator).target for _ in range(1500)]
             return torch.stack(drawn)[:, 0, 0, 0]
 
         factors = means("colour")
@@ -286,7 +285,7 @@ class TestAugmentation:
         assert brightness.log().mean() == pytest.approx(-0.5, abs=0.08)
         assert brightness.log().std() == pytest.approx(1, abs=0.08)
         none = augment.augment(start, Augmentation(**only), torch.Generator())
-        assert torch.equal(none.buffers, start.buffers)
+        assert torch.equal(none.buffers.data, start.buffers.data)
 
     def test_motion_goes_on_pointing_to_the_same_content(self) -> None:
         """A frame fetched from the one before by its motion, before and after each change."""
@@ -294,12 +293,12 @@ class TestAugmentation:
         before = torch.rand(8, 8, 3, generator=torch.Generator().manual_seed(0))
         data = torch.zeros(8, 8, layout.count)
         data[..., layout.slices["motion"]] = torch.tensor([1.0, -2.0])
-        start = Example(data, layout, before[None])
-        now = warp(before[None], start.buffer("motion")[None])
+        start = made_up.frame(data, layout, before[None])
+        now = warp(before[None], start.buffers["motion"][None])
         for change in CHANGES.values():
             changed = change(start)
-            moved = warp(changed.images, changed.buffer("motion")[None])
-            expected = change(Example(data, layout, now)).images
+            moved = warp(changed.target, changed.buffers["motion"][None])
+            expected = change(made_up.frame(data, layout, now)).target
             torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -329,22 +328,22 @@ class TestExamples:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         cache = GuideCache(tmp_path / "guides", ("poisson-l2", "none"))
-        examples = Examples(Toy(), range(4), ("primal", "albedo"), cache)
+        examples = Crops(Toy(), range(4), ("primal", "albedo"), cache)
         first = [examples[i] for i in range(4)]
         assert examples.layout.names == ("primal", "albedo")
-        assert first[0]["buffers"].shape == (20, 20, 6)
-        assert first[0]["images"].shape == (4, 20, 20, 3)
+        assert first[0].buffers.data.shape == (1, 20, 20, 6)
+        assert first[0].target.shape == first[0].inner.shape == (1, 2, 20, 20, 3)
         buffers = FrameBuffers(Toy()[1]["buffers"], Toy.layout)
         torch.testing.assert_close(
-            first[1]["images"][2], denoise(buffers, "poisson-l2"), rtol=1e-3, atol=1e-3
+            first[1].inner[0, 0], denoise(buffers, "poisson-l2"), rtol=1e-3, atol=1e-3
         )
-        torch.testing.assert_close(first[1]["images"][:2], Toy()[1]["targets"])
-        monkeypatch.setattr("mitsuba_gdpt.training.examples.guide_images", None)
+        torch.testing.assert_close(first[1].target[0], Toy()[1]["targets"])
+        monkeypatch.setattr("mitsuba_gdpt.training.guides.guide_images", None)
         for one, other in zip(first, (examples[i] for i in range(4)), strict=True):
-            assert torch.equal(one["images"], other["images"])
+            assert torch.equal(one.inner, other.inner)
         # They go with the buffers, not with the position.
-        shifted = Examples(Toy(), [3, 2], ("primal", "albedo"), cache)
-        assert torch.equal(shifted[0]["images"], first[3]["images"])
+        shifted = Crops(Toy(), [3, 2], ("primal", "albedo"), cache)
+        assert torch.equal(shifted[0].inner, first[3].inner)
         (tmp_path / "guides").rename(tmp_path / "away")
         with pytest.raises(TypeError):  # nothing but the files could have answered
             _ = examples[0]
@@ -381,50 +380,51 @@ class TestExamples:
                 return FrameBuffers(data, self.layout)
 
         guides = GuideCache(tmp_path, ("none",))
-        examples = Examples(
+        examples = Crops(
             Rich(), range(2), ("primal",), guides, GuideCache(tmp_path, ["poisson-l2"])
         )
         assert examples.targets == 1
-        images = examples[1]["images"]
+        target = examples[1].target
         decoded = Rich.target_buffers
         monkeypatch.setattr(Rich, "target_buffers", None)
-        assert torch.equal(examples[1]["images"], images), "kept, without the other renders"
+        assert torch.equal(examples[1].target, target), "kept, without the other renders"
         monkeypatch.setattr(Rich, "target_buffers", decoded)
-        assert images.shape == (2, 20, 20, 3)
+        assert target.shape == (1, 1, 20, 20, 3)
         expected = denoise(Rich().target_buffers(1), "poisson-l2")
-        torch.testing.assert_close(images[0], expected, rtol=1e-3, atol=1e-3)
-        primal = examples[1]["buffers"][..., :3]
-        torch.testing.assert_close(images[1], primal, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(target[0, 0], expected, rtol=1e-3, atol=1e-3)
+        primal = examples[1].buffers.primal
+        torch.testing.assert_close(examples[1].inner[:, 0], primal, rtol=1e-3, atol=1e-3)
 
     def test_workers_where_oidn_has_run(self) -> None:
         """Its threads would be missing in forked processes, which would wait for ever."""
         pytest.importorskip("mitsuba_oidn")
-        examples = Examples(Toy(), range(2), ("primal",), GuideCache(None, ("oidn",)))
-        expected = [example["images"] for example in examples]
+        examples = Crops(Toy(), range(2), ("primal",), GuideCache(None, ("oidn",)))
+        expected = [example.inner for example in examples]
         loader = DataLoader(examples, batch_size=None, timeout=200, **worker_options(1))
         for example, images in zip(loader, expected, strict=True):
-            torch.testing.assert_close(example["images"], images, rtol=1e-2, atol=1e-3)
+            torch.testing.assert_close(example.inner, images, rtol=1e-2, atol=1e-3)
 
     @pytest.mark.parametrize("length", [0, 5, 200])
     def test_damaged_guide_is_made_anew(self, tmp_path: Path, length: int) -> None:
-        examples = Examples(Toy(), range(1), ("primal",), GuideCache(tmp_path, ("none",)))
-        expected = examples[0]["images"]
+        examples = Crops(Toy(), range(1), ("primal",), GuideCache(tmp_path, ("none",)))
+        expected = examples[0].inner
         (file,) = tmp_path.rglob("*.npy")
         whole = file.read_bytes()
         file.write_bytes(whole[:length])
-        assert torch.equal(examples[0]["images"], expected)
+        assert torch.equal(examples[0].inner, expected)
         assert file.read_bytes() == whole
 
     def test_missing_buffer_is_an_error(self) -> None:
         with pytest.raises(LayoutError, match=r"lack the buffer\(s\) diffuse"):
-            Examples(Toy(), range(1), ("primal", "diffuse"), GuideCache(None, ()))
+            Crops(Toy(), range(1), ("primal", "diffuse"), GuideCache(None, ()))
         guides = GuideCache(None, ("oidn-fusion(using=kpcn)",))
         with pytest.raises(LayoutError, match=r"lack the buffer\(s\) diffuse"):
-            Examples(Toy(), range(1), ("primal",), guides)
+            Crops(Toy(), range(1), ("primal",), guides)
 
     def test_batches_are_permutations_and_can_start_anywhere(self) -> None:
         batches = list(StepBatches(count=7, batch=3, steps=14, seed=5))
-        flat = [index for batch in batches for index in batch]
+        flat = [index for batch in batches for index, _ in batch]
+        assert [sample for batch in batches for _, sample in batch] == list(range(42))
         passes = [flat[i : i + 7] for i in range(0, 42, 7)]
         assert all(sorted(one) == list(range(7)) for one in passes)
         assert len({tuple(one) for one in passes}) > 1
@@ -522,9 +522,9 @@ class TestConfig:
             learning_rate_factor("ngpt", 50_000, 600_000)
         )
 
-    def test_inner(self) -> None:
-        assert inner(torch.zeros(2, 20, 30, 3), 7).shape == (2, 6, 16, 3)
-        assert inner(torch.zeros(2, 14, 30, 3), 7).shape == (2, 14, 30, 3)
+    def test_inside(self) -> None:
+        assert inside(torch.zeros(2, 20, 30, 3), 7).shape == (2, 6, 16, 3)
+        assert inside(torch.zeros(2, 14, 30, 3), 7).shape == (2, 14, 30, 3)
 
 
 class _Killed(BaseException):
@@ -551,8 +551,8 @@ class TestRun:
         model, toy = make_model(config.model), toy or Toy()
         cache = GuideCache(None, model.guides)
         return run.Sets(
-            Examples(toy, range(7), model.needs, cache),
-            Examples(toy, range(7, 10), model.needs, cache),
+            Crops(toy, range(7), model.needs, cache),
+            Crops(toy, range(7, 10), model.needs, cache),
         )
 
     @pytest.mark.parametrize("at", [3, 4, 5])

@@ -1,0 +1,220 @@
+"""What stills and sequences do not have in common in training: data, draws, loss, figures.
+
+All else, the module, the run and validation, sees windows of frames; a still is a window of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+
+from mitsuba_gdpt.denoisers.learned.features import MARGIN
+from mitsuba_gdpt.denoisers.learned.model import Model
+from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.training import losses, sequence_losses
+from mitsuba_gdpt.training.augment import augment, scale_depth
+from mitsuba_gdpt.training.crops import Crops, crop_names, split
+from mitsuba_gdpt.training.examples import Example, ExampleSet
+from mitsuba_gdpt.training.guides import GuideCache
+from mitsuba_gdpt.training.windows import open_windows
+
+if TYPE_CHECKING:
+    from mitsuba_gdpt.training.config import TrainingConfig
+
+_DEPTH_FACTOR = 4.0  # the largest, and the inverse of the smallest: scenes have different units
+
+
+class Task(Protocol):
+    """A kind of training.
+
+    Attributes:
+        terms: Names of the terms that its loss can have.
+    """
+
+    terms: tuple[str, ...]
+
+    def check(self, config: TrainingConfig) -> None:
+        """Refuse settings that mean nothing for it.
+
+        Raises:
+            ConfigError: There is one.
+        """
+
+    def open_sets(self, config: TrainingConfig, model: Any) -> tuple[ExampleSet, ExampleSet]:
+        """Open the data of a configuration.
+
+        Returns:
+            What to train on and what to validate on.
+
+        Raises:
+            ConfigError: Sets do not fit together, or nothing is left on one side.
+            FormatError: A path is no such set.
+            LayoutError: The data lack a buffer that the model or a guide needs.
+        """
+
+    def loss(self, weights: Mapping[str, float]) -> nn.Module:
+        """Return the loss: (N, T, H, W, 3) images, targets and a generator to values of terms."""
+
+    def step(
+        self, model: Any, batch: Example, config: TrainingConfig, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw changes of a minibatch and reconstruct it.
+
+        Returns:
+            What the loss compares: images (N, T, h, w, 3) and targets (N, T, K, h, w, 3).
+        """
+
+    def reconstruct(self, model: Any, batch: Example) -> torch.Tensor:
+        """Return the images (N, T, H, W, 3) of a minibatch that is left as it is."""
+
+    def use(self, method: str, weights: Path) -> str:
+        """Return how trained weights are used, for their model card."""
+
+
+class StillTask:
+    """Single images, of crop sets."""
+
+    terms: tuple[str, ...] = losses.NAMES
+
+    def check(self, config: TrainingConfig) -> None:
+        """See :meth:`Task.check`."""
+        if config.sequence is not None:
+            raise ConfigError(f"method {config.method!r} sees single frames; leave 'sequence' out")
+
+    def open_sets(self, config: TrainingConfig, model: Model) -> tuple[ExampleSet, ExampleSet]:
+        """See :meth:`Task.open_sets`."""
+        from mitsuba_gdpt.data import CropDataset
+
+        def examples(dataset: Any, indices: list[int], targets: str = "") -> Crops:
+            folder = Path(dataset.sets[0].path)
+            folder = folder.with_name(folder.name + ".guides")
+            reconstructed = GuideCache(folder, [targets]) if targets else None
+            guides = GuideCache(folder, model.guides)
+            return Crops(dataset, indices, model.needs, guides, reconstructed)
+
+        scenes = (*config.scenes, *(() if config.validation else config.validation_scenes))
+        chosen = scenes if config.scenes else ()
+        dataset = CropDataset(list(config.data), scenes=chosen or None)
+        if config.validation:
+            kept = list(range(len(dataset)))
+            other_scenes = config.validation_scenes
+            other = CropDataset(list(config.validation), scenes=other_scenes or None)
+            held_out = examples(other, list(range(len(other))))
+        else:
+            names = crop_names(dataset, chosen)
+            kept, held = split(names, config.holdout, config.validation_scenes)
+            held_out = examples(dataset, held)
+        if not kept or not len(held_out):
+            raise ConfigError(
+                f"{len(kept)} examples are left to train on and {len(held_out)} to validate on; "
+                f"expected some of each. Render more crops, name a set for 'validation', or change "
+                f"'holdout' (now {config.holdout:g}) or the scenes"
+            )
+        # Validation keeps the noisy targets: in two halves they make figures without bias.
+        return examples(dataset, kept, config.targets), held_out
+
+    def loss(self, weights: Mapping[str, float]) -> nn.Module:
+        """See :meth:`Task.loss`."""
+        return losses.Loss(weights)
+
+    def step(
+        self, model: Model, batch: Example, config: TrainingConfig, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`Task.step`."""
+        which = config.augmentation
+        changed = Example.stack([augment(batch[i], which, generator) for i in range(len(batch))])
+        x, y = torch.randint(1 - MARGIN, MARGIN, (2,), generator=generator).tolist()
+        depth = torch.empty(len(batch)).uniform_(0.1, 1.1, generator=generator)
+        frames = changed.flattened()
+        data = frames.buffers.data
+        image = model(
+            data,
+            frames.buffers.layout,
+            frames.inner,
+            shift=(x, y) if which.shift else (0, 0),
+            depth_scale=depth.to(data) if which.depth else None,
+        )[:, None]
+        return inside(image, config.border), inside(changed.target, config.border)
+
+    def reconstruct(self, model: Model, batch: Example) -> torch.Tensor:
+        """See :meth:`Task.reconstruct`."""
+        frames = batch.flattened()
+        image: torch.Tensor = model(frames.buffers.data, frames.buffers.layout, frames.inner)
+        return image[:, None]
+
+    def use(self, method: str, weights: Path) -> str:
+        """See :meth:`Task.use`."""
+        return (
+            f"mitsuba-gdpt denoise in.exr -o out.exr --method {method} "
+            f"--option weights={weights.name}"
+        )
+
+
+class SequenceTask:
+    """Windows of frame sets, for recurrent models; gradients go back to their first frame."""
+
+    terms: tuple[str, ...] = sequence_losses.SEQUENCE_TERMS
+
+    def check(self, config: TrainingConfig) -> None:
+        """See :meth:`Task.check`."""
+        if config.resident:
+            raise ConfigError("resident is true, but windows of sequences are cut out as they come")
+        if config.targets:
+            raise ConfigError(
+                f"targets is {config.targets!r}, but frame sets are rendered with their targets; "
+                f"see 'dataset frames --targets'"
+            )
+
+    def open_sets(
+        self, config: TrainingConfig, model: RecurrentModel
+    ) -> tuple[ExampleSet, ExampleSet]:
+        """See :meth:`Task.open_sets`."""
+        return open_windows(config, model)
+
+    def loss(self, weights: Mapping[str, float]) -> nn.Module:
+        """See :meth:`Task.loss`."""
+        return sequence_losses.SequenceLoss(weights)
+
+    def step(
+        self,
+        model: RecurrentModel,
+        batch: Example,
+        config: TrainingConfig,
+        generator: torch.Generator,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`Task.step`.
+
+        Instead of the normalised depth the depth itself is multiplied, by 1/4 to 4.
+        """
+        which = config.augmentation
+        changed = []
+        for i in range(len(batch)):
+            exponent = 2 * float(torch.rand((), generator=generator)) - 1
+            window = augment(batch[i], which, generator)
+            if which.depth:
+                window = scale_depth(window, math.pow(_DEPTH_FACTOR, exponent))
+            changed.append(window)
+        windows = Example.stack(changed)
+        return self.reconstruct(model, windows), windows.target
+
+    def reconstruct(self, model: RecurrentModel, batch: Example) -> torch.Tensor:
+        """See :meth:`Task.reconstruct`."""
+        return model.sequence(batch.buffers.data, batch.buffers.layout, batch.inner)
+
+    def use(self, method: str, weights: Path) -> str:
+        """See :meth:`Task.use`."""
+        return f"mitsuba_gdpt.stream({method!r}, weights={weights.name!r}), called frame by frame"
+
+
+def inside(images: torch.Tensor, border: int) -> torch.Tensor:
+    """Cut pixels off each side of (..., H, W, 3), where there are enough."""
+    height, width = images.shape[-3:-1]
+    if min(height, width) <= 2 * border:
+        return images
+    return images[..., border : height - border, border : width - border, :]
