@@ -98,7 +98,7 @@ def take(source: Any, layout: Any = None, words: Words | None = None) -> FrameBu
             ``mi.Bitmap``; or the path of an image file.
         layout: What the channels of a tensor or array are: the integrator that rendered (``gdpt``
             or ``aov``), the scene with it, a :class:`Layout`, or channel names of any program.
-            Three channels are an image, four one with alpha.
+            One and three channels are an image, two and four one with alpha.
         words: What else is known.
 
     Raises:
@@ -107,16 +107,22 @@ def take(source: Any, layout: Any = None, words: Words | None = None) -> FrameBu
         ConfigError: The words contradict each other.
     """
     words = Words() if words is None else words
+    told = words.to_sensor is not None
     if is_scene(layout):
         if words.to_sensor is None and layout.sensors():
             words = _with_sensor(words, layout.sensors()[0])
         layout = _SceneLayout.of(layout)
     named = _named(source, layout)
     if isinstance(named, FrameBuffers):
-        frame, camera = named, True
+        frame = named
+        if told and words.normals is None and _NORMAL in frame:
+            warnings.warn(
+                "to_sensor is left out: these normals are in the camera's frame already",
+                stacklevel=3,
+            )
     else:
-        frame, camera = _assemble(named, words), False
-    return _with_images(frame, words, camera)
+        frame = _assemble(named, words)
+    return _with_images(frame, words)
 
 
 def layer(source: Any, layout: Any, name: str, word: str) -> torch.Tensor:
@@ -197,7 +203,7 @@ def _named(source: Any, layout: Any) -> FrameBuffers | _Named:
                 f"make; pass the one that rendered it"
             )
         return _Named(data, made, in_world=True)
-    if layout is None and _count(source) in (3, 4):
+    if layout is None and _count(source) in naming.FILM:
         return _Named(_tensor(source), naming.FILM[_count(source)])
     if _is_names(layout) and set(layout) - _KNOWN:
         names = list(layout)
@@ -264,8 +270,13 @@ def _bitmap_data(bitmap: Any) -> torch.Tensor:
 
 def _from_file(path: Path) -> FrameBuffers | _Named:
     image = image_files.read(path)
-    names = list(image.channels)
-    planes = [plane.astype(np.float32, copy=False) for plane in image.channels.values()]
+    real = {name: plane for name, plane in image.channels.items() if plane.dtype.kind == "f"}
+    if not real:
+        raise FormatError(
+            f"{path}: whole numbers in {exr.summarise(image.channels)}; expected half or float"
+        )
+    names = list(real)
+    planes = [plane.astype(np.float32, copy=False) for plane in real.values()]
     data = torch.from_numpy(np.stack(planes, axis=-1))
     if _is_ours(names) or image.metadata:
         try:
@@ -441,12 +452,8 @@ def _turned(normals: torch.Tensor, transform: Any) -> torch.Tensor:
     return torch.where(length > 0, turned / length.clamp(min=1e-30) * original, turned)
 
 
-def _with_images(frame: FrameBuffers, words: Words, camera: bool) -> FrameBuffers:
+def _with_images(frame: FrameBuffers, words: Words) -> FrameBuffers:
     """Put images that were handed over beside the render in the place of its own buffers."""
-    if camera and words.to_sensor is not None and words.normals is None and _NORMAL in frame:
-        warnings.warn(
-            "to_sensor is left out: these normals are in the camera's frame already", stacklevel=4
-        )
     given: dict[str, torch.Tensor] = {}
     if words.albedo is not None:
         given["albedo"] = image_beside(words.albedo, frame, "albedo", 3).clamp(0, 1)

@@ -146,6 +146,8 @@ def find(names: Sequence[str]) -> dict[str, Match]:
             whole = plain(layer) == alias.layer
             if not whole and not (alias.parents and parent and plain(last) == alias.layer):
                 continue
+            if alias.buffer == "depth" and not layer and channels.keys() >= {*_XYZ}:
+                continue  # Z of a film of XYZ
             if (indices := _indices(channels, alias.suffixes)) is not None:
                 found[alias.buffer] = Match(alias, layer, indices, "" if whole else parent)
                 break

@@ -80,8 +80,8 @@ def denoise(
             docs/how-to/inputs.md.
         method: One of :func:`methods`, or a :class:`Call`, or the text of one, such as
             ``"oidn(ensemble=4)"``; by default what ``quality`` says.
-        layout: What the channels are, where that is not obvious from their number (three are an
-            image, four one with alpha) or from names: the integrator, the scene, a
+        layout: What the channels are, where that is not obvious from their number (one and three
+            are an image, two and four one with alpha) or from names: the integrator, the scene, a
             :class:`~mitsuba_gdpt.Layout`, or a list of channel names.
         quality: ``"fast"``, ``"balanced"`` (the default) or ``"high"``: the method that gives most
             for about 2, 4.8 or 17 seconds per megapixel on two CPU cores, of those that can run

@@ -260,17 +260,6 @@ def test_images_beside_the_render() -> None:
     assert np.array_equal(take(frame, None, Words(albedo=image)).albedo, image)
 
 
-@pytest.mark.parametrize("method", ["oidn", "poisson-l1", "ngpt-fusion", None])
-def test_world_space_and_camera_space_give_the_same(method: str | None) -> None:
-    layout = Layout.make()
-    render = torch.rand(16, 16, layout.count, generator=torch.Generator().manual_seed(0))
-    ours = FrameBuffers(render, layout)
-    ours.normal[:] = torch.nn.functional.normalize(ours.normal - 0.5, dim=-1)
-    world = ours.normal @ torch.tensor(TURN[:3, :3]).float()
-    expected = denoise(ours, method)
-    torch.testing.assert_close(denoise(ours, method, normals=world, to_sensor=TURN), expected)
-
-
 @pytest.mark.parametrize(
     ("names", "left_out"),
     [
