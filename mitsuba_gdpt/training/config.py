@@ -48,7 +48,8 @@ class TrainingConfig:
         batch: Examples per minibatch.
         loss: A key of ``training.losses.LOSSES``; by default the preset's.
         terms: Weights of terms, replacing ``loss``.
-        border: Pixels on each side of a crop that do not count in the loss; not for sequences.
+        border: Pixels on each side of a crop that do not count in the loss, before the window that
+            does is moved with the crop (``augmentation.shift``); not for sequences.
         learning_rate: Its maximum.
         beta2: Of Adam.
         schedule: ``"ngpt"``: the original's, its 600,000 steps scaled to ``steps``;

@@ -6,7 +6,7 @@ All else, the module, the run and validation, sees windows of frames; a still is
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -129,7 +129,8 @@ class StillTask:
         """See :meth:`Task.step`."""
         which = config.augmentation
         changed = Example.stack([augment(batch[i], which, generator) for i in range(len(batch))])
-        x, y = torch.randint(1 - MARGIN, MARGIN, (2,), generator=generator).tolist()
+        drawn = torch.randint(1 - MARGIN, MARGIN, (len(batch), 2), generator=generator).tolist()
+        shifts = [(x, y) if which.shift else (0, 0) for x, y in drawn]
         depth = torch.empty(len(batch)).uniform_(0.1, 1.1, generator=generator)
         frames = changed.flattened()
         data = frames.buffers.data
@@ -137,10 +138,13 @@ class StillTask:
             data,
             frames.buffers.layout,
             frames.inner,
-            shift=(x, y) if which.shift else (0, 0),
+            shifts=shifts,
             depth_scale=depth.to(data) if which.depth else None,
         )[:, None]
-        return inside(image, config.border), inside(changed.target, config.border)
+        return (
+            loss_window(image, config.border, shifts),
+            loss_window(changed.target, config.border, shifts),
+        )
 
     def reconstruct(self, model: Model, batch: Example) -> torch.Tensor:
         """See :meth:`Task.reconstruct`."""
@@ -212,9 +216,28 @@ class SequenceTask:
         return f"mitsuba_gdpt.stream({method!r}, weights={weights.name!r}), called frame by frame"
 
 
-def inside(images: torch.Tensor, border: int) -> torch.Tensor:
-    """Cut pixels off each side of (..., H, W, 3), where there are enough."""
-    height, width = images.shape[-3:-1]
-    if min(height, width) <= 2 * border:
+def loss_window(
+    images: torch.Tensor, border: int, shifts: Sequence[tuple[int, int]]
+) -> torch.Tensor:
+    """Cut out what counts in the loss.
+
+    As in NGPT, where the window stands still in the *padded* crop, and the crop moves below it: so
+    each pixel of the crop counts sometimes, those at its edges most seldom.
+
+    Args:
+        images: (N, ..., H, W, 3).
+        border: Pixels on each side of a crop that has not moved that do not count; 0, or too small
+            a crop for it: all do.
+        shifts: How far each crop has moved in x and y; as far as the border reaches.
+
+    Returns:
+        (N, ..., H - 2 border, W - 2 border, 3).
+    """
+    height, width = (size - 2 * border for size in images.shape[-3:-1])
+    if min(height, width) <= 0:
         return images
-    return images[..., border : height - border, border : width - border, :]
+    windows = []
+    for image, shift in zip(images, shifts, strict=True):
+        x, y = (border - max(-border, min(border, moved)) for moved in shift)
+        windows.append(image[..., y : y + height, x : x + width, :])
+    return torch.stack(windows)

@@ -17,6 +17,7 @@ from mitsuba_gdpt.channels import DERIVED, Layout
 from mitsuba_gdpt.denoisers import denoise, load_weights
 from mitsuba_gdpt.denoisers.images import warp
 from mitsuba_gdpt.denoisers.learned import weights
+from mitsuba_gdpt.denoisers.learned.features import Padding
 from mitsuba_gdpt.denoisers.learned.weights import find_weights, make_model, read_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.training import augment, losses, run
@@ -26,7 +27,7 @@ from mitsuba_gdpt.training.crops import Crops, split
 from mitsuba_gdpt.training.examples import Example, StepBatches, worker_options
 from mitsuba_gdpt.training.guides import GuideCache
 from mitsuba_gdpt.training.module import learning_rate_factor
-from mitsuba_gdpt.training.tasks import inside
+from mitsuba_gdpt.training.tasks import loss_window
 from tests import examples as made_up
 
 LAYOUT = Layout.make(features=("position", "diffuse", "specular"), variances=True)
@@ -522,9 +523,37 @@ class TestConfig:
             learning_rate_factor("ngpt", 50_000, 600_000)
         )
 
-    def test_inside(self) -> None:
-        assert inside(torch.zeros(2, 20, 30, 3), 7).shape == (2, 6, 16, 3)
-        assert inside(torch.zeros(2, 14, 30, 3), 7).shape == (2, 14, 30, 3)
+    def test_every_pixel_of_a_crop_counts_in_the_loss(self) -> None:
+        """Over all shifts as often as in the original: 1 to 14 times at the borders, 15 inside."""
+        ramp = torch.arange(36.0)[None, None, :, None].expand(1, 20, 36, 3)
+        counts = torch.zeros(36, dtype=torch.int64)
+        for x in range(-7, 8):
+            window = loss_window(ramp, 7, [(x, 0)])
+            assert window.shape == (1, 6, 22, 3)
+            counts[window[0, 0, :, 0].long()] += 1
+        rise = list(range(1, 15))
+        assert counts.tolist() == rise + [15] * 8 + rise[::-1]
+
+    @pytest.mark.parametrize("shift", [(0, 0), (7, -7), (-3, 5)])
+    def test_loss_window_is_that_of_the_padded_crop(self, shift: tuple[int, int]) -> None:
+        image = torch.rand(1, 24, 32, 3, generator=torch.Generator().manual_seed(0))
+        padded = Padding.around(24, 32, 8, shift).apply(image, "primal")
+        assert torch.equal(loss_window(image, 7, [shift]), padded[:, 15:-15, 15:-15])
+
+    def test_loss_window_without_border(self) -> None:
+        image = torch.rand(2, 5, 6, 3)
+        assert torch.equal(loss_window(image, 0, [(7, 7), (-7, 0)]), image)
+        assert torch.equal(loss_window(image, 3, [(7, 7), (-7, 0)]), image)  # nothing is left
+
+    def test_every_example_has_its_own_shift(self) -> None:
+        """And the network sees it: the same crop twice, moved and not."""
+        values = {"method": "ngpt-small", "data": ["a"], "output": "o", "network": TINY}
+        model = make_model(load_config(None, values).model).eval()
+        data = torch.rand(1, 16, 16, LAYOUT.count).expand(2, -1, -1, -1)
+        moved = model(data, LAYOUT, shifts=[(0, 0), (5, -2)])
+        torch.testing.assert_close(moved[:1], model(data[:1], LAYOUT))
+        torch.testing.assert_close(moved[1:], model(data[:1], LAYOUT, shifts=[(5, -2)]))
+        assert (moved[0] - moved[1]).abs().max() > 1e-3
 
 
 class _Killed(BaseException):

@@ -12,6 +12,7 @@ contradicts them, relative to the brightness around.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -122,11 +123,11 @@ class BackboneModel(Model):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shift: tuple[int, int] = (0, 0),
+        shifts: Sequence[tuple[int, int]] = (),
         depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
-        """Reconstruct images; see :meth:`Model.forward`. ``shift``, ``depth_scale``: no effect."""
+        """Reconstruct images; see :meth:`Model.forward`. ``shifts``, ``depth_scale``: no effect."""
         require(self.needs, layout)
         data = planar(data)
         buffers = {name: data[..., layout.slices[name]] for name in self.needs}

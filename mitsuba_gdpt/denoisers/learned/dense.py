@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -137,7 +138,7 @@ class DenseModel(Model):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shift: tuple[int, int] = (0, 0),
+        shifts: Sequence[tuple[int, int]] = (),
         depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
@@ -149,7 +150,7 @@ class DenseModel(Model):
             config.inputs,
             alignment=config.network.alignment,
             guides=self._choose(guides, config.inputs.guides),
-            shift=shift,
+            shifts=shifts,
             depth_scale=depth_scale,
         )
         output = prepared.padding.remove(self._run(prepared.input, memory)).float()

@@ -190,18 +190,41 @@ class Padding:
 
 
 @dataclass(frozen=True)
+class BatchPadding:
+    """What was added around the frames of a minibatch: to each its own, or to all the same."""
+
+    each: tuple[Padding, ...]
+
+    def apply(self, x: torch.Tensor, source: str | None) -> torch.Tensor:
+        """See :meth:`Padding.apply`."""
+        return self._map(x, lambda padding, frames: padding.apply(frames, source))
+
+    def remove(self, x: torch.Tensor) -> torch.Tensor:
+        """See :meth:`Padding.remove`."""
+        return self._map(x, Padding.remove)
+
+    def _map(
+        self, x: torch.Tensor, change: Callable[[Padding, torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        if len(self.each) == 1:
+            return change(self.each[0], x)
+        pairs = zip(self.each, x.split(1), strict=True)
+        return torch.cat([change(padding, frame) for padding, frame in pairs])
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Input of a network, and what is needed to interpret its output.
 
     Attributes:
         input: (N, H', W', C), padded.
-        padding: What was added around the frame.
+        padding: What was added around the frames.
         scale: (N, 1, 1, 1) exposure that radiance was multiplied by.
         modulation: (N, H, W, 3) albedo that it was divided by, or None.
     """
 
     input: torch.Tensor
-    padding: Padding
+    padding: BatchPadding
     scale: torch.Tensor
     modulation: torch.Tensor | None
 
@@ -223,7 +246,7 @@ def preprocess(
     *,
     alignment: int,
     guides: torch.Tensor | None = None,
-    shift: tuple[int, int] = (0, 0),
+    shifts: Sequence[tuple[int, int]] = (),
     depth_scale: torch.Tensor | None = None,
     exposure: torch.Tensor | None = None,
     margin: int = MARGIN,
@@ -236,7 +259,7 @@ def preprocess(
         config: What the network sees.
         alignment: What the padded size is to be a multiple of.
         guides: (N, G, H, W, 3) radiance, in the order of ``config.guides``.
-        shift: See :meth:`Padding.around`; for training.
+        shifts: Of each frame, see :meth:`Padding.around`; for training. None is moved by default.
         depth_scale: (N,) factors on features with the transfer function ``"max"``; for training.
         exposure: (N, 1, 1, 1) factors on radiance, instead of those of ``config.exposure``.
         margin: See :meth:`Padding.around`.
@@ -263,7 +286,11 @@ def preprocess(
     modulation = None
     if config.demodulate:
         modulation = _modulation(data[..., slices["albedo"]], config.least_albedo)
-    padding = Padding.around(height, width, alignment, shift, margin)
+    padding = BatchPadding(
+        tuple(
+            Padding.around(height, width, alignment, shift, margin) for shift in shifts or ((0, 0),)
+        )
+    )
     prepared = Prepared(data[:0], padding, scale, modulation)
     # Gradients of the demodulated image need an image; that of a guide is the cleaner one.
     base = buffers[PRIMAL] if guides is None or not given else guides[:, 0]

@@ -13,6 +13,7 @@ All inputs are relative to the brightness of the guide's image, so the exposure 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -110,11 +111,11 @@ class FusionModel(Model):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shift: tuple[int, int] = (0, 0),
+        shifts: Sequence[tuple[int, int]] = (),
         depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
-        """Reconstruct images; see :meth:`Model.forward`. ``shift``, ``depth_scale``: no effect."""
+        """Reconstruct images; see :meth:`Model.forward`. ``shifts``, ``depth_scale``: no effect."""
         require(self.needs, layout)
         chosen = self._choose(guides, self.guides)
         assert chosen is not None  # there is one

@@ -17,6 +17,7 @@ are trained together from the start.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,11 +85,11 @@ class KPCN(Model):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shift: tuple[int, int] = (0, 0),
+        shifts: Sequence[tuple[int, int]] = (),
         depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
-        """Reconstruct images; see :meth:`Model.forward`. ``shift`` has no meaning here."""
+        """Reconstruct images; see :meth:`Model.forward`. ``shifts`` have no meaning here."""
         diffuse, specular, albedo = preprocess(data, layout, depth_scale)
         diffuse = self._filter(self.diffuse, diffuse, memory)
         specular = self._filter(self.specular, specular, memory)

@@ -45,7 +45,7 @@ class Model(nn.Module):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shift: tuple[int, int] = (0, 0),
+        shifts: Sequence[tuple[int, int]] = (),
         depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
@@ -55,7 +55,7 @@ class Model(nn.Module):
             data: (N, H, W, C) buffers, finite.
             layout: Meaning of C.
             guides: (N, G, H, W, 3) radiance, in the order of ``self.guides``.
-            shift: Position of the frame inside its padding; for training.
+            shifts: Position of each frame inside its padding; for training.
             depth_scale: (N,) factors on the normalised depth; for training.
             memory: Bytes of activations that inference may use; larger frames are tiled. None
                 never tiles. Ignored while gradients are recorded.

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
 from mitsuba_gdpt.denoisers.images import exposure_scale, warp
-from mitsuba_gdpt.denoisers.learned.features import InputConfig, Padding, Prepared, preprocess
+from mitsuba_gdpt.denoisers.learned.features import BatchPadding, InputConfig, Prepared, preprocess
 from mitsuba_gdpt.denoisers.learned.model import FAVOUR, Model, blend, compressed
 from mitsuba_gdpt.denoisers.learned.networks import RecurrentUNet, RecurrentUNetConfig
 from mitsuba_gdpt.errors import ConfigError, LayoutError
@@ -179,7 +179,7 @@ class RecurrentModel(Model):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shift: tuple[int, int] = (0, 0),
+        shifts: Sequence[tuple[int, int]] = (),
         depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
@@ -315,7 +315,7 @@ class RecurrentModel(Model):
         self,
         hidden: tuple[torch.Tensor, ...],
         motion: torch.Tensor | None,
-        padding: Padding,
+        padding: BatchPadding,
     ) -> tuple[torch.Tensor, ...]:
         """Warp the states of all stages."""
         if motion is None:
