@@ -7,6 +7,7 @@ but Mitsuba only inside :meth:`FrameBuffers.to_bitmap`; no variant is needed or 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -296,6 +297,8 @@ class FrameBuffers:
         Raises:
             NonFiniteError: A channel contains NaN or infinity; names channels and pixel counts.
         """
+        if math.isfinite(self.largest()):
+            return
         faults = []
         for part in self.layout.buffers:
             if names is not None and part.name not in names:
@@ -315,6 +318,13 @@ class FrameBuffers:
                 f"{self.data[..., 0].numel()} each); expected finite values. Find the material or "
                 f"emitter that produces them, or replace those pixels before reconstruction"
             )
+
+    def largest(self) -> float:
+        """Return the largest absolute value of all channels; NaN if there is one that is NaN."""
+        if not self.data.numel():
+            return 0.0
+        low, high = (float(value) for value in torch.aminmax(self.data))
+        return max(-low, high)  # NaN is in both
 
     def crop(self, x: int, y: int, width: int, height: int) -> FrameBuffers:
         """Copy a rectangle, as if only that rectangle had been rendered.

@@ -139,11 +139,15 @@ def expose(buffers: FrameBuffers, factor: float | None) -> FrameBuffers:
     channels = [buffer for buffer in buffers.layout.buffers for _ in buffer.suffixes]
     exponents = torch.tensor([_exponent(buffer) for buffer in channels]).to(buffers.device)
     limits = torch.tensor([_limit(buffer) for buffer in channels]).to(buffers.device)
-    if factor == 1 and not bool((buffers.data.abs() > limits).any()):
+    largest = buffers.largest() * max(1.0, factor**2)
+    ordinary = largest <= float(limits.min())  # spares another pass over all values
+    if factor == 1 and (ordinary or not bool((buffers.data.abs() > limits).any())):
         return buffers
     data = buffers.data * torch.where(exponents > 0, factor, 1.0)
-    data *= torch.where(exponents > 1, factor, 1.0)  # a square might leave the range of float32
-    return FrameBuffers(data.clamp(-limits, limits), buffers.layout, buffers.metadata)
+    if bool((exponents > 1).any()):
+        data *= torch.where(exponents > 1, factor, 1.0)  # a square might leave float32's range
+    data = data if ordinary else data.clamp_(-limits, limits)
+    return FrameBuffers(data, buffers.layout, buffers.metadata)
 
 
 def _exponent(buffer: Buffer) -> int:

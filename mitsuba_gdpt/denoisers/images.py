@@ -18,19 +18,30 @@ _LUMINANCE = (0.2126, 0.7152, 0.0722)
 #: Factors keep to 2 to plus or minus this, so that they and their inverses are normal float32.
 LARGEST_EXPONENT = 120
 _DARK = 1e-8
+_PLANAR_ROWS = 16
 
 
 def difference(image: torch.Tensor, dim: int) -> torch.Tensor:
     """Return forward differences, and 0 at the end; each channel as it lies in memory."""
     length = image.shape[dim] - 1
-    result = torch.zeros_like(image)
-    result.narrow(dim, 0, length).copy_(image.narrow(dim, 1, length) - image.narrow(dim, 0, length))
+    result = torch.empty_like(image)
+    here, following = (image.narrow(dim, start, length) for start in (0, 1))
+    if image.requires_grad:
+        result.narrow(dim, 0, length).copy_(following - here)
+    else:
+        torch.sub(following, here, out=result.narrow(dim, 0, length))
+    result.narrow(dim, length, 1).zero_()
     return result
 
 
 def mean_square(x: torch.Tensor) -> torch.Tensor:
     """Return the mean of squares over the channels, (..., C) to (..., 1)."""
-    return x.square().mean(-1, keepdim=True)
+    # Several times as fast as a reduction along the last axis, on planes of channels.
+    first, *others = x.unbind(-1)
+    total = first.square()
+    for values in others:
+        total = total.addcmul_(values, values)
+    return total.div_(x.shape[-1])[..., None]
 
 
 def window_mean(x: torch.Tensor, size: int) -> torch.Tensor:
@@ -64,7 +75,16 @@ def planar(data: torch.Tensor) -> torch.Tensor:
 
     Arithmetic on single channels, and means over three of them, run several times faster on it.
     """
-    return data.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    n, height, width, channels = data.shape
+    planes = data.permute(0, 3, 1, 2)
+    if data.requires_grad or planes.is_contiguous():
+        return planes.contiguous().permute(0, 2, 3, 1)
+    result = planes.new_empty(n, channels, height, width)
+    # The channels of a pixel are read one after the other: from the cache, if they fit into it.
+    for top in range(0, height, _PLANAR_ROWS):
+        rows = slice(top, top + _PLANAR_ROWS)
+        result[:, :, rows].copy_(planes[:, :, rows])
+    return result.permute(0, 2, 3, 1)
 
 
 def exposure_scale(primal: torch.Tensor) -> torch.Tensor:
@@ -77,7 +97,8 @@ def exposure_scale(primal: torch.Tensor) -> torch.Tensor:
     Args:
         primal: (N, H, W, 3) radiance.
     """
-    luminance = primal @ primal.new_tensor(_LUMINANCE)
+    red, green, blue = (primal[..., i] * factor for i, factor in enumerate(_LUMINANCE))
+    luminance = red.add_(green).add_(blue)
     unit = _power_of_two(luminance.amax((1, 2)))
     rows, columns = (max(1, size // _BLOCK) for size in luminance.shape[1:])
     blocks = functional.adaptive_avg_pool2d(

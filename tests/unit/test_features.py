@@ -195,6 +195,20 @@ def test_tiles_give_the_same_image(patch: int) -> None:
         assert (seams - whole).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("in_planes", [False, True])
+def test_tiles_of_several_inputs_keep_their_channels_where_they_lie(in_planes: bool) -> None:
+    x = [torch.rand(1, 37, 21, 3), torch.rand(1, 37, 21, 1)]
+    x = [planar(part) for part in x] if in_planes else x
+
+    def add(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        assert a.is_contiguous() != in_planes
+        return a + b
+
+    result = tiling.run_tiled(add, *x, side=12, alignment=2, radius=2)
+    assert torch.equal(result, x[0] + x[1])
+    assert result.stride() == (planar(result) if in_planes else result.contiguous()).stride()
+
+
 def test_tile_size_follows_the_budget() -> None:
     assert tiling.tile_size(100, 8, 20, 100 * 512 * 512) == 512
     with pytest.raises(ConfigError, match="too small"):

@@ -67,7 +67,7 @@ def fuse_gradients(
         (N, H, W, 3) radiance, differentiable with respect to image and logits.
     """
     slices = layout.slices
-    bright = brightness(image.detach(), data[..., slices[PRIMAL]])
+    bright = brightness(image.detach(), exposure_scale(data[..., slices[PRIMAL]]))
     tolerated = (_NOISE * bright).square()
     factors = logits.expand(*image.shape[:-1], LOGITS).clamp_max(math.log(_LIMIT)).exp()
     gradients, weights = [], []
@@ -83,14 +83,15 @@ def fuse_gradients(
     return fuse(image, dx, dy, weight_x, weight_y, bright, iterations)
 
 
-def brightness(image: torch.Tensor, primal: torch.Tensor) -> torch.Tensor:
+def brightness(image: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Return what errors of an image count relative to, (N, H, W, 1), above 0.
 
     Args:
         image: (N, H, W, 3) radiance.
-        primal: (N, H, W, 3) radiance, which decides what is dark.
+        scale: (N, 1, 1, 1), of :func:`~mitsuba_gdpt.denoisers.images.exposure_scale`, which decides
+            what is dark.
     """
-    return image.clamp_min(0).mean(-1, keepdim=True) + _EPSILON / exposure_scale(primal)
+    return image.clamp_min(0).mean(-1, keepdim=True) + _EPSILON / scale
 
 
 @registry.register(

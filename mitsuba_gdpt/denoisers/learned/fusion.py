@@ -31,7 +31,6 @@ from mitsuba_gdpt.denoisers.images import (
 from mitsuba_gdpt.denoisers.learned.features import require
 from mitsuba_gdpt.denoisers.learned.model import Model, converge
 from mitsuba_gdpt.denoisers.learned.networks import FusionWeights, FusionWeightsConfig
-from mitsuba_gdpt.denoisers.learned.networks.layers import scatter_blocks
 from mitsuba_gdpt.denoisers.solvers.screened_poisson import ITERATIONS
 from mitsuba_gdpt.denoisers.variances import SAMPLED, Variances, estimated_variances
 from mitsuba_gdpt.errors import ConfigError
@@ -44,6 +43,14 @@ _DEPTH_EPSILON = 1e-3
 _LEAST_LOGIT = -6.0
 #: Slope below it: a network that has lost all trust must be able to gain it again.
 _LEAK = 0.02
+
+#: How far, in pixels, :func:`features` and :func:`block_features` see.
+_REACH = 4
+#: Floats per pixel that they keep alive.
+_QUANTITIES = 60
+#: Bytes that a tile may take on a CPU. Memory of larger ones is returned to the system when it is
+#: freed, and filled with zeros when it is wanted again, which costs more than the overlap of tiles.
+_TILE = 256 << 20
 
 #: Channels of :func:`features`, per direction and besides.
 DIRECTED, SHARED = 11, 4
@@ -119,18 +126,11 @@ class FusionModel(Model):
         require(self.needs, layout)
         chosen = self._choose(guides, self.guides)
         assert chosen is not None  # there is one
-        image, data = planar(chosen[:, 0]), planar(data)
+        read = layout.chosen(self.needs)
+        image, data = planar(chosen[:, 0]), planar(_channels(data, layout.indices(read.names)))
+        layout = read
         variances = estimated_variances(data, layout)
-        height, width = data.shape[1:3]
-        size = self.config.network
-        if size.patch == 1:
-            x = features(data, layout, image, variances)
-            rest = (-width % size.alignment, -height % size.alignment)
-            x = functional.pad(x, (0, 0, 0, rest[0], 0, rest[1]))
-        else:
-            aligned = size.alignment * size.patch
-            x = block_features(data, layout, image, variances, size.patch, aligned)
-        logits = scatter_blocks(self._run(x, memory).float(), size.patch)[:, :height, :width]
+        logits = self._logits(data, layout, image, variances, memory)
         logits = _LEAST_LOGIT + functional.leaky_relu(logits - _LEAST_LOGIT, _LEAK)
         image = fusion.fuse_gradients(
             image,
@@ -146,18 +146,55 @@ class FusionModel(Model):
         primal = data[..., layout.slices[PRIMAL]]
         return converge(image, primal, variances[PRIMAL], self.config.consistency)
 
-    def _run(self, x: torch.Tensor, memory: float | None) -> torch.Tensor:
-        """Apply the network."""
+    def _logits(
+        self,
+        data: torch.Tensor,
+        layout: Layout,
+        image: torch.Tensor,
+        variances: Variances,
+        memory: float | None,
+    ) -> torch.Tensor:
+        """Apply the network, (N, H, W, 2) float32."""
         size = self.config.network
-        floats = 2 * size.inputs + 8 * size.width
+        scale = exposure_scale(data[..., layout.slices[PRIMAL]])
+        aligned = size.alignment * size.patch
+
+        def run(data: torch.Tensor, image: torch.Tensor, stacked: torch.Tensor) -> torch.Tensor:
+            height, width = data.shape[1:3]
+            split = dict(zip(SAMPLED, stacked.split(1, -1), strict=True))
+            if size.patch == 1:
+                x = features(data, layout, image, split, scale, aligned)
+            else:
+                x = block_features(data, layout, image, split, scale, size.patch, aligned)
+            if torch.is_autocast_enabled(x.device.type):  # once, not for every layer that reads it
+                x = x.to(torch.get_autocast_dtype(x.device.type))
+            x = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+            values = torch.as_tensor(self.network(x)).permute(0, 3, 1, 2).float()
+            values = functional.pixel_shuffle(values, size.patch)[..., :height, :width]
+            return values.permute(0, 2, 3, 1)
+
+        if memory is not None and data.device.type == "cpu":
+            memory = min(memory, _TILE)
         return self._in_tiles(
-            self.network,
-            x,
-            floats=floats,
-            alignment=size.alignment,
-            radius=size.radius,
+            run,
+            data,
+            image,
+            torch.cat([variances[name].permute(0, 3, 1, 2) for name in SAMPLED], 1).permute(
+                0, 2, 3, 1
+            ),
+            floats=_QUANTITIES + (2 * size.inputs + 8 * size.width) / size.pixels,
+            alignment=aligned,
+            radius=size.patch * size.radius + _REACH,
             memory=memory,
         )
+
+
+def _channels(data: torch.Tensor, indices: list[int]) -> torch.Tensor:
+    """Return some channels of (N, H, W, C), where they are if they are neighbours."""
+    first, last = indices[0], indices[-1]
+    if indices == list(range(first, last + 1)):
+        return data[..., first : last + 1]
+    return data[..., indices]
 
 
 @dataclass(frozen=True)
@@ -224,8 +261,8 @@ def _deviation(primal: torch.Tensor, image: torch.Tensor, brightness: torch.Tens
     return deviation.clamp(-_LARGEST, _LARGEST)
 
 
-def _shown_brightness(primal: torch.Tensor, brightness: torch.Tensor) -> torch.Tensor:
-    return (brightness * exposure_scale(primal)).log() * _LOGARITHM
+def _shown_brightness(brightness: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    return (brightness * scale).log_().mul_(_LOGARITHM)
 
 
 def block_features(
@@ -233,6 +270,7 @@ def block_features(
     layout: Layout,
     image: torch.Tensor,
     variances: Variances,
+    scale: torch.Tensor,
     patch: int,
     aligned: int,
 ) -> torch.Tensor:
@@ -245,17 +283,18 @@ def block_features(
         layout: Meaning of C.
         image: (N, H, W, 3) radiance of the guide.
         variances: Those of the primal, dx and dy.
+        scale: (N, 1, 1, 1) factor that brings the frame to a common brightness.
         patch: Side of a block, in pixels.
         aligned: What height and width are filled up to multiples of, with the last row and column.
 
     Returns:
-        (N, h, w, C), in the order of
+        (N, C, h, w), in the order of
         :class:`~mitsuba_gdpt.denoisers.learned.networks.FusionWeightsConfig`.
     """
     height, width = data.shape[1:3]
     rest = (0, -width % aligned, 0, -height % aligned)
     primal = data[..., layout.slices[PRIMAL]]
-    brightness = fusion.brightness(image, primal)
+    brightness = fusion.brightness(image, scale)
 
     def filled(*planes: torch.Tensor) -> torch.Tensor:
         stacked = torch.cat([x.permute(0, 3, 1, 2) for x in planes], dim=1)
@@ -285,13 +324,18 @@ def block_features(
         pixels(filled(_deviation(primal, image, brightness))),
         _log(variance),
         _log(around(variance)),
-        means(filled(_shown_brightness(primal, brightness))),
+        means(filled(_shown_brightness(brightness, scale))),
     ]
-    return torch.cat(parts, dim=1).permute(0, 2, 3, 1)
+    return torch.cat(parts, dim=1)
 
 
 def features(
-    data: torch.Tensor, layout: Layout, image: torch.Tensor, variances: Variances
+    data: torch.Tensor,
+    layout: Layout,
+    image: torch.Tensor,
+    variances: Variances,
+    scale: torch.Tensor,
+    aligned: int = 1,
 ) -> torch.Tensor:
     """Make the input of the network.
 
@@ -300,12 +344,15 @@ def features(
         layout: Meaning of C.
         image: (N, H, W, 3) radiance of the guide.
         variances: Those of the primal, dx and dy.
+        scale: (N, 1, 1, 1) factor that brings the frame to a common brightness.
+        aligned: What height and width are filled up to multiples of, with zeros.
 
     Returns:
-        (N, H, W, 2 :data:`DIRECTED` + :data:`SHARED`): what belongs to dx, to dy, to neither.
+        (N, 2 :data:`DIRECTED` + :data:`SHARED`, h, w): what belongs to dx, to dy, to neither.
     """
+    height, width = data.shape[1:3]
     primal = data[..., layout.slices[PRIMAL]]
-    brightness = fusion.brightness(image, primal)
+    brightness = fusion.brightness(image, scale)
     directed = []
     for q in _directed(data, layout, image, variances, brightness):
         directed += [
@@ -326,9 +373,11 @@ def features(
         _log(variance),
         _log(window_mean(variance, 5)),
         _deviation(primal, image, brightness),
-        _shown_brightness(primal, brightness),
+        _shown_brightness(brightness, scale),
     ]
-    return torch.cat([*directed, *shared], dim=-1)
+    x = torch.cat([plane.permute(0, 3, 1, 2) for plane in (*directed, *shared)], dim=1)
+    rest = (-width % aligned, -height % aligned)
+    return functional.pad(x, (0, rest[0], 0, rest[1])) if any(rest) else x
 
 
 def _log(x: torch.Tensor) -> torch.Tensor:

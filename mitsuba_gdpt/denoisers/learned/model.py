@@ -79,9 +79,8 @@ class Model(nn.Module):
 
     def _in_tiles(
         self,
-        function: Callable[[torch.Tensor], torch.Tensor],
-        x: torch.Tensor,
-        *,
+        function: Callable[..., torch.Tensor],
+        *inputs: torch.Tensor,
         floats: float,
         alignment: int,
         radius: int,
@@ -91,16 +90,16 @@ class Model(nn.Module):
 
         Args:
             function: See :func:`~mitsuba_gdpt.denoisers.learned.tiling.run_tiled`, as the others.
-            x: (N, H, W, C).
+            inputs: (N, H, W, C) each.
             floats: How many the function keeps alive at once, per pixel.
             alignment: Phase of the function.
             radius: How far an input pixel can influence the output.
             memory: See :meth:`forward`.
         """
         if torch.is_grad_enabled() or memory is None:
-            return function(x)
-        side = tiling.tile_size(4 * floats * len(x), alignment, radius, memory)
-        return tiling.run_tiled(function, x, alignment=alignment, radius=radius, side=side)
+            return function(*inputs)
+        side = tiling.tile_size(4 * floats * len(inputs[0]), alignment, radius, memory)
+        return tiling.run_tiled(function, *inputs, alignment=alignment, radius=radius, side=side)
 
     def prepare_inference(self) -> None:
         """Freeze the parameters, and fold what only training needs apart."""

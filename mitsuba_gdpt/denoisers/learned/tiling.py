@@ -37,33 +37,41 @@ def overlap(alignment: int, radius: int) -> int:
 
 
 def run_tiled(
-    function: Callable[[torch.Tensor], torch.Tensor],
-    x: torch.Tensor,
-    *,
+    function: Callable[..., torch.Tensor],
+    *inputs: torch.Tensor,
     alignment: int,
     radius: int,
     side: int,
 ) -> torch.Tensor:
     """Apply a local function tile by tile.
 
-    The result equals ``function(x)`` up to rounding: each tile reaches ``radius`` pixels beyond
-    what is kept of it, and starts at a multiple of ``alignment``.
+    The result equals ``function(*inputs)`` up to rounding: each tile reaches ``radius`` pixels
+    beyond what is kept of it, and starts at a multiple of ``alignment``.
 
     Args:
-        function: (N, H, W, C) to (N, H, W, c), where H and W are multiples of ``alignment``.
-        x: (N, H, W, C), such a size.
+        function: (N, H, W, C), ... to (N, H, W, c), where H and W are multiples of ``alignment``,
+            but for what ends where the inputs do.
+        inputs: (N, H, W, C) each. Tiles of contiguous ones are contiguous.
         alignment: Phase of the function: the factor of its pooling.
         radius: How far an input pixel can influence the output.
         side: Most rows and columns of a tile, overlap included; a multiple of ``alignment``.
     """
-    n, height, width, _ = x.shape
+    height, width = inputs[0].shape[1:3]
+    if max(height, width) <= side:
+        return function(*inputs)
     reach = overlap(alignment, radius)
     result: torch.Tensor | None = None
     for top, bottom, kept_rows in _spans(height, side, reach):
         for left, right, kept_columns in _spans(width, side, reach):
-            tile = function(x[:, top:bottom, left:right].contiguous())
+            parts = [x[:, top:bottom, left:right] for x in inputs]
+            tile = function(
+                *(
+                    part.contiguous() if x.is_contiguous() else part
+                    for part, x in zip(parts, inputs, strict=True)
+                )
+            )
             if result is None:
-                result = tile.new_empty(n, height, width, tile.shape[-1])
+                result = _frame_like(tile, height, width)
             first, last = kept_rows
             start, stop = kept_columns
             result[:, first:last, start:stop] = tile[
@@ -71,6 +79,14 @@ def run_tiled(
             ]
     assert result is not None
     return result
+
+
+def _frame_like(tile: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return memory for a whole frame, with the channels where the tile has them."""
+    n, *_, channels = tile.shape
+    if tile.is_contiguous():
+        return tile.new_empty(n, height, width, channels)
+    return tile.new_empty(n, channels, height, width).permute(0, 2, 3, 1)
 
 
 def _spans(length: int, side: int, reach: int) -> list[tuple[int, int, tuple[int, int]]]:

@@ -132,7 +132,7 @@ def _conjugate_gradients(
     residual = right * scale
     solution = torch.zeros_like(residual)
     direction = residual.clone()
-    squared = _dot(residual, residual)
+    squared = _squared(residual)
     for _ in range(iterations):
         product = direction.clone()
         product[..., 1:].addcmul_(coupling_x, direction[..., :-1], value=-1)
@@ -142,13 +142,16 @@ def _conjugate_gradients(
         length = squared / _dot(direction, product).clamp_min(_TINY)
         solution.addcmul_(length, direction)
         residual.addcmul_(length, product, value=-1)
-        previous, squared = squared, _dot(residual, residual)
+        previous, squared = squared, _squared(residual)
         direction.mul_(squared / previous.clamp_min(_TINY)).add_(residual)
     return solution.mul_(scale)
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Inner product per image and channel, (N, 3, 1, 1)."""
-    n, channels = a.shape[:2]
-    rows, columns = a.reshape(n * channels, 1, -1), b.reshape(n * channels, -1, 1)
-    return torch.bmm(rows, columns).view(n, channels, 1, 1)
+    return (a * b).sum((2, 3), keepdim=True)
+
+
+def _squared(a: torch.Tensor) -> torch.Tensor:
+    """Inner product with itself: reads once, and writes nothing."""
+    return torch.linalg.vector_norm(a, dim=(2, 3), keepdim=True).square()

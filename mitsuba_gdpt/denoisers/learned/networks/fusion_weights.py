@@ -80,7 +80,7 @@ class FusionWeightsConfig:
 
 
 class FusionWeights(nn.Module):
-    """(N, h, w, inputs) to (N, h, w, pixels 2), a value for x and y of each pixel, row by row.
+    """(N, h, w, inputs) to (N, h, w, 2 pixels): for x, then for y, of each pixel, row by row.
 
     Starts with zeros.
     """
@@ -101,10 +101,10 @@ class FusionWeights(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the network; height and width are even."""
         values = [self._one(x, turned=False), self._one(x, turned=True)]
-        return torch.stack(values, dim=-1).flatten(-2)
+        return torch.cat(values, dim=1).permute(0, 2, 3, 1)
 
     def _one(self, x: torch.Tensor, *, turned: bool) -> torch.Tensor:
-        """Return the values of one direction, (N, h, w, pixels).
+        """Return the values of one direction, (N, pixels, h, w).
 
         Transposed filters on the image are the filters on the transposed image, without a copy.
         """
@@ -117,8 +117,8 @@ class FusionWeights(nn.Module):
         for layer in self.coarse:
             y = _filtered(y, layer, turned=turned)
         x = _merged(x, y, self.merge, turned=turned)
-        y = torch.as_tensor(self.head(x.permute(0, 2, 3, 1)))
-        return y[..., self.config.turned_block()] if turned else y
+        y = torch.as_tensor(self.head(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        return y[:, self.config.turned_block()] if turned else y
 
 
 def _merged(x: torch.Tensor, y: torch.Tensor, layer: Convolution, *, turned: bool) -> torch.Tensor:
@@ -138,13 +138,11 @@ def _merged(x: torch.Tensor, y: torch.Tensor, layer: Convolution, *, turned: boo
     fine, coarse = weight.split([x.shape[1], y.shape[1]], dim=1)
     result = functional.conv2d(x, fine, layer.bias, padding=1)
     height, width = y.shape[2:]
-    y = functional.pad(y, (1, 1, 1, 1))
-    for row, rows in enumerate(_seen_twice(coarse, 2)):
-        for column, filters in enumerate(_seen_twice(rows, 3)):
-            values = functional.conv2d(
-                y[:, :, row : row + height + 1, column : column + width + 1], filters
-            )
-            result[:, :, row::2, column::2] += values
+    filters = [part for rows in _seen_twice(coarse, 2) for part in _seen_twice(rows, 3)]
+    values = functional.conv2d(y, torch.cat(filters), padding=1)
+    for block, part in enumerate(values.split(result.shape[1], dim=1)):
+        row, column = divmod(block, 2)
+        result[:, :, row::2, column::2] += part[:, :, row : row + height, column : column + width]
     return functional.leaky_relu(result, _SLOPE, inplace=True)
 
 
