@@ -16,8 +16,9 @@ from mitsuba_gdpt.denoisers.learned.networks import (
     KernelNetworkConfig,
     apply_kernels,
     fold_weight_norm,
+    resampling,
 )
-from mitsuba_gdpt.denoisers.learned.networks.dense_unet import multiplications_per_pixel
+from mitsuba_gdpt.denoisers.learned.networks.dense_unet import Resample, multiplications_per_pixel
 from mitsuba_gdpt.denoisers.learned.networks.layers import Convolution, Down, Pointwise, Up
 from mitsuba_gdpt.denoisers.solvers import screened_poisson
 from mitsuba_gdpt.denoisers.solvers.screened_poisson import fuse
@@ -51,7 +52,8 @@ def test_size_is_that_of_the_paper(inputs: int, parameters: int) -> None:
 
 @pytest.mark.parametrize("changes", [
     {}, {"patch": 2}, {"pool": "average", "unpool": "bilinear"},
-    {"pool": "max", "unpool": "nearest"}, {"head_activation": False},
+    {"pool": "max", "unpool": "nearest"}, {"pool": "lanczos", "unpool": "lanczos"},
+    {"head_activation": False},
 ])  # fmt: skip
 def test_shapes_gradients_and_memory_modes(changes: dict[str, object]) -> None:
     config = DenseUNetConfig(**{**SMALL.__dict__, **changes})  # type: ignore[arg-type]
@@ -79,7 +81,12 @@ def test_zero_head_returns_zeros_but_learns() -> None:
 
 def test_radius_is_not_too_small() -> None:
     """No input beyond the radius has an influence, and some within half of it does."""
-    for changes in ({}, {"patch": 2}, {"pool": "average", "unpool": "bilinear"}):
+    for changes in (
+        {},
+        {"patch": 2},
+        {"pool": "average", "unpool": "bilinear"},
+        {"pool": "lanczos", "unpool": "lanczos"},
+    ):
         config = DenseUNetConfig(**{**SMALL.__dict__, **changes})  # type: ignore[arg-type]
         network = randomise(DenseUNet(config)).double()
         x = torch.rand(1, 8, 128, 5, dtype=torch.double, requires_grad=True)
@@ -97,6 +104,65 @@ def test_misfit_is_an_error() -> None:
         DenseUNetConfig(growth=(1, 2))
     with pytest.raises(ConfigError, match="pool is 'x'"):
         DenseUNetConfig(pool="x")
+
+
+class TestResampling:
+    """Against matrices along one axis, written out by the formulas of the original."""
+
+    SIZE = 6
+
+    def matrix(self, kind: str) -> np.ndarray:
+        """What a kind does to six pixels; NumPy reflects about the last pixel as TensorFlow."""
+        padded = np.pad(np.eye(self.SIZE), ((3, 3), (0, 0)), "reflect")
+        if kind == "lanczos down":
+            t = np.arange(-3, 5)
+            taps = np.sinc((t - 0.5) / 2) * np.sinc((t - 0.5) / 4)
+            return np.stack([taps / taps.sum() @ padded[i : i + 8] for i in (0, 2, 4)])
+        rows = []
+        for pixel in range(2 * self.SIZE):
+            place = (pixel + 0.5) / 2 - 0.5  # of its centre, between the pixels of the input
+            before = math.floor(place)
+            if kind == "bilinear":
+                taps = np.array([1 - (place - before), place - before])
+                first = before
+            else:
+                t = np.arange(-1, 3) - (place - before)
+                taps = np.sinc(t) * np.sinc(t / 2)
+                first = before - 1
+            rows.append(taps / taps.sum() @ padded[3 + first : 3 + first + len(taps)])
+        return np.stack(rows)
+
+    @pytest.mark.parametrize("kind", ["lanczos down", "lanczos up", "bilinear"])
+    def test_along_both_axes(self, kind: str) -> None:
+        x = torch.rand(2, 6, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+        function = {
+            "lanczos down": resampling.lanczos_down,
+            "lanczos up": resampling.lanczos_up,
+            "bilinear": resampling.bilinear,
+        }[kind]
+        matrix = self.matrix(kind)
+        expected = np.einsum("yh,xw,nhwc->nyxc", matrix, matrix, x.numpy())
+        np.testing.assert_allclose(function(x), expected, atol=1e-12)
+
+    def test_images_of_any_size(self) -> None:
+        """Where there are fewer pixels than taps, too."""
+        for size in (1, 2, 3):
+            grey = torch.full((1, size, size, 1), 0.5)
+            torch.testing.assert_close(
+                resampling.lanczos_up(grey), torch.full((1, 2 * size, 2 * size, 1), 0.5)
+            )
+        grey = torch.full((1, 2, 2, 1), 0.5)
+        torch.testing.assert_close(resampling.lanczos_down(grey), grey[:, :1, :1])
+
+    def test_slope_after_the_pointwise_convolution_is_that_of_the_original(self) -> None:
+        for kind, slope in (("conv", 0.01), ("average", 0.2), ("lanczos", 0.2)):
+            layer = Resample(3, 3, kind, 0.01, up=False)
+            with torch.no_grad():
+                layer.layer.weight.zero_()
+                layer.layer.bias.fill_(-1.0)
+            torch.testing.assert_close(
+                layer(torch.zeros(1, 8, 8, 3)), torch.full((1, 4, 4, 3), -slope)
+            )
 
 
 class TestLayers:

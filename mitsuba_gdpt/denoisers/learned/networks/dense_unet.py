@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mitsuba_gdpt.denoisers.learned.networks import resampling
 from mitsuba_gdpt.denoisers.learned.networks.layers import (
     Convolution,
     Down,
@@ -27,8 +28,11 @@ from mitsuba_gdpt.denoisers.learned.networks.layers import (
 )
 from mitsuba_gdpt.errors import ConfigError
 
-POOLS = ("conv", "average", "max")
-UNPOOLS = ("conv", "bilinear", "nearest")
+POOLS = ("conv", *resampling.DOWN)
+UNPOOLS = ("conv", *resampling.UP)
+
+#: Slope of the leaky ReLU between a 1x1 convolution and resampling that is none, in the original.
+_RESAMPLING_SLOPE = 0.2
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,12 @@ class DenseUNetConfig:
         units: Units per level before pooling; as many again after unpooling.
         down: Channels after the pooling that follows levels 0, 1, ...
         up: Channels after the unpooling that leads to levels 0, 1, ...
-        pool: ``"conv"`` (2x2, stride 2), or ``"average"`` or ``"max"`` after a 1x1 convolution.
-        unpool: ``"conv"`` (transposed 2x2), or ``"bilinear"`` or ``"nearest"`` after a 1x1
+        pool: ``"conv"`` (2x2, stride 2), or ``"average"``, ``"max"`` or ``"lanczos"`` after a 1x1
             convolution.
-        slope: Of the leaky ReLU for negative values.
+        unpool: ``"conv"`` (transposed 2x2), or ``"bilinear"``, ``"nearest"`` or ``"lanczos"`` after
+            a 1x1 convolution.
+        slope: Of the leaky ReLU for negative values; 0.2 where resampling follows a 1x1
+            convolution.
         head_activation: Whether the output passes through the leaky ReLU too.
         zero_head: Start with a network that returns zeros.
         patch: Blocks of patch x patch pixels are moved into channels before level 0.
@@ -96,9 +102,11 @@ class DenseUNetConfig:
         """How far, in pixels, an input can influence the output, in each direction."""
         levels = range(len(self.units))
         convolutions = sum(2 * self.units[level] << level for level in levels)
-        interpolation = 0  # a bilinear step reads one neighbour more
-        if self.unpool == "bilinear":
-            interpolation = sum(2 << level for level in levels[:-1])
+        interpolation = sum(
+            (resampling.REACH.get(self.pool, 0) << level)
+            + (resampling.REACH.get(self.unpool, 0) << (level + 1))
+            for level in levels[:-1]
+        )
         return self.patch * (convolutions + interpolation + (1 << len(self.down))) - 1
 
     @property
@@ -163,23 +171,16 @@ class Resample(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kind: str, slope: float, up: bool) -> None:
         super().__init__()
-        self.kind, self.slope = kind, slope
-        learned = Up(inputs, outputs) if up else Down(inputs, outputs)
-        self.layer = learned if kind == "conv" else Pointwise(inputs, outputs)
+        learned = kind == "conv"
+        convolution = Up(inputs, outputs) if up else Down(inputs, outputs)
+        self.layer = convolution if learned else Pointwise(inputs, outputs)
+        self.slope = slope if learned else _RESAMPLING_SLOPE
+        self._resample = None if learned else (resampling.UP if up else resampling.DOWN)[kind]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (N, H/2, W/2, outputs) or (N, 2H, 2W, outputs)."""
         x = activate(self.layer(x), self.slope)
-        if self.kind == "conv":
-            return x
-        planar = x.permute(0, 3, 1, 2)
-        if self.kind == "average":
-            planar = functional.avg_pool2d(planar, 2)
-        elif self.kind == "max":
-            planar = functional.max_pool2d(planar, 2)
-        else:
-            planar = functional.interpolate(planar, scale_factor=2, mode=self.kind)
-        return planar.permute(0, 2, 3, 1)
+        return x if self._resample is None else self._resample(x)
 
 
 class DenseUNet(nn.Module):
