@@ -13,7 +13,7 @@ from mitsuba_gdpt import checks, toml
 from mitsuba_gdpt.decoding import decode
 from mitsuba_gdpt.denoisers.learned.dense import DenseModelConfig
 from mitsuba_gdpt.denoisers.learned.fusion import FusionModelConfig
-from mitsuba_gdpt.denoisers.learned.methods import with_guides
+from mitsuba_gdpt.denoisers.learned.methods import with_guides, with_inputs
 from mitsuba_gdpt.denoisers.learned.model import PRECISIONS
 from mitsuba_gdpt.denoisers.learned.presets import PRESETS
 from mitsuba_gdpt.denoisers.learned.rdae import with_changes
@@ -23,10 +23,11 @@ from mitsuba_gdpt.denoisers.registry import Call
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.training.augment import Augmentation
 from mitsuba_gdpt.training.losses import LOSSES, check_terms
+from mitsuba_gdpt.training.recipes import recipes
 from mitsuba_gdpt.training.tasks import SequenceTask, StillTask, Task
 from mitsuba_gdpt.training.windows import SequenceSettings
 
-SCHEDULES = ("ngpt", "one-cycle", "constant")
+SCHEDULES = ("ngpt", "one-cycle", "constant", "inverse-sqrt")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class TrainingConfig:
     """Everything that decides the result of a run.
 
     Attributes:
-        method: A key of ``denoisers.learned.presets.PRESETS``.
+        method: A key of ``denoisers.learned.presets.PRESETS``. For :func:`load_config` also the
+            name of a recipe, see :mod:`mitsuba_gdpt.training.recipes`.
         data: Crop sets to train on; frame sets for recurrent methods.
         output: Folder of the run.
         validation: Sets to validate on; by default some of ``data`` is held out.
@@ -53,7 +55,8 @@ class TrainingConfig:
         learning_rate: Its maximum.
         beta2: Of Adam.
         schedule: ``"ngpt"``: the original's, its 600,000 steps scaled to ``steps``;
-            ``"one-cycle"``; ``"constant"``.
+            ``"one-cycle"``; ``"constant"``; ``"inverse-sqrt"``: over the square root of the epoch.
+        half_life: Of the rate of ``"ngpt"``, in the original's steps; 85,000 in 102 and 103.
         clip: Largest norm of the gradient; 0 for no limit.
         average: Decay of the moving average of the weights, which is what is validated and
             exported.
@@ -71,6 +74,8 @@ class TrainingConfig:
         validate_every: Steps.
         report_every: Steps.
         augmentation: See :class:`~mitsuba_gdpt.training.augment.Augmentation`.
+        inputs: What a dense network sees besides the preset's: ``"diffuse"``, ``"specular"``,
+            and ``"variances"`` of all buffers that it sees.
         guides: Methods whose images the network sees, instead of the preset's: ``"oidn"``,
             ``"oidn(aux=raw)"``, ``"poisson-l1"``, ...
         network: Replaces sizes of the preset's network (``growth``, ``units``, ...; for recurrent
@@ -99,6 +104,7 @@ class TrainingConfig:
     learning_rate: float = 5e-4
     beta2: float = 0.99
     schedule: str = "ngpt"
+    half_life: int = 70_000
     clip: float = 1.0
     average: float = 0.999
     seed: int = 0
@@ -111,6 +117,7 @@ class TrainingConfig:
     validate_every: int = 1000
     report_every: int = 50
     augmentation: Augmentation = field(default_factory=Augmentation)
+    inputs: tuple[str, ...] = ()
     guides: tuple[str, ...] = ()
     network: dict[str, Any] = field(default_factory=dict)
     sequence: SequenceSettings | None = None
@@ -131,11 +138,11 @@ class TrainingConfig:
             ("loss", self.loss, ("", *LOSSES)),
         ):
             if value not in choice:
-                known = ", ".join(filter(None, choice))
+                known = ", ".join(filter(None, (*choice, *(recipes() if name == "method" else ()))))
                 raise ConfigError(f"{name} is {checks.show(value)}; expected one of {known}")
         for name in (
             "steps", "batch", "checkpoint_every", "validate_every", "report_every",
-            "validation_examples",
+            "validation_examples", "half_life",
         ):  # fmt: skip
             checks.whole(name, getattr(self, name), least=1)
         for name in ("border", "threads", "workers"):
@@ -166,8 +173,12 @@ class TrainingConfig:
 
     @property
     def model(self) -> Any:
-        """Configuration of the model: the preset with replaced guides and sizes."""
+        """Configuration of the model: the preset with other inputs, guides and sizes."""
         preset = PRESETS[self.method].config
+        if self.inputs:
+            if not isinstance(preset, DenseModelConfig):
+                raise ConfigError(f"method {self.method!r} has no optional inputs")
+            preset = with_inputs(preset, self.inputs)
         if isinstance(preset, RecurrentModelConfig):
             return with_changes(preset, self.guides, self.network)
         if self.guides:
@@ -196,6 +207,8 @@ def load_config(
         path: A TOML file with fields of :class:`TrainingConfig`; tables for the nested ones.
         overrides: Take precedence over the file. Keys may be dotted (``"terms.l1"``).
 
+    Both take precedence over the recipe that ``method`` names.
+
     Raises:
         FormatError: The file is missing or no TOML.
         ConfigError: A field is unknown, missing, or has a bad value.
@@ -209,5 +222,8 @@ def load_config(
             if not isinstance(table, dict):
                 raise ConfigError(f"cannot set {key}: {parent} is not a table")
         table[last] = value
+    method = values.get("method")
+    if isinstance(method, str) and (recipe := recipes().get(method)) is not None:
+        values = {**recipe, **values, "method": recipe["method"]}
     config: TrainingConfig = decode(TrainingConfig, values, "configuration")
     return config

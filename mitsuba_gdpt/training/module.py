@@ -29,13 +29,20 @@ class Training(pl.LightningModule):
         terms: Values of the loss terms in the last step.
     """
 
-    def __init__(self, model: Model, config: TrainingConfig) -> None:
+    def __init__(self, model: Model, config: TrainingConfig, examples: int) -> None:
+        """Begin.
+
+        Args:
+            model: What to train.
+            config: How.
+            examples: Number of examples to train on, which make an epoch.
+        """
         super().__init__()
         self.model = model
         self.averaged = copy.deepcopy(model).requires_grad_(False)
         self.task = config.task
         self.loss = self.task.loss(config.loss_terms)
-        self.settings = config
+        self.settings, self.examples = config, examples
         self.terms: dict[str, torch.Tensor] = {}
 
     def training_step(self, batch: Example, batch_index: int) -> torch.Tensor:
@@ -94,7 +101,7 @@ class Training(pl.LightningModule):
             )
         else:
             schedule = torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: learning_rate_factor(config.schedule, step, config.steps)
+                optimizer, lambda step: learning_rate_factor(config, step, self.examples)
             )
         return {
             "optimizer": optimizer,
@@ -102,14 +109,17 @@ class Training(pl.LightningModule):
         }
 
 
-def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
+def learning_rate_factor(config: TrainingConfig, step: int, examples: int) -> float:
     """Return the factor on the learning rate.
 
     ``"ngpt"`` is the original's: exponential growth from 1e-4 to 1 over 10,000 of its 600,000
-    steps, constant up to 50,000, then halved every 70,000; all scaled to ``steps``.
+    steps, constant up to 50,000, then halved every ``half_life``; all scaled to ``steps``.
+    ``"inverse-sqrt"`` is one over the square root of the epoch, counted from 1.
     """
-    if schedule == "constant":
+    if config.schedule == "constant":
         return 1.0
-    original = step * _ORIGINAL_STEPS / steps
+    if config.schedule == "inverse-sqrt":
+        return float((1 + step * config.batch // examples) ** -0.5)
+    original = step * _ORIGINAL_STEPS / config.steps
     rise = float(1e4 ** min(1.0, (1 + original) / 10_000))
-    return 1e-4 * rise * float(0.5 ** (max(original - 50_000, 0) / 70_000))
+    return 1e-4 * rise * float(0.5 ** (max(original - 50_000, 0) / config.half_life))

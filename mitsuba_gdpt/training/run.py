@@ -109,7 +109,7 @@ def train(
             stacklevel=2,
         )
     torch.manual_seed(config.seed)  # initial weights
-    module = Training(_initial_model(config), config)
+    module = Training(_initial_model(config), config, len(sets.training))
     if checkpoint is None:
         _write_run_file(folder, config, sets)
     trainer = _make_trainer(config, folder, [_Monitor(config, sets, folder, report)])

@@ -18,6 +18,7 @@ from mitsuba_gdpt.denoisers import denoise, load_weights
 from mitsuba_gdpt.denoisers.images import warp
 from mitsuba_gdpt.denoisers.learned import weights
 from mitsuba_gdpt.denoisers.learned.features import Padding
+from mitsuba_gdpt.denoisers.learned.presets import PRESETS
 from mitsuba_gdpt.denoisers.learned.weights import find_weights, make_model, read_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.training import augment, losses, run
@@ -27,6 +28,7 @@ from mitsuba_gdpt.training.crops import Crops, split
 from mitsuba_gdpt.training.examples import Example, StepBatches, worker_options
 from mitsuba_gdpt.training.guides import GuideCache
 from mitsuba_gdpt.training.module import learning_rate_factor
+from mitsuba_gdpt.training.recipes import recipes
 from mitsuba_gdpt.training.tasks import loss_window
 from tests import examples as made_up
 
@@ -515,13 +517,61 @@ class TestConfig:
 
     def test_schedule_of_the_paper(self) -> None:
         """The values of the original, at its own length."""
+        first, third = (load_config(None, {"method": f"ngpt-{n}", "data": ["a"], "output": "o"})
+                        for n in (100, 102))  # fmt: skip
         for step, rate in ((0, 5e-8), (5_000, 5e-6), (50_000, 5e-4), (120_000, 2.5e-4),
                            (600_000, 2.15e-6)):  # fmt: skip
-            value = 5e-4 * learning_rate_factor("ngpt", step, 600_000)
+            value = 5e-4 * learning_rate_factor(first, step, 10_000)
             assert value == pytest.approx(rate, rel=0.01)
-        assert learning_rate_factor("ngpt", 50, 600) == pytest.approx(
-            learning_rate_factor("ngpt", 50_000, 600_000)
+        assert learning_rate_factor(third, 135_000, 10_000) == pytest.approx(0.5)
+        shorter = dataclasses.replace(first, steps=600)
+        assert learning_rate_factor(shorter, 50, 1) == pytest.approx(
+            learning_rate_factor(first, 50_000, 1)
         )
+
+    def test_schedule_of_the_recurrent_original(self) -> None:
+        config = load_config(None, {"method": "rdae", "data": ["a"], "output": "o"})
+        assert (config.learning_rate, config.batch) == (1e-3, 10)
+        factors = [learning_rate_factor(config, step, 40) for step in (0, 3, 4, 8, 12)]
+        assert factors == pytest.approx([1, 1, 2**-0.5, 3**-0.5, 0.5])
+
+    def test_recipes_are_the_configurations_of_the_original(self) -> None:
+        models = {}
+        for number in range(100, 107):
+            values = {"method": f"ngpt-{number}", "data": ["a"], "output": "o"}
+            config = load_config(None, values)
+            assert (config.steps, config.batch, config.beta2) == (600_000, 20, 0.99)
+            assert config.loss == ("ngpt-l1" if number in (102, 103) else "ngpt")
+            models[number] = config.model
+        assert [models[n].inputs.channels for n in range(100, 104)] == [16, 10, 16, 10]
+        assert models[100] == models[102]
+        resampling = [(m.network.pool, m.network.unpool) for m in map(models.get, range(104, 107))]
+        assert resampling == [
+            ("lanczos", "lanczos"), ("average", "bilinear"), ("average", "nearest"),
+        ]  # fmt: skip
+        values = {"method": "ngpt-104", "data": ["a"], "output": "o", "steps": 5, "tag": "x"}
+        assert load_config(None, values).steps == 5
+
+    def test_every_recipe_can_be_trained(self) -> None:
+        for name in recipes():
+            config = load_config(None, {"method": name, "data": ["a"], "output": "o"})
+            assert config.method in PRESETS
+
+    def test_optional_inputs(self) -> None:
+        values = {"method": "ngpt-small", "data": ["a"], "output": "o"}
+        plain = load_config(None, values).model
+        config = load_config(None, values | {"inputs": ["variances", "specular"]})
+        names = [feature.source for feature in config.model.inputs.features]
+        kept = [feature.source for feature in plain.inputs.features]
+        variances = [f"{name}.var" for name in (*kept, "specular")]
+        assert names == [*kept, "specular", *variances]
+        layout = Layout.make(features=("diffuse", "specular"), variances=True)
+        data = torch.rand(1, 8, 8, layout.count)
+        assert make_model(config.model)(data, layout).shape == (1, 8, 8, 3)
+        with pytest.raises(ConfigError, match="got colours; expected some of diffuse, specular"):
+            load_config(None, values | {"inputs": ["colours"]})
+        with pytest.raises(ConfigError, match="has no optional inputs"):
+            load_config(None, values | {"method": "rdae", "inputs": ["diffuse"]})
 
     def test_every_pixel_of_a_crop_counts_in_the_loss(self) -> None:
         """Over all shifts as often as in the original: 1 to 14 times at the borders, 15 inside."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX
+from mitsuba_gdpt.channels import PRIMAL, TABLE, VARIANCE_SUFFIX
 from mitsuba_gdpt.denoisers import registry
 from mitsuba_gdpt.denoisers.learned import tiling
 from mitsuba_gdpt.denoisers.learned import weights as weight_files
@@ -26,6 +26,7 @@ from mitsuba_gdpt.denoisers.learned.features import GUIDE, RESIDUAL, Feature, In
 from mitsuba_gdpt.denoisers.learned.fusion import FusionModelConfig
 from mitsuba_gdpt.denoisers.learned.kpcn import KPCNConfig
 from mitsuba_gdpt.denoisers.learned.model import Model, autocast
+from mitsuba_gdpt.errors import ConfigError
 
 _PRIMAL = Feature(PRIMAL, "log1p")
 _GRADIENTS = (Feature("dx", "signed-log1p"), Feature("dy", "signed-log1p"))
@@ -182,6 +183,38 @@ def guide_images(names: tuple[str, ...], buffers: FrameBuffers) -> torch.Tensor:
         return buffers.data.new_empty(0, buffers.height, buffers.width, 3)
     with torch.no_grad():
         return torch.stack([registry.Call.parse(name)(buffers) for name in names])
+
+
+#: Inputs that the networks of NGPT can have besides, and do not have in its shipped configurations.
+OPTIONAL_INPUTS = ("diffuse", "specular", "variances")
+
+
+def with_inputs(config: DenseModelConfig, names: tuple[str, ...]) -> DenseModelConfig:
+    """Let a model see more than it does.
+
+    Args:
+        config: The model.
+        names: Of :data:`OPTIONAL_INPUTS`; ``"variances"`` are those of all buffers that it sees
+            then, one channel each.
+
+    Raises:
+        ConfigError: A name is unknown.
+    """
+    if unknown := [name for name in names if name not in OPTIONAL_INPUTS]:
+        raise ConfigError(
+            f"inputs: got {', '.join(unknown)}; expected some of {', '.join(OPTIONAL_INPUTS)}"
+        )
+    features = list(config.inputs.features)
+    seen = [feature.source for feature in features]
+    added = [name for name in OPTIONAL_INPUTS[:-1] if name in names and name not in seen]
+    if "variances" in names:
+        sources = [s + VARIANCE_SUFFIX for s in (*seen, *added)]
+        known = {row.name for row in TABLE}
+        added += [name for name in sources if name in known and name not in seen]
+    features += [Feature(name, "log1p") for name in added]
+    inputs = dataclasses.replace(config.inputs, features=tuple(features))
+    network = dataclasses.replace(config.network, inputs=inputs.channels)
+    return dataclasses.replace(config, inputs=inputs, network=network)
 
 
 def with_guides(config: DenseModelConfig, guides: tuple[str, ...]) -> DenseModelConfig:
