@@ -24,6 +24,7 @@ from mitsuba_gdpt.cli.info import info
 from mitsuba_gdpt.cli.render import render
 from mitsuba_gdpt.cli.scenes import scenes
 from mitsuba_gdpt.cli.train import train
+from mitsuba_gdpt.cli.weights import weights
 from mitsuba_gdpt.errors import (
     ConfigError,
     FormatError,
@@ -57,11 +58,12 @@ app = typer.Typer(
 )
 for command in (render, denoise, evaluate, batch, train, scenes, info):
     app.command()(command)
-for group in (app, catalogue, dataset):
+for group in (app, catalogue, dataset, weights):
     for registered in group.registered_commands:
         registered.cls = options.Command
 app.add_typer(catalogue)
 app.add_typer(dataset)
+app.add_typer(weights)
 
 
 def _print_version(wanted: bool) -> None:

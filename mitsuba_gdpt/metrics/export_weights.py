@@ -1,6 +1,4 @@
-"""Program: write the folder of weights that LPIPS and E-LPIPS need.
-
-    python -m mitsuba_gdpt.metrics.export_weights FOLDER [--elpips CHECKOUT]
+"""Writing the folder of weights that LPIPS and E-LPIPS need; ``mitsuba-gdpt weights elpips``.
 
 Backbones come from the installed torchvision, which downloads them. The weights of their channels
 come from the installed package ``lpips`` and, for E-LPIPS, from a checkout of
@@ -9,13 +7,11 @@ https://github.com/mkettune/elpips. Nothing of this is imported by the rest of t
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import io
 import pickle
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +20,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mitsuba_gdpt.errors import FormatError, GDPTError, MissingDependencyError, WeightsError
+from mitsuba_gdpt.errors import FormatError, MissingDependencyError, WeightsError
 from mitsuba_gdpt.files import replace_file
 from mitsuba_gdpt.metrics.backbones import AlexNet, Backbone, SqueezeNet
-from mitsuba_gdpt.metrics.weights import ENVIRONMENT_VARIABLE, FEATURES, HEADS
+from mitsuba_gdpt.metrics.weights import FEATURES, HEADS
 
 _BUILDERS = {"squeeze": "squeezenet1_1", "alex": "alexnet"}
 _ELPIPS_FILE = Path("elpips", "squeeze_full_maxpool.npy")
@@ -35,25 +31,6 @@ _LICENCE = (
     "torchvision (BSD-3-Clause code); the weights may carry the terms of their training data, "
     "ImageNet-1k"
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mitsuba_gdpt.metrics.export_weights")
-    parser.description = "Write the weights that LPIPS and E-LPIPS need."
-    parser.add_argument("folder", type=Path, help="is created if it does not exist")
-    parser.add_argument("--elpips", type=Path, help="a checkout of github.com/mkettune/elpips")
-    options = parser.parse_args(arguments)
-    try:
-        for path in export(options.folder, options.elpips):
-            print(path)
-    except GDPTError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if options.elpips is None:
-        print("without E-LPIPS: its heads need --elpips CHECKOUT", file=sys.stderr)
-    print(f"set {ENVIRONMENT_VARIABLE}={options.folder.resolve()}", file=sys.stderr)
-    return 0
 
 
 def export(folder: Path, elpips: Path | None = None) -> list[Path]:
@@ -197,7 +174,3 @@ def _save(tensors: Mapping[str, Tensor], path: Path, source: str, licence: str) 
     metadata = {"source": source, "licence": licence}
     replace_file(path, lambda temporary: save_file(contents, temporary, metadata))
     return path
-
-
-if __name__ == "__main__":
-    sys.exit(main())

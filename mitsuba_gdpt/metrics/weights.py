@@ -8,8 +8,8 @@ them. A folder holds
 * ``lin_weights.safetensors``: per tap the weights of the channels, ``<heads>.lin0``, ...; ``heads``
   is ``lpips_v0.1.squeeze``, ``lpips_v0.1.alex`` or ``elpips.squeeze_full_maxpool``.
 
-``python -m mitsuba_gdpt.metrics.export_weights FOLDER`` writes such a folder from torchvision and
-the packages of the metrics' authors.
+``mitsuba-gdpt weights elpips`` writes such a folder from torchvision and the packages of the
+metrics' authors, to :func:`default_folder` if no other is named.
 """
 
 from __future__ import annotations
@@ -32,25 +32,36 @@ FEATURES = {
 HEADS = "lin_weights.safetensors"
 
 _REMEDY = (
-    f"Set {ENVIRONMENT_VARIABLE} to a folder of such files, or pass weights=FOLDER. To make one, "
-    "where torchvision may download: pip install torchvision lpips; "
-    "python -m mitsuba_gdpt.metrics.export_weights FOLDER"
+    "To make them, where torchvision may download: pip install torchvision lpips; "
+    "git clone https://github.com/mkettune/elpips; mitsuba-gdpt weights elpips --heads elpips. "
+    f"Or set {ENVIRONMENT_VARIABLE} to a folder of such files, or pass weights=FOLDER"
 )
 
 
+def default_folder() -> Path:
+    """Return where weights are looked for if nobody says: in the user's data."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "mitsuba-gdpt" / "perceptual"
+
+
 def find_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of weights: the argument, or that of the environment variable.
+    """Return the folder of weights.
+
+    The argument, or that of the environment variable, or :func:`default_folder`.
 
     Raises:
-        WeightsError: Neither is given, or it is no folder.
+        WeightsError: It does not exist.
     """
-    source = folder if folder is not None else os.environ.get(ENVIRONMENT_VARIABLE)
-    if not source:
+    for source, origin in (
+        (folder, "argument"),
+        (os.environ.get(ENVIRONMENT_VARIABLE) or None, ENVIRONMENT_VARIABLE),
+    ):
+        if source is not None:
+            if not (path := Path(source)).is_dir():
+                raise WeightsError(f"{path} ({origin}): no such folder of weights. {_REMEDY}")
+            return path
+    if not (path := default_folder()).is_dir():
         raise WeightsError(f"no weights for LPIPS and E-LPIPS are known. {_REMEDY}")
-    path = Path(source)
-    if not path.is_dir():
-        origin = "argument" if folder is not None else ENVIRONMENT_VARIABLE
-        raise WeightsError(f"{path} ({origin}): no such folder of weights. {_REMEDY}")
     return path
 
 

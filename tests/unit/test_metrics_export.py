@@ -1,4 +1,4 @@
-"""The program that writes weights, with stand-ins for torchvision and the authors' packages."""
+"""Perceptual weights by their command, with stand-ins for torchvision and others' packages."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.errors import MissingDependencyError, WeightsError
 from mitsuba_gdpt.metrics import ELPIPS, LPIPS, export_weights
 from mitsuba_gdpt.metrics.backbones import AlexNet, SqueezeNet
@@ -65,15 +66,21 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return networks
 
 
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(["weights", "elpips", *map(str, words)])
+    return int(stop.value.code or 0)
+
+
 def test_whole_folder(
     packages: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkout = elpips_file(tmp_path / "checkout", elpips_content())
     out = tmp_path / "new" / "weights"
-    assert export_weights.main([str(out), "--elpips", str(checkout)]) == 0
-    printed = capsys.readouterr()
-    assert printed.out.split() == [str(out / name) for name in (*FEATURES.values(), HEADS)]
-    assert f"MITSUBA_GDPT_PERCEPTUAL_WEIGHTS={out}" in printed.err
+    assert run(out, "--heads", checkout) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:-1] == [f"wrote {out / name}" for name in (*FEATURES.values(), HEADS)]
+    assert printed[-1] == f"set MITSUBA_GDPT_PERCEPTUAL_WEIGHTS={out}"
     image, reference = torch.rand(2, 1, 32, 32, 3)
     for module in (LPIPS("squeeze", weights=out), LPIPS("alex", weights=out), ELPIPS(weights=out)):
         assert float(module(image, reference)) > 0
@@ -87,11 +94,22 @@ def test_without_elpips(
     packages: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "weights"
-    assert export_weights.main([str(out)]) == 0
-    assert "without E-LPIPS" in capsys.readouterr().err
+    assert run(out) == 0
+    assert "without E-LPIPS" in capsys.readouterr().out
     LPIPS(weights=out)
     with pytest.raises(WeightsError, match=r"squeeze_full_maxpool\.lin0: got nothing"):
         ELPIPS(weights=out)
+
+
+def test_default_folder_is_found(
+    packages: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.delenv("MITSUBA_GDPT_PERCEPTUAL_WEIGHTS", raising=False)
+    with pytest.raises(WeightsError, match="mitsuba-gdpt weights elpips"):
+        ELPIPS()
+    assert run("--heads", elpips_file(tmp_path / "checkout", elpips_content())) == 0
+    ELPIPS()
 
 
 def test_missing_packages(
@@ -104,7 +122,7 @@ def test_missing_packages(
     with pytest.raises(MissingDependencyError, match="pip install lpips"):
         export_weights.export(tmp_path / "out")
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    assert export_weights.main([str(tmp_path / "out")]) == 1
+    assert run(tmp_path / "out") == 1
     assert "pip install torchvision lpips" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -513,13 +513,14 @@ def test_table_reports_the_standard_error(
 
 def test_missing_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
-    with pytest.raises(WeightsError, match=r"python -m mitsuba_gdpt\.metrics\.export_weights"):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with pytest.raises(WeightsError, match="mitsuba-gdpt weights elpips"):
         LPIPS()
     image = picture()[0]
     for name in ("lpips-squeeze", "elpips"):
         metric = metrics.find(name)
         assert isinstance(metric.obstacle(), WeightsError)
-        with pytest.raises(WeightsError, match=f"Set {ENVIRONMENT_VARIABLE} to a folder"):
+        with pytest.raises(WeightsError, match=f"set {ENVIRONMENT_VARIABLE} to a folder"):
             metric(image, image)
     with pytest.raises(WeightsError, match=r"nowhere \(argument\): no such folder"):
         LPIPS(weights=tmp_path / "nowhere")
