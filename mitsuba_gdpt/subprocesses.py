@@ -14,13 +14,15 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PRELUDE = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
 _PREFIX = "mitsuba-gdpt-"
 _OWNER = ".owner"
+_WATCH_INTERVAL = 0.5
 
 
 def python(program: str, *arguments: object) -> list[str]:
@@ -48,6 +50,24 @@ def module_path() -> list[str]:
 def environment() -> dict[str, str]:
     """Return the environment for a child, whose own children are kept from this folder too."""
     return {**os.environ, "PYTHONSAFEPATH": "1"}
+
+
+def end_with(parent: int, last: Callable[[], object] | None = None) -> None:
+    """Let this process end soon after the one that has started it, whatever it is doing.
+
+    Args:
+        parent: Process that has to live for this one to go on.
+        last: What to do before.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_INTERVAL)
+        if last is not None:
+            last()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Scratch:

@@ -10,7 +10,6 @@ import os
 import pickle
 import signal
 import sys
-import threading
 import time
 from multiprocessing.connection import Connection
 from types import FrameType
@@ -20,7 +19,6 @@ from mitsuba_gdpt.execution.units import Outcome, attempt
 
 #: Seconds without a unit after which a process ends, should its worker have forgotten it.
 IDLE_LIMIT = 600.0
-_WATCH_INTERVAL = 0.5
 _DYING = 0.05  # seconds in which a dying parent lets go of its locks after its connections
 
 
@@ -35,7 +33,7 @@ def main(descriptor: int, parent: int, threads: int, scratch: str) -> None:
     """
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
-    threading.Thread(target=_end_with, args=(parent, scratch), daemon=True).start()
+    subprocesses.end_with(parent, lambda: subprocesses.remove_orphan(scratch))
     try:
         _serve(Connection(descriptor), threads)
     finally:  # also where a worker whose driver has died sends SIGTERM
@@ -75,10 +73,3 @@ def _set_up(pickled: bytes, threads: int) -> Outcome:
 
 def _leave(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)  # so that temporary files are removed on the way
-
-
-def _end_with(parent: int, scratch: str) -> None:
-    while os.getppid() == parent:
-        time.sleep(_WATCH_INTERVAL)
-    subprocesses.remove_orphan(scratch)
-    os._exit(1)

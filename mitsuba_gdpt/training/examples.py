@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mitsuba_gdpt import progress
+from mitsuba_gdpt import progress, subprocesses
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.training.guides import GuideCache
@@ -179,8 +181,19 @@ def worker_options(workers: int) -> dict[str, Any]:
     They are not forked: threads that libraries have started here would be missing in them, and
     their first image of another method would wait for ever. Python starts them by importing the
     main script, which therefore has to keep its work below ``if __name__ == "__main__"``.
+    They end when this process is killed, in the middle of an image too.
     """
-    return {"num_workers": workers, "multiprocessing_context": "spawn" if workers else None}
+    if not workers:
+        return {"num_workers": 0}
+    return {
+        "num_workers": workers,
+        "multiprocessing_context": "spawn",
+        "worker_init_fn": functools.partial(_start_worker, os.getpid()),
+    }
+
+
+def _start_worker(parent: int, worker: int) -> None:
+    subprocesses.end_with(parent)
 
 
 class StepBatches(Sampler[list[tuple[int, int]]]):

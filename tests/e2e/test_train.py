@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -57,7 +58,7 @@ def run(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, 
 def test_train_kill_resume_denoise(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    killed = words(data, tmp_path / "killed")
+    killed = [*words(data, tmp_path / "killed"), "--set", "workers=1"]
     with subprocess.Popen(
         [sys.executable, "-m", "mitsuba_gdpt", *killed], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -65,7 +66,10 @@ def test_train_kill_resume_denoise(
         for line in process.stdout:
             if line.startswith("step 5/"):
                 break
+        children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
+    assert len(children) >= 2
+    assert not psutil.wait_procs(children, timeout=20)[1], "processes that load data are left"
     assert process.returncode != 0
     assert not list((tmp_path / "killed").glob("*.safetensors"))
     code, out, err = run(capsys, [*killed, "--resume"])
@@ -74,7 +78,7 @@ def test_train_kill_resume_denoise(
     assert out.index("step 5/8") < out.index("step 8/8")
     assert "step 4/8" not in out
 
-    code, _, err = run(capsys, words(data, tmp_path / "whole"))
+    code, _, err = run(capsys, [*words(data, tmp_path / "whole"), "--set", "workers=0"])
     assert code == 0, err
     (resumed,), (whole,) = (list((tmp_path / f).glob("*.safetensors")) for f in ("killed", "whole"))
     expected = read_weights(whole)[0].state_dict()

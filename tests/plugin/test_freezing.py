@@ -394,3 +394,16 @@ def test_lamps_cost_no_recordings() -> None:
         for seed in (11, 12, 13):
             assert np.array_equal(image(scene, frozen, seed), traced(scene, seed))
         assert frozen._frozen_tile.recordings <= recordings + 1, count
+
+
+def test_looking_at_a_scene_leaves_no_garbage(variant_llvm_rgb: str) -> None:
+    """An emitter that waits for the collector outlives its shape: Mitsuba still calls it, dead."""
+    import mitsuba as mi
+
+    from mitsuba_gdpt.integrators.plugins import walk
+
+    scene = mi.load_dict(mi.cornell_box())
+    walk([scene])
+    gc.collect()
+    walk([scene])
+    assert gc.collect() == 0

@@ -17,11 +17,13 @@ layout = Layout.make()
 generator = torch.Generator().manual_seed(0)
 frame = FrameBuffers(torch.rand(96, 80, layout.count, generator=generator), layout)
 method = sys.argv[1]
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # forked processes have one: sums of floats are rounded as there
 expected = denoise(frame, method)
+torch.set_num_threads(2)
+denoise(frame, method)
 child = os.fork()
 if child == 0:
-    same = torch.allclose(denoise(frame, method), expected, rtol=1e-4, atol=1e-5)
+    same = torch.equal(denoise(frame, method), expected)
     os._exit(0 if same else 3)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mitsuba_gdpt import denoise
 from mitsuba_gdpt.buffers import FrameBuffers
@@ -318,6 +319,23 @@ class TestWeights:
         config = methods.PRESETS[name].config
         data = json.loads(json.dumps(dataclasses.asdict(config)))
         assert decode(type(config), data, "config") == config
+
+    @pytest.mark.parametrize(
+        "name", ["ngpt-small", "ngpt-fusion-fast", "kpcn-small", "rdae", "ngpt-oidn"]
+    )
+    def test_parameters_are_made_up_once_at_most(self, name: str) -> None:
+        """Random values on the meta device, which has none, make torch import its compiler."""
+        drawn = []
+
+        class Watch(TorchDispatchMode):
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                if "normal" in str(func) or "uniform" in str(func):
+                    drawn.append(args[0].device.type)
+                return func(*args, **(kwargs or {}))
+
+        with Watch():
+            load_weights(name)
+        assert set(drawn) <= {"cpu"}
 
     def test_changed_renamed_and_truncated_files(self, tmp_path: Path) -> None:
         path = save(tiny(), tmp_path)

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch.overrides import TorchFunctionMode
 
 from mitsuba_gdpt.decoding import decode
 from mitsuba_gdpt.denoisers.learned.backbone import BackboneConfig, BackboneModel
@@ -242,7 +243,8 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[Model, WeightsInfo]:
     info = _parse(path, contents)
     try:
         tensors = load(contents)
-        with torch.device("meta"):  # no memory, whatever sizes the configuration asks for
+        # No memory, whatever sizes the configuration asks for.
+        with torch.device("meta"), _NoInitialValues():
             _check_fit(make_model(info.config), tensors)
         model = make_model(info.config)
         model.load_state_dict(tensors, strict=True)
@@ -255,6 +257,22 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[Model, WeightsInfo]:
             f"{bad[0]}; expected finite weights. Train them again, or use others"
         )
     return model, info
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Leaves parameters as they are allocated.
+
+    To ask the meta device for random values makes torch import its compiler, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        initialises = getattr(func, "__module__", None) == torch.nn.init.__name__
+        if initialises or func in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _check_fit(model: Model, tensors: Mapping[str, torch.Tensor]) -> None:
