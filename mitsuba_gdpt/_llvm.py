@@ -21,6 +21,7 @@ import ctypes
 import functools
 import importlib.metadata
 import os
+import platform
 import re
 import sys
 import sysconfig
@@ -214,9 +215,21 @@ def _remedy() -> str:
     """Say how to get a good library, given what the environment says now."""
     unset = f"unset {ENVIRONMENT_VARIABLE}, or " if os.environ.get(ENVIRONMENT_VARIABLE) else ""
     return (
-        f"to solve this, {unset}run 'pip install {WHEEL}' and import mitsuba_gdpt first, or point "
+        f"to solve this, {unset}{_installation()} and import mitsuba_gdpt first, or point "
         f"{ENVIRONMENT_VARIABLE} at LLVM {MINIMUM} or newer before Python starts"
     )
+
+
+def _installation() -> str:
+    """Say how LLVM is installed on this kind of machine."""
+    if sys.platform == "darwin":
+        return "run 'brew install llvm'"
+    if sys.platform == "win32":
+        return "install LLVM from https://github.com/llvm/llvm-project/releases"
+    if platform.machine() in ("x86_64", "AMD64"):
+        return f"run 'pip install {WHEEL}'"
+    # The wheel is made for x86-64 only.
+    return "install LLVM from your system (on Debian and Ubuntu 'apt install libllvm19')"
 
 
 def _load_error(path: str) -> str:

@@ -29,7 +29,7 @@ from mitsuba_gdpt.errors import (
 _NAME_OF_ATTRIBUTE = {buffer.attribute: buffer.name for buffer in TABLE}
 _ALPHA = "A"  # a film with alpha stores it; nothing here uses it
 _ROOT = "<root>."  # what mi.Bitmap.split() calls the layer without a name
-_DLPACK_CUDA = 2  # kDLCUDA of the DLPack standard
+_DLPACK_CPU, _DLPACK_CUDA = 1, 2  # kDLCPU and kDLCUDA of the DLPack standard
 #: Differences lose too much in float16; features are read beside other programs' float32 ones.
 _HALF_BUFFERS = tuple(
     b.name for b in CORE if b.kind in ("radiance", "reflectance") and b.difference is None
@@ -537,6 +537,8 @@ def same_kind(image: torch.Tensor, source: Any) -> Any:
         return kind(image.numpy(), kind.PixelFormat.RGB)
     if image.is_cuda:  # Dr.Jit does not wait for torch's stream
         torch.cuda.current_stream(image.device).synchronize()
+    if not _shares_memory(source):
+        return type(source)(image.cpu().numpy())
     return type(source)(image.to(torch.utils.dlpack.from_dlpack(source).dtype))
 
 
@@ -551,17 +553,23 @@ def is_drjit_tensor(source: object) -> bool:
 
 
 def _from_drjit(tensor: Any) -> torch.Tensor:
-    """Share memory with a Dr.Jit tensor.
+    """Share memory with a Dr.Jit tensor, or copy what torch cannot address (that of Metal).
 
     Raises:
         MissingDependencyError: It lives on a GPU and torch was built without CUDA.
     """
+    if not _shares_memory(tensor):
+        return torch.from_numpy(tensor.numpy())
     if tensor.__dlpack_device__()[0] == _DLPACK_CUDA and not torch.cuda.is_available():
         raise MissingDependencyError(
             "the render output is in GPU memory, but this torch has no CUDA support; install "
             "a CUDA build of torch, or render with an llvm_* variant"
         )
     return torch.utils.dlpack.from_dlpack(tensor)
+
+
+def _shares_memory(tensor: Any) -> bool:
+    return tensor.__dlpack_device__()[0] in (_DLPACK_CPU, _DLPACK_CUDA)
 
 
 def _from_numpy(array: np.ndarray[Any, Any]) -> torch.Tensor:

@@ -34,6 +34,8 @@ _TEMPORARY = re.compile(
 )
 #: Seconds after which what a process of another host left counts as dead: no file takes so long.
 _FORGOTTEN = 24 * 3600.0
+#: Whether signal 0 asks a process if it lives.
+_CAN_ASK = os.name == "posix"
 #: Largest JSON file that is read, in bytes.
 _LARGEST_JSON = 64 << 20
 _BLOCK = 1 << 20
@@ -130,12 +132,13 @@ _swept: set[tuple[int, str]] = set()
 def is_abandoned(path: Path) -> bool:
     """Whether a path is temporary, and the process that made it is no more.
 
-    Processes of other hosts cannot be asked: what they made is abandoned after a day.
+    Processes of other hosts cannot be asked, nor those of Windows, where the question would be
+    taken for Ctrl-C: what they made is abandoned after a day.
     """
     match = _TEMPORARY.fullmatch(path.name)
     if match is None:
         return False
-    if match["host"] != _host():
+    if match["host"] != _host() or not _CAN_ASK:
         try:
             return time.time() - path.stat().st_mtime > _FORGOTTEN
         except OSError:
@@ -175,6 +178,8 @@ def _born(pid: int) -> int:
         pass
     if Path("/proc/self/stat").exists():
         return -1
+    if not _CAN_ASK:
+        return 0
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

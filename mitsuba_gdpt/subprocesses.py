@@ -7,7 +7,6 @@ A child looks for modules where its parent does, but never first in the current 
 from __future__ import annotations
 
 import atexit
-import fcntl
 import json
 import os
 import shutil
@@ -18,6 +17,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows, where folders of dead processes stay
+    _fcntl: Any = None
+else:
+    _fcntl = fcntl
 
 _PRELUDE = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
 _PREFIX = "mitsuba-gdpt-"
@@ -84,11 +91,8 @@ class _Scratch:
             if self.folder is None:
                 _sweep()
                 self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-                # Locked before it has its name: whoever finds it unlocked knows that we are dead.
-                new = self.folder / f"{_OWNER}.new"
-                self._owner = os.open(new, os.O_CREAT | os.O_RDWR, 0o600)
-                fcntl.flock(self._owner, fcntl.LOCK_EX)
-                new.rename(self.folder / _OWNER)
+                if _fcntl is not None:
+                    self._owner = _locked(self.folder)
                 atexit.register(self.remove)
             self.users += 1
             return self.folder
@@ -109,6 +113,15 @@ class _Scratch:
                 os.close(self._owner)
                 self._owner = None
         atexit.unregister(self.remove)
+
+
+def _locked(folder: Path) -> int:
+    """Return the descriptor of a locked file; whoever finds it unlocked knows that we are dead."""
+    new = folder / f"{_OWNER}.new"
+    descriptor = os.open(new, os.O_CREAT | os.O_RDWR, 0o600)
+    _fcntl.flock(descriptor, _fcntl.LOCK_EX)  # before it has its name
+    new.rename(folder / _OWNER)
+    return descriptor
 
 
 _scratch = _Scratch()
@@ -132,15 +145,17 @@ def remove_orphan(folder: str | os.PathLike[str]) -> bool:
     """Remove the temporary folder of a process if that has died.
 
     Returns:
-        Whether it has.
+        Whether it has; where files cannot be locked nobody knows.
     """
     owner = Path(folder) / _OWNER
+    if _fcntl is None:
+        return False
     with suppress(OSError):
         if owner.stat().st_uid != os.getuid():
             return False
         descriptor = os.open(owner, os.O_RDWR)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(descriptor)

@@ -141,12 +141,14 @@ def _environment() -> Iterator[None]:
     # Denoisers run many short parallel loops. Where other programs want the same cores, torch's
     # threads by default spin away the time slices that they wait for: 10 to 40 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+    # What torch lacks on Apple's GPUs shall run on the CPU instead of failing.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     # Python processes that libraries start shall not look for modules in the current folder.
     os.environ.update(subprocesses.environment())
     try:
         yield
     finally:
-        for name in ("OMP_WAIT_POLICY", "PYTHONSAFEPATH"):
+        for name in ("OMP_WAIT_POLICY", "PYTORCH_ENABLE_MPS_FALLBACK", "PYTHONSAFEPATH"):
             os.environ.pop(name, None)
             if name in before:
                 os.environ[name] = before[name]

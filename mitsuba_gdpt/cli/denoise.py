@@ -172,7 +172,6 @@ def denoise(
     if output is None and png is None and animation is None:
         raise ConfigError("nothing would be written; give -o FILE.exr, --png FILE.png or both")
     jobs = _sequence(files, frames, animation)
-
     from mitsuba_gdpt import denoisers, image_files, report
 
     options.check_output(output, *image_files.SUFFIXES)

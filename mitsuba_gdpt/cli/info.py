@@ -63,7 +63,9 @@ def _torch() -> list[tuple[str, str]]:
         import torch
     except ImportError as error:
         return [("torch", f"does not load: {error}")]
-    if torch.cuda.is_available():
+    if torch.backends.mps.is_available():
+        device = "MPS"
+    elif torch.cuda.is_available():
         device = f"CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}"
     else:
         device = f"CPU, {torch.get_num_threads()} threads"
@@ -71,7 +73,10 @@ def _torch() -> list[tuple[str, str]]:
 
 
 def _methods() -> list[tuple[str, str]]:
-    from mitsuba_gdpt import denoisers
+    try:
+        from mitsuba_gdpt import denoisers
+    except ImportError as error:
+        return [("denoisers", f"NOT AVAILABLE: {error}")]
 
     rows: list[tuple[str, str]] = []
     for method in denoisers.methods():
@@ -86,7 +91,10 @@ def _methods() -> list[tuple[str, str]]:
 
 
 def _levels() -> list[tuple[str, str]]:
-    from mitsuba_gdpt import denoisers
+    try:
+        from mitsuba_gdpt import denoisers
+    except ImportError:
+        return []
 
     rows: list[tuple[str, str]] = []
     for quality, level in denoisers.LEVELS.items():

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ctypes
 import io
 import os
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,6 +18,13 @@ from mitsuba_gdpt import progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+try:
+    import resource
+except ImportError:  # Windows
+    _resource: Any = None
+else:
+    _resource = resource
 
 
 class _BarTask:
@@ -140,9 +146,11 @@ class Stopwatch:
 
 def peak_memory() -> str:
     """Return the largest amount of memory that this process has used, for people."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    text = f"{host / 2**30:.2f} GiB"
+    text = "unknown"
+    if _resource is not None:
+        unit = 1 if sys.platform == "darwin" else 1024
+        host = _resource.getrusage(_resource.RUSAGE_SELF).ru_maxrss * unit
+        text = f"{host / 2**30:.2f} GiB"
     import drjit as dr
 
     if device := dr.detail.malloc_watermark(dr.JitBackend.CUDA):

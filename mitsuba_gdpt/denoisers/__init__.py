@@ -154,7 +154,13 @@ def denoise(
     return same_kind(image, buffers)
 
 
-@register("none", needs=("primal",), doc="the noisy primal itself", exposure=Exposure.UNTOUCHED)
+@register(
+    "none",
+    needs=("primal",),
+    doc="the noisy primal itself",
+    exposure=Exposure.UNTOUCHED,
+    anywhere=True,
+)
 def _primal(buffers: FrameBuffers) -> torch.Tensor:
     """Return a copy of the primal, (H, W, 3)."""
     return buffers["primal"].clone(memory_format=torch.contiguous_format)

@@ -97,6 +97,8 @@ def exposure_scale(primal: torch.Tensor) -> torch.Tensor:
     Args:
         primal: (N, H, W, 3) radiance.
     """
+    if primal.device.type == "mps":  # which lacks some of these operations
+        return exposure_scale(primal.cpu()).to(primal.device)
     red, green, blue = (primal[..., i] * factor for i, factor in enumerate(_LUMINANCE))
     luminance = red.add_(green).add_(blue)
     unit = _power_of_two(luminance.amax((1, 2)))

@@ -162,6 +162,7 @@ class Method:
         version: Which weights it uses, given some options, for what is kept of its results.
         after: Makes the state that follows a frame of its image alone, where a recurrent method
             can.
+        anywhere: Whether it computes on every device of torch; others on CPU and CUDA only.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Method:
     exposure: Exposure | Callable[[Mapping[str, Any]], Exposure] = Exposure.COMMON
     version: Callable[[Mapping[str, Any]], str] | None = None
     after: Callable[[torch.Tensor], Any] | None = None
+    anywhere: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -303,6 +305,10 @@ class Method:
             )
         if (obstacle := self.obstacle_for(options)) is not None:
             raise obstacle
+        if not (self.anywhere or buffers.device.type in _EVERYWHERE):
+            options = {name: _on(value, "cpu") for name, value in options.items()}
+            image, state = self.advance(_on(buffers, "cpu"), state, options)
+            return _on(image, buffers.device), state
         _survive_fork()
         buffers.validate((*self.needs, *self.uses))
         exposure = self.exposure_for(options)
@@ -318,6 +324,19 @@ class Method:
             return restore(self.target(buffers, **options), factor), None
         image, held = self.target(buffers, held, **options)
         return restore(image, factor), ExposedState(factor, held)
+
+
+#: Kinds of devices on which every method computes.
+_EVERYWHERE = ("cpu", "cuda")
+
+
+def _on(value: Any, device: torch.device | str) -> Any:
+    """Return a frame or an image, or those that the value of an option consists of, on a device."""
+    if isinstance(value, FrameBuffers | torch.Tensor):
+        return value.to(device)
+    if isinstance(value, tuple | list):
+        return type(value)(_on(item, device) for item in value)
+    return value
 
 
 _process = os.getpid()
@@ -357,6 +376,7 @@ def register(
     exposure: Exposure | Callable[[Mapping[str, Any]], Exposure] = Exposure.COMMON,
     version: Callable[[Mapping[str, Any]], str] | None = None,
     after: Callable[[torch.Tensor], Any] | None = None,
+    anywhere: bool = False,
 ) -> Callable[[Target], Target]:
     """Enter a function under a method name; see the module's docstring.
 
@@ -374,6 +394,8 @@ def register(
             function of the options; see :mod:`mitsuba_gdpt.denoisers.exposure`.
         version: Which weights it uses, given some options.
         after: Makes a state of the image of the frame before, (H, W, 3).
+        anywhere: It needs no float64, so that it computes on devices such as Apple's ``mps`` too.
+            For others, frames are brought to the host, and the image back.
 
     Raises:
         ConfigError: The name is taken, or the options are not spelt out in the signature.
@@ -389,7 +411,7 @@ def register(
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             raise ConfigError(f"method {name!r} takes **options; expected named keyword options")
         _METHODS[name] = Method(
-            name, needs, uses, doc, target, check, recurrent, exposure, version, after
+            name, needs, uses, doc, target, check, recurrent, exposure, version, after, anywhere
         )
         return target
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mitsuba_gdpt import subprocesses
+from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.execution.units import Outcome
 
 _POLL_INTERVAL = 0.1
@@ -36,7 +37,15 @@ class UnitProcess:
             memory_limit: Bytes of resident memory at which it is killed.
             scratch: Folder of this process for temporary files. The new one gets a folder in it,
                 and removes all of it if this process dies.
+
+        Raises:
+            ConfigError: The system hands no pipes to children by number, as Windows.
         """
+        if os.name != "posix":
+            raise ConfigError(
+                f"units of work run in processes that share a pipe, which {os.name!r} has not; use "
+                f"Linux, macOS or WSL"
+            )
         self.units = 0
         self.too_large = False
         self._limit = memory_limit

@@ -11,6 +11,8 @@ from mitsuba_gdpt import _llvm
 from mitsuba_gdpt.errors import VariantError
 
 PLUGIN_ID = "gdpt"
+#: Variants whose loops are compiled. Those for Metal come with later versions of Mitsuba.
+COMPILED = ("llvm_", "cuda_", "metal_")
 
 
 def install() -> None:
@@ -41,12 +43,12 @@ def _register(_old: str | None, new: str) -> None:
 
 
 def is_supported(variant: str) -> bool:
-    """Whether ``gdpt`` runs in a variant: rgb, mono and spectral ones of LLVM and CUDA."""
-    return variant.startswith(("llvm_", "cuda_")) and "polarized" not in variant
+    """Whether ``gdpt`` runs in a variant: rgb, mono and spectral ones that are compiled."""
+    return variant.startswith(COMPILED) and "polarized" not in variant
 
 
 def _refuse(_props: Any) -> Any:
     raise VariantError(
         f"the gdpt integrator does not run in the variant {mi.variant()!r}; expected an "
-        "unpolarized llvm_* or cuda_* variant, for example mi.set_variant('llvm_ad_rgb')"
+        "unpolarized llvm_*, cuda_* or metal_* variant, for example mi.set_variant('llvm_ad_rgb')"
     )

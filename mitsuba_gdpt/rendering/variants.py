@@ -10,13 +10,16 @@ from mitsuba_gdpt.errors import ConfigError, VariantError
 
 #: Tried in this order where the user names none.
 PREFERRED = ("cuda_ad_rgb", "llvm_ad_rgb")
+_BACKENDS = {"cuda": "CUDA", "metal": "Metal"}
 
 
 def supported_variants() -> list[str]:
     """Return the variants that ``gdpt`` is made for, whether or not they work on this machine."""
     import mitsuba as mi
 
-    return [v for v in mi.variants() if v.startswith(("cuda", "llvm")) and "polarized" not in v]
+    from mitsuba_gdpt import integrators
+
+    return [variant for variant in mi.variants() if integrators.is_supported(variant)]
 
 
 def works(variant: str) -> bool:
@@ -25,9 +28,10 @@ def works(variant: str) -> bool:
 
     if variant.startswith("llvm"):
         return _llvm.problem() is None
-    if variant.startswith("cuda"):
-        _llvm.loaded_version()  # waits for Dr.Jit's start-up thread
-        return bool(dr.has_backend(dr.JitBackend.CUDA))
+    for prefix in ("cuda", "metal"):
+        if variant.startswith(prefix):
+            _llvm.loaded_version()  # waits for Dr.Jit's start-up thread
+            return bool(dr.has_backend(getattr(dr.JitBackend, _BACKENDS[prefix])))
     return True
 
 
@@ -58,6 +62,7 @@ def set_variant(name: str | None) -> str:
         )
     _llvm.require(name)
     if not works(name):
-        raise VariantError(f"the variant {name!r} needs an NVIDIA GPU, and Dr.Jit found none")
+        device = "an NVIDIA GPU" if name.startswith("cuda") else "a GPU of Apple"
+        raise VariantError(f"the variant {name!r} needs {device}, and Dr.Jit found none")
     mi.set_variant(name)
     return name

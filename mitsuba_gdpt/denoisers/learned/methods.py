@@ -286,6 +286,7 @@ def _register() -> None:
             doc=preset.doc,
             check=check_weights(name, getattr(preset.config, "guides", ())),
             version=weights_version(name),
+            anywhere=True,
         )(_method(name))
 
 

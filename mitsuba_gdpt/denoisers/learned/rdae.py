@@ -214,6 +214,7 @@ def _register() -> None:
             doc=preset.doc,
             check=check_weights(name, config.guides),
             version=weights_version(name),
+            anywhere=True,
             recurrent=True,
         )(_method(name))
 
