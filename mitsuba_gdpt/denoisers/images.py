@@ -161,7 +161,9 @@ def _at_most(value: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
     return torch.where(value > limit, factor, torch.ones_like(factor))[..., None]
 
 
-def warp(image: torch.Tensor, motion: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
+def warp(
+    image: torch.Tensor, motion: torch.Tensor, mode: str = "bilinear", beyond: str = "zeros"
+) -> torch.Tensor:
     """Fetch from an earlier image what is at each pixel now.
 
     Args:
@@ -169,9 +171,10 @@ def warp(image: torch.Tensor, motion: torch.Tensor, mode: str = "bilinear") -> t
         motion: (N, H, W, 2) in pixels of the image, +x right, +y down: what is at (x, y) was at
             (x, y) + motion.
         mode: ``"bilinear"`` or ``"bicubic"``.
+        beyond: What is beyond the border: ``"zeros"``, or the nearest pixel, ``"border"``.
 
     Returns:
-        (N, H, W, c); 0 beyond the border.
+        (N, H, W, c).
     """
     height, width = image.shape[1:3]
     rows = torch.arange(height, device=image.device, dtype=motion.dtype)[:, None]
@@ -180,6 +183,6 @@ def warp(image: torch.Tensor, motion: torch.Tensor, mode: str = "bilinear") -> t
     x = (2 * (columns + motion[..., 0]) + 1) / width - 1
     y = (2 * (rows + motion[..., 1]) + 1) / height - 1
     moved = functional.grid_sample(
-        image.permute(0, 3, 1, 2), torch.stack([x, y], -1), mode, align_corners=False
+        image.permute(0, 3, 1, 2), torch.stack([x, y], -1), mode, beyond, align_corners=False
     )
     return moved.permute(0, 2, 3, 1)

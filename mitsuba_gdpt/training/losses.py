@@ -68,7 +68,7 @@ def differences(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     There is no difference across the border, so the last column and row do not count (in the
     original they compare a zero with a real difference).
     """
-    return image[:, :, 1:] - image[:, :, :-1], image[:, 1:] - image[:, :-1]
+    return image.diff(dim=2), image.diff(dim=1)
 
 
 def l1(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

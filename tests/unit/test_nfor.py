@@ -18,7 +18,6 @@ from mitsuba_gdpt.denoisers.classical.nfor import inputs, nfor
 from mitsuba_gdpt.denoisers.classical.nfor.nlmeans import (
     PatchDistances,
     Tile,
-    box_mean,
     filter_images,
     tiles,
     weights_of,
@@ -217,16 +216,6 @@ class TestAgainstDirectImplementation:
         distances = PatchDistances(planar(guide), torch.from_numpy(variance).float(), 1, 2)
         found = interleaved(filter_images(planar(features), distances, 0.7))
         np.testing.assert_allclose(found, expected.reshape(features.shape), atol=1e-5)
-
-    @pytest.mark.parametrize("radius", [0, 1, 2, 3, 4, 5, 10])
-    def test_box_mean(self, radius: int) -> None:
-        image = np.random.default_rng(0).random((7, 12))
-        expected = np.empty_like(image)
-        for y, x in np.ndindex(*image.shape):
-            rows = slice(max(y - radius, 0), y + radius + 1)
-            expected[y, x] = image[rows, max(x - radius, 0) : x + radius + 1].mean()
-        found = box_mean(torch.from_numpy(image).float(), radius)
-        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
 
     def test_scatter_is_the_transpose_of_gather(self) -> None:
         rng = np.random.default_rng(0)

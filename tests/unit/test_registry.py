@@ -223,7 +223,7 @@ class TestRefusals:
             denoise(render(), "oidm", layout=LAYOUT)
 
     def test_unknown_option(self) -> None:
-        message = r"'poisson-l2' has no option 'beta'; .*alpha \(0.2\), preset \('L2D'\)"
+        message = r"'poisson-l2' has no option 'beta'; .*alpha \(0.2\)"
         with pytest.raises(ConfigError, match=message):
             denoise(render(), "poisson-l2", layout=LAYOUT, beta=1)
         with pytest.raises(ConfigError, match=r"'none' has no option 'alpha'; .*: none"):

@@ -37,12 +37,21 @@ from mitsuba_gdpt import progress
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.registry import register
+from mitsuba_gdpt.denoisers.solvers.cosine_transform import (
+    cosine_transform,
+    inverse_cosine_transform,
+    laplacian_eigenvalues,
+)
+from mitsuba_gdpt.denoisers.solvers.screened_poisson import (
+    ConjugateGradients,
+    add_adjoint,
+    normalise,
+)
 from mitsuba_gdpt.errors import ConfigError
 
 #: Weight of the primal against the gradients; the default of the authors' solver.
 DEFAULT_ALPHA = 0.2
 
-_TOLERANCE_CHECK_INTERVAL = 4  # reading the residual back synchronises a GPU
 _LEAST_REGULARISATION = 1e-10  # many iterations must not let weights reach infinity
 
 
@@ -93,7 +102,6 @@ L1_PRESETS = {
     "L1Q": Preset(64, 1.0, 0.7, 1000, 1e-2),
     "L1L": Preset(7, 1e-4, 0.1, 20000, 1e-3),
 }
-L2_PRESETS = ("L2D", "L2Q")
 
 
 @register("poisson-l1", needs=("primal", "dx", "dy"), doc="screened Poisson, L1 by IRLS")
@@ -146,25 +154,19 @@ def poisson_l1(
     doc="screened Poisson, L2, solved directly",
     exposure=Exposure.BINARY,
 )
-def poisson_l2(
-    buffers: FrameBuffers, *, alpha: float = DEFAULT_ALPHA, preset: str = "L2D"
-) -> torch.Tensor:
+def poisson_l2(buffers: FrameBuffers, *, alpha: float = DEFAULT_ALPHA) -> torch.Tensor:
     """Reconstruct an image under the L2 norm: unbiased, shows outliers as dipoles.
 
     Args:
         buffers: Needs ``primal``, ``dx`` and ``dy``; values must be finite.
         alpha: Weight of the primal against the gradients, > 0.
-        preset: ``"L2D"`` or ``"L2Q"``. In the original these approach the minimum in 50 and 500
-            CG steps; here both name the exact minimum.
 
     Returns:
         (H, W, 3) float32 scene-linear radiance on the buffers' device.
 
     Raises:
-        ConfigError: ``alpha`` is out of range or the preset unknown.
+        ConfigError: ``alpha`` is out of range.
     """
-    if preset not in L2_PRESETS:
-        raise ConfigError(f"unknown preset {preset!r}; expected one of {', '.join(L2_PRESETS)}")
     return _reconstruct(buffers, alpha, None)
 
 
@@ -235,25 +237,7 @@ class _Problem:
     def adjoint(self, rows: list[torch.Tensor]) -> torch.Tensor:
         """Apply the transposed system matrix: (3, H, W), overwrites the first block."""
         primal, dx, dy = rows
-        result = primal.mul_(self.alpha)
-        result[:, :, 1:] += dx
-        result[:, :, :-1] -= dx
-        result[:, 1:] += dy
-        result[:, :-1] -= dy
-        return result
-
-    def diagonal(self, weights: list[torch.Tensor]) -> torch.Tensor:
-        """Return the diagonal of the weighted normal matrix, (H, W)."""
-        primal, dx, dy = weights
-        result = primal * self.alpha**2
-        result[:, 1:] += dx
-        result[:, :-1] += dx
-        result[1:] += dy
-        result[:-1] += dy
-        return result
-
-
-# ---------------------------------------------------------------- unweighted: cosine transform
+        return add_adjoint(primal.mul_(self.alpha), dx, dy)
 
 
 def _solve_unweighted(problem: _Problem) -> torch.Tensor:
@@ -261,59 +245,15 @@ def _solve_unweighted(problem: _Problem) -> torch.Tensor:
     rows = problem.residuals(problem.primal)
     right = problem.adjoint(rows)
     _, height, width = right.shape
-    spectrum = _dct(_dct(right, 2), 1)
-    eigenvalues = _laplacian_eigenvalues(height, right)[:, None] + _laplacian_eigenvalues(
+    spectrum = cosine_transform(cosine_transform(right, 2), 1)
+    eigenvalues = laplacian_eigenvalues(height, right)[:, None] + laplacian_eigenvalues(
         width, right
     )
     spectrum /= eigenvalues.add_(problem.alpha**2).to(spectrum.dtype)
     # The divergence sums to zero: what stands here is rounding error, and a small alpha would
     # amplify it into a shift of the whole image.
     spectrum[:, 0, 0] = 0
-    return _idct(_idct(spectrum, 1), 2)
-
-
-def _laplacian_eigenvalues(n: int, like: torch.Tensor) -> torch.Tensor:
-    """Eigenvalues of the 1D Laplacian with reflecting borders, float64 (n,)."""
-    frequency = torch.arange(n, dtype=torch.float64, device=like.device)
-    return 2 - 2 * torch.cos(frequency * (math.pi / n))
-
-
-def _half_phase(n: int, like: torch.Tensor) -> torch.Tensor:
-    """Phase factors between the DFT of the reordered samples and their DCT-II, (n // 2 + 1,)."""
-    angle = torch.arange(n // 2 + 1, dtype=torch.float64, device=like.device) * (-math.pi / (2 * n))
-    return torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
-
-
-def _dct(values: torch.Tensor, dim: int) -> torch.Tensor:
-    """DCT-II (unnormalised, halved) along one axis.
-
-    One real FFT of the even samples followed by the odd ones backwards: J. Makhoul, *A fast
-    cosine transform in one and two dimensions*, IEEE Trans. ASSP 28(1), 1980.
-    """
-    values = values.movedim(dim, -1)
-    n = values.shape[-1]
-    reordered = torch.cat([values[..., ::2], values[..., 1::2].flip(-1)], -1)
-    transform = torch.fft.rfft(reordered) * _half_phase(n, values)
-    upper = transform.imag[..., 1 : (n + 1) // 2].neg().flip(-1)
-    return torch.cat([transform.real, upper], -1).movedim(-1, dim)
-
-
-def _idct(values: torch.Tensor, dim: int) -> torch.Tensor:
-    """Inverse of :func:`_dct`."""
-    values = values.movedim(dim, -1)
-    n = values.shape[-1]
-    half = n // 2 + 1
-    imaginary = torch.zeros_like(values[..., :half])
-    imaginary[..., 1:] = values[..., n - half + 1 :].flip(-1).neg()
-    transform = torch.complex(values[..., :half].contiguous(), imaginary)
-    reordered = torch.fft.irfft(transform * _half_phase(n, values).conj(), n=n)
-    result = torch.empty_like(reordered)
-    result[..., ::2] = reordered[..., : (n + 1) // 2]
-    result[..., 1::2] = reordered[..., (n + 1) // 2 :].flip(-1)
-    return result.movedim(-1, dim)
-
-
-# ------------------------------------------------------------------ reweighted: IRLS and PCG
+    return inverse_cosine_transform(inverse_cosine_transform(spectrum, 1), 2)
 
 
 def _reweight(problem: _Problem, image: torch.Tensor, preset: Preset) -> None:
@@ -321,15 +261,18 @@ def _reweight(problem: _Problem, image: torch.Tensor, preset: Preset) -> None:
     # One channel at a time keeps a CPU's working set in cache (1.9 times as fast at 1280x720);
     # all at once needs fewer kernel launches on a GPU. The three systems are independent.
     channels = 1 if image.device.type == "cpu" else len(image)
-    solver = _ConjugateGradients(image[:channels], preset)
+    solve = ConjugateGradients(image[:channels])
     systems = preset.irls_iterations - 1
     with progress.task("reconstructing", total=systems) as task:
         for step in range(systems):
             decayed = preset.regularisation * preset.regularisation_decay**step
-            right, scale, *couplings = _weighted_system(problem, image, decayed)
+            right, scale, coupling_x, coupling_y = _weighted_system(problem, image, decayed)
             for start in range(0, len(image), channels):
                 part = slice(start, start + channels)
-                image[part].addcmul_(scale, solver(right[part], *couplings))
+                correction = solve(
+                    right[part], coupling_x, coupling_y, preset.cg_iterations, preset.cg_tolerance
+                )
+                image[part].addcmul_(scale, correction)
             task.advance()
 
 
@@ -338,9 +281,8 @@ def _weighted_system(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Set up the normal equations for a correction of ``image``, weighted by its residuals.
 
-    Rows and columns are scaled by 1 / sqrt(diagonal). This is the Jacobi preconditioner; it leaves
-    a diagonal of ones, which saves a multiplication per pixel, and makes the original's
-    normalisation of the weights to a mean of 1 unnecessary.
+    It is scaled to a diagonal of ones, which makes the original's normalisation of the weights to a
+    mean of 1 unnecessary.
 
     Returns:
         The right-hand side (3, H, W), the scale of the unknowns (H, W), and the couplings to the
@@ -350,9 +292,9 @@ def _weighted_system(
     rows = problem.residuals(image)
     weights = [_rgb_norm(row).add_(regularisation).reciprocal_() for row in rows]
     right = problem.adjoint([row.mul_(weight) for row, weight in zip(rows, weights, strict=True)])
-    scale = problem.diagonal(weights).rsqrt_()
-    coupling_x = weights[1].mul_(scale[:, 1:]).mul_(scale[:, :-1])
-    coupling_y = weights[2].mul_(scale[1:]).mul_(scale[:-1])
+    confidence, weight_x, weight_y = weights
+    confidence *= problem.alpha**2
+    scale, coupling_x, coupling_y = normalise(confidence, weight_x, weight_y)
     return right.mul_(scale), scale, coupling_x, coupling_y
 
 
@@ -362,71 +304,3 @@ def _rgb_norm(row: torch.Tensor) -> torch.Tensor:
     for channel in row[1:]:
         squared.addcmul_(channel, channel)
     return squared.sqrt_()
-
-
-class _ConjugateGradients:
-    """Conjugate gradients for a symmetric five-point system with unit diagonal.
-
-    Buffers are allocated once: a reconstruction solves dozens of systems of the same shape.
-    Every channel has its own step sizes and its own end.
-    """
-
-    def __init__(self, like: torch.Tensor, preset: Preset) -> None:
-        self._solution = torch.empty_like(like)
-        self._direction = torch.empty_like(like)
-        self._product = torch.empty_like(like)
-        self._preset = preset
-        # 0 / tiny instead of 0 / 0 for a channel that is solved exactly.
-        self._tiny = torch.finfo(like.dtype).tiny
-
-    def __call__(
-        self, residual: torch.Tensor, coupling_x: torch.Tensor, coupling_y: torch.Tensor
-    ) -> torch.Tensor:
-        """Solve from a zero start.
-
-        Args:
-            residual: (C, H, W) right-hand side; overwritten.
-            coupling_x: (H, W-1) negated matrix entries between horizontal neighbours.
-            coupling_y: (H-1, W) the same between vertical neighbours.
-
-        Returns:
-            (C, H, W) solution, valid until the next call.
-        """
-        solution, direction, product = self._solution.zero_(), self._direction, self._product
-        direction.copy_(residual)
-        squared = _dot(residual, residual)
-        goal = squared * self._preset.cg_tolerance**2
-        for step in range(1, self._preset.cg_iterations + 1):
-            _multiply(direction, coupling_x, coupling_y, product)
-            length = squared / _dot(direction, product).clamp_min_(self._tiny)
-            solution.addcmul_(length, direction)
-            residual.addcmul_(length, product, value=-1)
-            previous, squared = squared, _dot(residual, residual)
-            if step % _TOLERANCE_CHECK_INTERVAL == 0:
-                going = squared > goal
-                if not bool(going.any()):
-                    break
-                # What has arrived stays where it is, as if it were solved alone: the result must
-                # not depend on how many channels a device takes at a time.
-                residual *= going
-                squared *= going
-            ratio = squared / previous.clamp_min_(self._tiny)
-            torch.addcmul(residual, ratio, direction, out=direction)
-        return solution
-
-
-def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Inner product per channel, (C, 1, 1)."""
-    return torch.linalg.vecdot(a.flatten(1), b.flatten(1))[:, None, None]
-
-
-def _multiply(
-    vector: torch.Tensor, coupling_x: torch.Tensor, coupling_y: torch.Tensor, out: torch.Tensor
-) -> None:
-    """Write the product of the scaled system matrix and ``vector`` (C, H, W) to ``out``."""
-    left, right = vector[:, :, :-1], vector[:, :, 1:]
-    out[:, :, :1] = vector[:, :, :1]
-    torch.addcmul(right, coupling_x, left, value=-1, out=out[:, :, 1:])
-    out[:, :, :-1].addcmul_(coupling_x, right, value=-1)
-    out[:, 1:].addcmul_(coupling_y, vector[:, :-1], value=-1)
-    out[:, :-1].addcmul_(coupling_y, vector[:, 1:], value=-1)

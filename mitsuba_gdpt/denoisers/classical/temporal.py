@@ -42,7 +42,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DIFFERENCE_AXES, MOTION, PRIMAL, Layout
 from mitsuba_gdpt.denoisers import registry
 from mitsuba_gdpt.denoisers.exposure import Exposure, expose
-from mitsuba_gdpt.denoisers.images import difference, window_mean, without_spikes
+from mitsuba_gdpt.denoisers.images import difference, warp, window_mean, without_spikes
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 #: What is compared between frames.
@@ -194,14 +194,9 @@ def _mix(
         motion: (H, W, 2) where in it the pixels are.
         weight: (H, W, 1) of the image before, from 0 to 1; 0 where it is out of sight.
     """
-    height, width = image.shape[:2]
     darkest = _DARKEST * image.clamp_min(0).mean() + torch.finfo(image.dtype).tiny
     new, old = ((x.clamp_min(0) + darkest).log().movedim(-1, 0)[None] for x in (image, before))
-    size = torch.tensor([width, height], dtype=image.dtype, device=image.device)
-    grid = (2 * (_pixels(image) + motion) + 1) / size - 1
-    moved = functional.grid_sample(
-        old, grid[None], mode="bicubic", padding_mode="border", align_corners=False
-    )
+    moved = warp(old.permute(0, 2, 3, 1), motion[None], "bicubic", "border").permute(0, 3, 1, 2)
     above, below = (functional.max_pool2d(x, 3, 1, 1) for x in (new, -new))
     moved = torch.minimum(torch.maximum(moved, -below), above)
     mixed = torch.lerp(new, moved, weight.movedim(-1, 0)[None])

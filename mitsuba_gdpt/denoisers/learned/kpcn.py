@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
-from mitsuba_gdpt.channels import VARIANCE_SUFFIX, Layout, buffer
+from mitsuba_gdpt.channels import DIFFERENCE_AXES, VARIANCE_SUFFIX, Layout, buffer
+from mitsuba_gdpt.denoisers.images import difference
 from mitsuba_gdpt.denoisers.learned.features import require
 from mitsuba_gdpt.denoisers.learned.model import Model
 from mitsuba_gdpt.denoisers.learned.networks import (
@@ -158,6 +158,4 @@ def preprocess(
 
 def _with_gradients(x: torch.Tensor, variance: torch.Tensor) -> list[torch.Tensor]:
     """Return x, its forward differences (0 in the last column and row), and the variance."""
-    dx = functional.pad(x[:, :, 1:] - x[:, :, :-1], (0, 0, 0, 1))
-    dy = functional.pad(x[:, 1:] - x[:, :-1], (0, 0, 0, 0, 0, 1))
-    return [x, dx, dy, variance]
+    return [x, *(difference(x, dim) for dim in DIFFERENCE_AXES.values()), variance]

@@ -8,8 +8,8 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX
-from mitsuba_gdpt.denoisers.classical.nfor.nlmeans import box_mean
 from mitsuba_gdpt.denoisers.classical.nfor.pair import Pair
+from mitsuba_gdpt.denoisers.images import window_mean
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 #: Features that a render always has, with their variances.
@@ -19,9 +19,9 @@ VISIBILITY = "visibility"
 
 Halves = tuple[FrameBuffers, FrameBuffers]
 
-_SCALING_RADIUS = 3  # boxes over which two estimates of the variance are compared
+_SCALING_WINDOW = 7  # pixels: squares over which two estimates of the variance are compared
 _LEAST_SCALE = 0.1
-_VISIBILITY_RADIUS = 1  # box over which its only estimate is averaged
+_VISIBILITY_WINDOW = 3  # pixels: square over which its only estimate is averaged
 _LARGEST_MISMATCH = 0.05  # of render and halves, relative to the difference of the halves
 
 
@@ -108,7 +108,7 @@ def _image(name: str, buffers: FrameBuffers, halves: Halves | None, share: float
         return Image(value, buffers[name + VARIANCE_SUFFIX][..., 0].clamp_min(0) / unit**2)
     pair = Pair(_planar(halves[0], name) / unit, _planar(halves[1], name) / unit, share)
     if name == VISIBILITY:
-        return Image(value, box_mean(pair.variance(), _VISIBILITY_RADIUS), pair)
+        return Image(value, _window_mean(pair.variance(), _VISIBILITY_WINDOW), pair)
     variance = buffers[name + VARIANCE_SUFFIX][..., 0].clamp_min(0) / unit**2
     return Image(value, _matched(variance, pair.variance()), pair)
 
@@ -123,16 +123,20 @@ def _matched(variance: torch.Tensor, from_halves: torch.Tensor) -> torch.Tensor:
     """Scale the sample variance to agree with the difference of the halves around each pixel.
 
     Stratified samples have less error than their variance suggests. The difference of the halves
-    shows how much less, without bias but with much noise, so the two are compared over boxes;
+    shows how much less, without bias but with much noise, so the two are compared over windows;
     F. Rousselle et al., *Adaptive Rendering with Non-Local Means Filtering*, 2012. Never up:
     more error than independent samples have is noise of the comparison.
     """
     tiny = torch.finfo(variance.dtype).tiny
-    expected = box_mean(from_halves, _SCALING_RADIUS)
-    ratio = expected / box_mean(variance, _SCALING_RADIUS).clamp_min(tiny)
+    expected = _window_mean(from_halves, _SCALING_WINDOW)
+    ratio = expected / _window_mean(variance, _SCALING_WINDOW).clamp_min(tiny)
     return variance * ratio.clamp(_LEAST_SCALE, 1)
 
 
 def _planar(buffers: FrameBuffers, name: str) -> torch.Tensor:
     """(C, H, W) contiguous."""
     return buffers[name].movedim(-1, 0).contiguous()
+
+
+def _window_mean(image: torch.Tensor, size: int) -> torch.Tensor:
+    return window_mean(image[None, ..., None], size)[0, ..., 0]

@@ -166,13 +166,6 @@ def weights_of(distances: torch.Tensor, bandwidth: float) -> torch.Tensor:
     return distances.mul(-1 / bandwidth**2).exp_()
 
 
-def box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
-    """Average (H, W) over a box of (2 radius + 1)^2 pixels, which the image border cuts off."""
-    stacked = F.pad(torch.stack([image, torch.ones_like(image)]), (radius,) * 4)
-    total, count = _box(_box(stacked, radius, -1), radius, -2)
-    return total / count
-
-
 def _mean_square(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """Mean over the first axis of the squared difference; a reduction would be slower."""
     difference = p[0] - q[0]
