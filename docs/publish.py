@@ -47,7 +47,7 @@ def condense(results: dict[str, Any]) -> dict[str, Any]:
     cells: dict[tuple[str, str, int], list[dict[str, float]]] = defaultdict(list)
     for record in records:
         cells[record["scene"], record["method"], record["spp"]].append(record["metrics"])
-    kept = ("seconds", "cost_size", "seeds", "repeats", "metrics", "max_depth", "width")
+    kept = ("seconds", "cost_size", "seeds", "repeats", "clock", "metrics", "max_depth", "width")
     return rounded(
         {
             "provenance": {**results["provenance"], "sources": sources[0]},

@@ -125,6 +125,7 @@ def provenance(table: Callable[..., str]) -> str:
         ("data", f"`docs/results/data/{found.name}.json`"),
         ("scenes", ", ".join(found.scenes)),
         ("size at which costs are measured", size),
+        ("clock", found.settings["clock"]),
         ("seeds", found.settings["seeds"]),
         *found.provenance.items(),
     ]

@@ -140,6 +140,14 @@ def evaluate(
             metavar="WIDTHxHEIGHT", help="With --seconds: picture size at which costs are measured."
         ),
     ] = "1280x720",
+    clock: Annotated[
+        str,
+        typer.Option(
+            metavar="wall|processor",
+            help="With --seconds: what measures costs. processor: the time of all processors over "
+            "their number, about what a machine takes that does nothing else; on CPUs.",
+        ),
+    ] = "wall",
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables as Markdown.")
     ] = False,
@@ -209,6 +217,7 @@ def evaluate(
             static=static,
             span=span,
             cost_size=size,
+            clock=clock,
             seconds=budgets,
             integrators=contenders,
         )

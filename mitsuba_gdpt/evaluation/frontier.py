@@ -36,12 +36,14 @@ def write_total_time(
     """
     contest = Contest(found, settings)
     width, height = settings.cost_size
+    shared = "; seconds are those of the processors over their number"
+    clock = "" if settings.clock == "wall" else shared
     notes = [
         f"Costs are those of {width}x{height} pixels: medians of {settings.repeats} renders of "
         f"{FEW} and of {MANY} samples per pixel, and of as many reconstructions, all in turns and "
-        f"after one that is not timed. Errors are measured on frames of the evaluation's own size "
-        f"(width: {settings.width or 'that of the reference'}), with the samples that a budget "
-        "pays for at these costs.",
+        f"after one that is not timed{clock}. Errors are measured on frames of the evaluation's "
+        f"own size (width: {settings.width or 'that of the reference'}), with the samples that a "
+        "budget pays for at these costs.",
         *(f"{label} does not go together: {reason}" for label, reason in found.skipped.items()),
     ]
     content = report.Report(

@@ -7,7 +7,6 @@ the frames of an evaluation, which may be smaller, with the sample counts that t
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +19,13 @@ from mitsuba_gdpt.errors import ConfigError, GDPTError
 from mitsuba_gdpt.evaluation.cells import Cells
 from mitsuba_gdpt.evaluation.inputs import Inputs
 from mitsuba_gdpt.evaluation.runs import FAILURES, Run, timed
-from mitsuba_gdpt.evaluation.settings import GRADIENT, IntegratorSpec, MethodSpec, Settings
+from mitsuba_gdpt.evaluation.settings import (
+    CLOCKS,
+    GRADIENT,
+    IntegratorSpec,
+    MethodSpec,
+    Settings,
+)
 from mitsuba_gdpt.evaluation.shots import Shot, find_shots
 from mitsuba_gdpt.evaluation.store import Record, Store
 from mitsuba_gdpt.provenance import fingerprint
@@ -183,7 +188,8 @@ class _Contest:
 
     def _costs(self) -> dict[str, Cost]:
         width, height = self.settings.cost_size
-        path = self.store.folder / "costs" / f"{self.shot.name}-{width}x{height}.json"
+        clock = "" if self.settings.clock == "wall" else f"-{self.settings.clock}"
+        path = self.store.folder / "costs" / f"{self.shot.name}-{width}x{height}{clock}.json"
         key = fingerprint(
             "costs",
             [pair.label for pair in self.pairs],
@@ -217,11 +223,12 @@ class _Contest:
             for spp in (FEW, MANY):
                 renders[label, spp] = _render(timed_one, source, spp)
             frames[label] = tracer(source, FEW, 0)
-        rendered = _in_turns(renders, self.settings.repeats)
+        clock = CLOCKS[self.settings.clock]
+        rendered = _in_turns(renders, self.settings.repeats, clock)
         reconstructions: dict[str, Callable[[], Any]] = {
             pair.label: _reconstruct(pair, frames[pair.integrator.label]) for pair in self.pairs
         }
-        reconstructed = _in_turns(reconstructions, self.settings.repeats)
+        reconstructed = _in_turns(reconstructions, self.settings.repeats, clock)
         costs = {}
         for pair in self.pairs:
             few, many = (rendered[pair.integrator.label, spp] for spp in (FEW, MANY))
@@ -322,7 +329,9 @@ def _reconstruct(pair: Pair, frame: FrameBuffers) -> Callable[[], Any]:
     return lambda: timed(denoise, frame.device)
 
 
-def _in_turns(work: Mapping[Any, Callable[[], Any]], repeats: int) -> dict[Any, float]:
+def _in_turns(
+    work: Mapping[Any, Callable[[], Any]], repeats: int, clock: Callable[[], float]
+) -> dict[Any, float]:
     """Return the median seconds of each, after one call that nobody times.
 
     All take turns, so that whatever else the machine does hits all of them.
@@ -332,7 +341,7 @@ def _in_turns(work: Mapping[Any, Callable[[], Any]], repeats: int) -> dict[Any, 
     seconds: dict[Any, list[float]] = {name: [] for name in work}
     for _ in range(repeats):
         for name, call in work.items():
-            start = time.perf_counter()
+            start = clock()
             call()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """
     sizes: list[tuple[int, int]] = []
 
-    def in_turns(work: dict, repeats: int) -> dict:
+    def in_turns(work: dict, repeats: int, clock: Callable[[], float]) -> dict:
         slopes = {"path": 0.1, "gdpt shifts=0": 0.15, "gdpt shifts=1": 0.3}
         for call in work.values():
             call()
@@ -136,6 +137,13 @@ def test_a_scene_that_does_not_load_stops_nothing(
     assert errors == [False] * 4 + [True] * 4
     text = write_total_time(found, chosen, tmp_path / "out", {}).read_text(encoding="utf-8")
     assert "nonsense" in text
+
+
+def test_costs_are_medians_by_the_clock() -> None:
+    ticks = iter((0.0, 1.0, 5.0, 8.0, 10.0, 20.0))
+    assert total_time._in_turns({"a": int}, 3, lambda: next(ticks)) == {"a": 3.0}
+    with pytest.raises(ConfigError, match="clock is 'sun'; expected one of: wall, processor"):
+        Settings(scenes=(SCENE,), methods=(MethodSpec("none"),), clock="sun")
 
 
 def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str], clock: list) -> None:
