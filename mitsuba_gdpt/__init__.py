@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from mitsuba_gdpt.denoisers import denoise, denoise_sequence, load_weights, methods, stream
     from mitsuba_gdpt.motion import PinholeCamera, add_motion
     from mitsuba_gdpt.rendering import features
+    from mitsuba_gdpt.rendering.budget import render
 
 __all__ = [
     "ConfigError",
@@ -70,6 +71,7 @@ __all__ = [
     "integrators",
     "load_weights",
     "methods",
+    "render",
     "scenes",
     "stream",
 ]
@@ -84,6 +86,7 @@ _LAZY = {
     "features": "mitsuba_gdpt.rendering",
     "load_weights": "mitsuba_gdpt.denoisers",
     "methods": "mitsuba_gdpt.denoisers",
+    "render": "mitsuba_gdpt.rendering.budget",
     "stream": "mitsuba_gdpt.denoisers",
     "denoisers": "",
     "scenes": "",

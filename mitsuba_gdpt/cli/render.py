@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.cli import options
 from mitsuba_gdpt.errors import ConfigError
+
+if TYPE_CHECKING:
+    import mitsuba as mi
+    import torch
+
+    from mitsuba_gdpt.buffers import FrameBuffers
+    from mitsuba_gdpt.denoisers import Call
+    from mitsuba_gdpt.rendering import Accumulation
+
+_SPP = 16
 
 
 def render(
@@ -29,7 +39,38 @@ def render(
     ] = None,
     png: options.Png = None,
     exposure: options.Exposure = 0.0,
-    spp: Annotated[int, typer.Option(help="Samples per pixel.", min=1)] = 16,
+    spp: Annotated[
+        int | None,
+        typer.Option(help="Samples per pixel.", min=1, show_default=f"{_SPP}, or what --time pays"),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--time",
+            metavar="SECONDS",
+            help="Instead of --spp: the best image for so many seconds of rendering and "
+            "reconstruction. Chooses shifts and quality too, unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    wall: Annotated[
+        bool, typer.Option("--wall", help="With --time: loading and compiling count as well.")
+    ] = False,
+    progressive: Annotated[
+        bool,
+        typer.Option(
+            "--progressive", help="Render in passes, and write the image so far after each."
+        ),
+    ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.exr",
+            help="Add samples to what --time or --progressive left, up to --spp or for --time; "
+            "by default also the file that is written.",
+            show_default=False,
+        ),
+    ] = None,
     width: Annotated[
         int | None,
         typer.Option(
@@ -101,10 +142,15 @@ def render(
     Example: mitsuba-gdpt render scene.xml --spp 8 --denoise poisson-l1 -o out.exr --png out.png
     """
     # Everything that can be wrong is looked at before the first ray is traced.
+    output = resume if output is None else output
     if output is None and png is None:
         raise ConfigError("nothing would be written; give -o FILE.exr, --png FILE.png or both")
     options.check_output(output, ".exr")
     options.check_output(png, ".png")
+    if seconds is not None and spp is not None:
+        raise ConfigError("got both --time and --spp; expected one of them")
+    if wall and seconds is None:
+        raise ConfigError("--wall is about --time; add --time SECONDS")
     parameters = options.key_values(define, "-D")
     denoiser_options = options.denoiser_options(option)
     options.check_quality(quality, denoise)
@@ -125,49 +171,102 @@ def render(
         "features": features,
         "variances": variances,
     }
-    from mitsuba_gdpt import denoisers, exr  # denoisers brings torch
+    settings = source.integrator | {k: value for k, value in given.items() if value is not None}
+    from mitsuba_gdpt.denoisers import Call, check_method  # brings torch
+    from mitsuba_gdpt.denoisers import denoise as reconstruct
 
-    integrator = rendering.make_integrator(
-        source.integrator | {key: value for key, value in given.items() if value is not None}
-    )
-    if denoise is None:
-        layout = integrator.layout
-        if integrator.shifts == 0:
-            layout = denoisers.without_gradients(layout)
-        call = denoisers.default_call(layout, quality)
-    else:
-        call = denoisers.Call.parse(denoise)
-    call = call.with_options(denoiser_options)
-    denoisers.check_method(call, {}, integrator.layout)
-
-    metadata = {
-        "version": __version__,
-        "scene": scene,
-        "variant": variant,
-    }
+    method = None if denoise is None else Call.parse(denoise).with_options(denoiser_options)
+    files = _Files(output, png, exposure + math.log2(source.exposure), scene, variant)
     with session.progress_bar():
-        with watch.part("render"):
-            buffers = rendering.render(source, integrator, spp=spp, seed=seed, sensor=sensor)
-        try:
-            with watch.part("denoise"):
-                image = denoisers.denoise(buffers, call).cpu()
-        except Exception:
-            if output is not None:  # what has been rendered is not lost
-                buffers.to_exr(output, metadata=metadata)
-            raise
-    if output is not None:
-        metadata["denoiser"] = str(call)
-        buffers.to_exr(output, image=None if call.method == "none" else image, metadata=metadata)
-    if png is not None:
-        exr.write_png(png, image, exposure=exposure + math.log2(source.exposure))
-    spp = int(buffers.metadata["spp"])  # after the sampler's rounding
-    rate = session.count(buffers.width * buffers.height * spp / watch.seconds["render"])
+        if progressive or resume is not None or seconds is not None:
+            if method is None and denoiser_options:
+                raise ConfigError("--option is about a method; name it with --denoise")
+            budget = rendering.Budget(
+                seconds, (spp or _SPP) if seconds is None else None, wall, watch.seconds["load"]
+            )
+            job = rendering.BudgetedRender(
+                source,
+                settings,
+                budget,
+                seed=seed,
+                sensor=sensor,
+                quality=quality,
+                method=method,
+                update=files.write,
+                resumed=None if resume is None else files.resumed(resume),
+            )
+            done = job.run()
+            buffers, call, image = done.buffers, done.method, done.image
+            watch.seconds |= done.seconds
+        else:
+            integrator = rendering.make_integrator(settings)
+            call = method or _default(integrator, quality).with_options(denoiser_options)
+            check_method(call, {}, integrator.layout)
+            with watch.part("render"):
+                buffers = rendering.render(
+                    source, integrator, spp=spp or _SPP, seed=seed, sensor=sensor
+                )
+            try:
+                with watch.part("denoise"):
+                    image = reconstruct(buffers, call)
+            except Exception:
+                files.write(None, buffers)  # what has been rendered is not lost
+                raise
+    files.write(image, buffers, call)
+    total = int(buffers.metadata["spp"])  # after the sampler's rounding
+    rate = session.count(buffers.width * buffers.height * total / watch.seconds["render"])
+    first = watch.seconds.get("first", 0.0)
     parts = [
-        f"{source.name}: {buffers.width}x{buffers.height}, {spp} spp, {variant}",
+        f"{source.name}: {buffers.width}x{buffers.height}, {total} spp, {variant}",
         f"loaded in {watch.seconds['load']:.2f} s",
+        *([f"compiled in {first:.2f} s"] if first else []),
         f"rendered in {watch.seconds['render']:.2f} s ({rate} samples/s)",
         f"{call} in {watch.seconds['denoise']:.2f} s",
         f"peak memory {session.peak_memory()}",
         "wrote " + " and ".join(str(path) for path in (output, png) if path),
     ]
     print(", ".join(parts))
+
+
+class _Files:
+    """What a render writes, whole or so far; each file is replaced at once."""
+
+    def __init__(
+        self, output: Path | None, png: Path | None, stops: float, scene: str, variant: str
+    ) -> None:
+        self.output, self.png, self.stops = output, png, stops
+        self.described = {"scene": scene, "variant": variant}
+
+    def write(
+        self, image: torch.Tensor | None, buffers: FrameBuffers, call: Call | None = None
+    ) -> None:
+        """Write the buffers, and the image where there is one."""
+        from mitsuba_gdpt import exr
+
+        metadata = {"version": __version__, **self.described}
+        image = None if image is None else image.cpu()
+        if self.output is not None:
+            if call is not None:
+                metadata["denoiser"] = str(call)
+            layer = None if call is not None and call.method == "none" else image
+            buffers.to_exr(self.output, image=layer, metadata=metadata)
+        if self.png is not None and image is not None:
+            exr.write_png(self.png, image, exposure=self.stops)
+
+    def resumed(self, path: Path) -> Accumulation:
+        """Read what an earlier render of this scene left."""
+        from mitsuba_gdpt import rendering
+
+        found = rendering.Accumulation.from_exr(path)
+        found.check(found.frame.width, found.frame.height, self.described)
+        return found
+
+
+def _default(integrator: mi.Integrator, quality: str | None) -> Call:
+    """Return the method for what an integrator samples."""
+    from mitsuba_gdpt import denoisers
+
+    layout = integrator.layout
+    if integrator.shifts == 0:
+        layout = denoisers.without_gradients(layout)
+    return denoisers.default_call(layout, quality)

@@ -6,12 +6,18 @@ nor Mitsuba before something is rendered.
 
 from __future__ import annotations
 
+from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender, Rendered
 from mitsuba_gdpt.rendering.feature_pass import features
 from mitsuba_gdpt.rendering.frame import make_integrator, render
+from mitsuba_gdpt.rendering.passes import Accumulation
 from mitsuba_gdpt.rendering.source import Source, open_source, plain
 from mitsuba_gdpt.rendering.variants import set_variant, supported_variants, works
 
 __all__ = [
+    "Accumulation",
+    "Budget",
+    "BudgetedRender",
+    "Rendered",
     "Source",
     "features",
     "make_integrator",

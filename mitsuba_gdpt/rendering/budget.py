@@ -1,0 +1,430 @@
+"""The best image within a time: passes until the budget is spent, reconstruction included.
+
+What a sample and a reconstruction cost is measured here and now, on the first passes of the render
+itself. What an error falls like is a table, made from the published evaluation.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mitsuba_gdpt import checks
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.rendering import frame as frames
+from mitsuba_gdpt.rendering.frame import make_integrator
+from mitsuba_gdpt.rendering.passes import FIRST_SPP, Accumulation, Pass, seed_of
+from mitsuba_gdpt.rendering.source import Source
+
+if TYPE_CHECKING:
+    import mitsuba as mi
+    import torch
+
+    from mitsuba_gdpt.buffers import FrameBuffers
+    from mitsuba_gdpt.denoisers import Call
+
+#: Trimmed relMSE of a number of shifts and a level of quality at 8 spp, over that of the first row,
+#: and the power of the samples that it falls with. Geometric means over the development scenes.
+ERRORS: dict[tuple[int, str], tuple[float, float]] = {
+    (0, "fast"): (1.0, 0.60),
+    (1, "balanced"): (0.92, 0.62),
+    (1, "high"): (0.80, 0.62),
+}
+_REFERENCE_SPP = 8
+#: An image in between is worth its time if it takes no more than this share of what is left.
+_UPDATE_SHARE = 0.1
+#: Reconstruction is timed on the middle of the frame, of this share of each side.
+_PROBE = 0.5
+#: A sample costs at least this share of the mean cost per sample; timings are noisy.
+_LEAST_SLOPE = 0.5
+#: A last pass may be larger than the next of the usual sequence by this factor.
+_LAST = 1.5
+
+Update = Callable[["torch.Tensor", "FrameBuffers"], None]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a render ends: after some seconds, or with some samples per pixel.
+
+    Attributes:
+        seconds: Of rendering and reconstruction. Compiling kernels, and what else happens only the
+            first time, is not part of it unless ``wall`` is set.
+        spp: Samples per pixel in all.
+        wall: Whether ``seconds`` is what a clock on the wall shows.
+        spent: Seconds that were spent before (loading the scene), for ``wall``.
+    """
+
+    seconds: float | None = None
+    spp: int | None = None
+    wall: bool = False
+    spent: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.seconds is None) == (self.spp is None):
+            raise ConfigError("give a budget: either seconds or spp")
+        if self.seconds is not None:
+            checks.real("seconds", self.seconds, above=0)
+        else:
+            checks.spp("spp", self.spp)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What became of a budget.
+
+    Attributes:
+        image: (H, W, 3), linear radiance, on the renderer's device.
+        buffers: Means over all passes, (H, W, C).
+        shifts: Offset paths per sample of the main passes.
+        method: What reconstructed the image.
+        seconds: ``render``, ``denoise`` and ``first`` (what happens only the first time).
+        interrupted: Whether Ctrl-C ended it early.
+    """
+
+    image: torch.Tensor
+    buffers: FrameBuffers
+    shifts: int
+    method: Call
+    seconds: Mapping[str, float]
+    interrupted: bool
+
+
+@dataclass
+class _Contender:
+    """A way to spend the budget: with so many shifts, reconstructed so.
+
+    Attributes:
+        shifts: Offset paths per sample.
+        method: Of reconstruction.
+        errors: What errors fall like, see :data:`ERRORS`.
+        megapixel: Seconds that a megapixel is said to take, for what is not measured.
+        denoise: Seconds of a reconstruction here, as far as known.
+    """
+
+    shifts: int
+    method: Call
+    errors: tuple[float, float] = (1.0, 0.6)
+    megapixel: float = 0.0
+    denoise: float | None = None
+
+    def error(self, spp: float) -> float:
+        factor, exponent = self.errors
+        return factor * (spp / _REFERENCE_SPP) ** -exponent if spp > 0 else math.inf
+
+
+@dataclass
+class _Costs:
+    """What passes of one integrator take; the two latest of different sizes tell."""
+
+    timed: dict[int, float] = field(default_factory=dict)
+
+    def note(self, spp: int, seconds: float) -> None:
+        self.timed.pop(spp, None)
+        self.timed[spp] = seconds
+
+    @property
+    def line(self) -> tuple[float, float]:
+        """Fixed seconds of a pass, and seconds of a sample."""
+        (spp, seconds), *others = reversed(self.timed.items())
+        mean = seconds / spp
+        if not others:
+            return 0.0, mean
+        slope = (seconds - others[0][1]) / (spp - others[0][0])
+        slope = min(max(slope, _LEAST_SLOPE * mean), mean)
+        return seconds - slope * spp, slope
+
+    def seconds(self, spp: int) -> float:
+        fixed, slope = self.line
+        return fixed + slope * spp
+
+    def affordable(self, seconds: float) -> int:
+        fixed, slope = self.line
+        return int((seconds - fixed) / slope) if seconds > fixed else 0
+
+
+def render(
+    scene: mi.Scene | Source,
+    *,
+    seconds: float | None = None,
+    spp: int | None = None,
+    wall: bool = False,
+    sensor: int | mi.Sensor = 0,
+    seed: int = 0,
+    quality: str | None = None,
+    method: str | Call | None = None,
+    on_update: Update | None = None,
+    **parameters: Any,
+) -> Rendered:
+    """Render and reconstruct the best image for a budget.
+
+    The first passes measure what a sample costs, with and without offset paths, and what a
+    reconstruction costs; the rest of the time goes where the error is expected to be least.
+    Ctrl-C ends it with the image so far.
+
+        done = render(scene, seconds=30)
+        done.image, done.buffers, done.seconds
+
+    Args:
+        scene: A variant has to be set.
+        seconds: Of rendering and reconstruction together; what happens only the first time, as
+            compiling kernels, is reported apart. Kept within 5 % from 10 s on, and never exceeded
+            by more than a pass.
+        spp: Samples per pixel, instead of ``seconds``.
+        wall: Whether ``seconds`` includes what happens only the first time.
+        sensor: Index of a sensor of the scene, or a sensor.
+        seed: Seed of the sampler.
+        quality: Level of reconstruction, see :func:`~mitsuba_gdpt.denoise`; by default the one
+            that the time allows.
+        method: Method of reconstruction, instead of ``quality``.
+        on_update: Called with the (H, W, 3) image so far and its buffers, as often as the time
+            allows.
+        parameters: Of ``gdpt``. ``shifts`` is chosen where it is not given.
+
+    Returns:
+        The image, the buffers and where the time went.
+
+    Raises:
+        ConfigError: A value makes no sense.
+        LayoutError: The method needs buffers that ``parameters`` do not ask for.
+    """
+    from mitsuba_gdpt.denoisers import Call
+
+    source = scene if isinstance(scene, Source) else Source("scene", scene)
+    call = Call.parse(method) if isinstance(method, str) else method
+    budget = Budget(seconds, spp, wall)
+    return BudgetedRender(
+        source,
+        {**source.integrator, **parameters},
+        budget,
+        seed=seed,
+        sensor=sensor,
+        quality=quality,
+        method=call,
+        update=on_update,
+    ).run()
+
+
+class BudgetedRender:
+    """One render on a budget."""
+
+    def __init__(
+        self,
+        source: Source,
+        parameters: Mapping[str, Any],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        sensor: int | mi.Sensor = 0,
+        quality: str | None = None,
+        method: Call | None = None,
+        update: Update | None = None,
+        resumed: Accumulation | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Check what was asked for.
+
+        Args:
+            source: Scene.
+            parameters: Of ``gdpt``. Without ``shifts`` they are chosen by what this scene's cost.
+            budget: When to stop.
+            seed: Of the first pass; the others follow from it.
+            sensor: Index of a sensor of the scene, or a sensor.
+            quality: Level of reconstruction; without it and ``method`` it is chosen too.
+            method: Method of reconstruction.
+            update: Called with the image so far and its buffers after passes, as often as a budget
+                of time allows.
+            resumed: What an earlier render left, to go on with.
+            clock: For tests.
+
+        Raises:
+            ConfigError: A value makes no sense, or the method cannot run on these buffers.
+        """
+        self._source, self._budget, self._sensor = source, budget, sensor
+        self._update, self._clock = update, clock
+        self._parameters = dict(parameters)
+        self._accumulation = Accumulation() if resumed is None else resumed
+        self._seed = self._accumulation.passes[0].seed if self._accumulation.passes else seed
+        self._integrators: dict[int, Any] = {}
+        self._costs: dict[int, _Costs] = {}
+        self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
+        self._contenders = self._find_contenders(quality, method)
+        self._start = 0.0
+        view = source.sensor(sensor) if isinstance(sensor, int) else sensor
+        described = {"integrator": " ".join(str(next(iter(self._integrators.values()))).split())}
+        width, height = (int(side) for side in view.film().size())
+        self._accumulation.check(width, height, described)
+
+    def run(self) -> Rendered:
+        """Render and reconstruct.
+
+        Raises:
+            KeyboardInterrupt: Before the first pass was complete.
+        """
+        self._start = self._clock()
+        interrupted = False
+        try:
+            chosen = self._choose()
+            self._spend(chosen)
+        except KeyboardInterrupt:
+            if not self._accumulation.passes:
+                raise
+            interrupted = True
+            chosen = self._contenders[-1 if self._accumulation.gradient_spp else 0]
+        image = self._denoise(chosen, self._accumulation.frame)
+        return Rendered(
+            image,
+            self._accumulation.frame,
+            chosen.shifts,
+            chosen.method,
+            dict(self._seconds),
+            interrupted,
+        )
+
+    # ------------------------------------------------------------- contenders
+
+    def _find_contenders(self, quality: str | None, method: Call | None) -> list[_Contender]:
+        from mitsuba_gdpt import denoisers
+
+        given = self._parameters.get("shifts")
+        if method is not None:
+            shifts = int("dx" in method.reads) if given is None else given
+            denoisers.check_method(method, {}, self._integrator(shifts).layout)
+            return [_Contender(shifts, method)]
+        level = quality
+        if quality is None and (self._budget.seconds is None or given is not None):
+            level = denoisers.DEFAULT_QUALITY if given != 0 else "fast"
+        rows = {
+            (shifts if given is None else given, name): errors
+            for (shifts, name), errors in ERRORS.items()
+            if level in (None, name) and given in (None, shifts)
+        }
+        if not rows:  # a combination that the table does not have is the user's own choice
+            rows[given or 0, level or denoisers.DEFAULT_QUALITY] = (1.0, 0.6)
+        found = []
+        for (shifts, name), errors in rows.items():
+            layout = self._integrator(shifts).layout
+            layout = layout if shifts else denoisers.without_gradients(layout)
+            seconds = denoisers.find_level(name).seconds_per_megapixel
+            found.append(_Contender(shifts, denoisers.default_call(layout, name), errors, seconds))
+        return found
+
+    def _integrator(self, shifts: int) -> Any:
+        if shifts not in self._integrators:
+            self._integrators[shifts] = make_integrator({**self._parameters, "shifts": shifts})
+        return self._integrators[shifts]
+
+    def _choose(self) -> _Contender:
+        """Measure what the contenders cost, and return the one with the least error expected."""
+        if self._budget.seconds is None:
+            return self._contenders[0]
+        for shifts in dict.fromkeys(contender.shifts for contender in self._contenders):
+            cold = self._pass(shifts, FIRST_SPP)
+            warm = self._pass(shifts, FIRST_SPP)
+            self._excuse(cold - warm, "render")
+        first, *others = self._contenders  # the cheapest
+        self._measure_denoise(first)
+        assert first.denoise is not None
+        for other in others:
+            other.denoise = first.denoise * other.megapixel / first.megapixel
+        chosen = min(self._contenders, key=self._expected)
+        assert chosen.denoise is not None
+        if chosen is not first and 2 * _PROBE**2 * chosen.denoise < _UPDATE_SHARE * self._left():
+            self._measure_denoise(chosen)
+        return chosen
+
+    def _expected(self, contender: _Contender) -> float:
+        """Return the error that a contender would end with, in units of the table."""
+        assert contender.denoise is not None
+        spp = self._costs[contender.shifts].affordable(self._left() - contender.denoise)
+        return contender.error(self._accumulation.spp + spp if spp > 0 else 0)
+
+    def _measure_denoise(self, contender: _Contender) -> None:
+        """Time a reconstruction of the middle of the frame, after one that is not counted."""
+        frame = self._accumulation.frame
+        width, height = (max(1, round(_PROBE * side)) for side in (frame.width, frame.height))
+        probe = frame.crop((frame.width - width) // 2, (frame.height - height) // 2, width, height)
+        seconds = []
+        for _ in range(2):
+            before = self._seconds["denoise"]
+            self._denoise(contender, probe)
+            seconds.append(self._seconds["denoise"] - before)
+        self._excuse(seconds[0] - seconds[1], "denoise")
+        contender.denoise = seconds[1] * frame.width * frame.height / (width * height)
+
+    # ------------------------------------------------------------- passes
+
+    def _spend(self, chosen: _Contender) -> None:
+        while (spp := self._next_spp(chosen)) > 0:
+            self._pass(chosen.shifts, spp)
+            if self._update is not None and self._next_spp(chosen) > 0:
+                self._show(chosen)
+
+    def _next_spp(self, chosen: _Contender) -> int:
+        usual = self._accumulation.next_spp()
+        if self._budget.spp is not None:
+            return min(usual, self._budget.spp - self._accumulation.spp)
+        assert chosen.denoise is not None
+        affordable = self._costs[chosen.shifts].affordable(self._left() - chosen.denoise)
+        least = 2 if self._integrator(chosen.shifts).variances else 1
+        if affordable < least:
+            return 0
+        return affordable if affordable <= _LAST * usual else usual
+
+    def _pass(self, shifts: int, spp: int) -> float:
+        """Render a pass and return its seconds."""
+        import drjit as dr
+
+        number = len(self._accumulation.passes)
+        seed = seed_of(self._seed, number)
+        start = self._clock()
+        frame = frames.render(
+            self._source, self._integrator(shifts), spp=spp, seed=seed, sensor=self._sensor
+        )
+        dr.sync_thread()
+        done = Pass(seed, int(frame.metadata["spp"]), shifts)
+        self._accumulation.add(frame, done)
+        seconds = self._clock() - start
+        self._seconds["render"] += seconds
+        self._costs.setdefault(shifts, _Costs()).note(done.spp, seconds)
+        return seconds
+
+    def _show(self, chosen: _Contender) -> None:
+        """Hand the image so far on, unless that takes too much of the time."""
+        assert self._update is not None
+        if self._budget.seconds is not None:
+            assert chosen.denoise is not None
+            if chosen.denoise > _UPDATE_SHARE * self._left():
+                return
+        frame = self._accumulation.frame
+        self._update(self._denoise(chosen, frame), frame)
+
+    def _denoise(self, contender: _Contender, frame: FrameBuffers) -> torch.Tensor:
+        from mitsuba_gdpt import denoisers
+
+        start = self._clock()
+        image: torch.Tensor = denoisers.denoise(frame, contender.method)
+        if image.is_cuda:
+            import torch
+
+            torch.cuda.synchronize(image.device)
+        self._seconds["denoise"] += self._clock() - start
+        return image
+
+    # ------------------------------------------------------------- time
+
+    def _excuse(self, seconds: float, part: str) -> None:
+        """Count seconds that only the first time takes apart."""
+        seconds = max(0.0, seconds)
+        self._seconds[part] -= seconds
+        self._seconds["first"] += seconds
+
+    def _left(self) -> float:
+        """Return the seconds that are left of the budget."""
+        assert self._budget.seconds is not None
+        spent = self._clock() - self._start
+        spent += self._budget.spent if self._budget.wall else -self._seconds["first"]
+        return self._budget.seconds - spent

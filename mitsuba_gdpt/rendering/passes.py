@@ -1,0 +1,207 @@
+"""Renders in several passes: their means and variances, and going on with one from a file.
+
+A pass is a render of its own, with a seed that follows from the number of the pass. So a render
+that was interrupted after some passes and goes on later has the same passes, and the same bits, as
+one that was not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mitsuba_gdpt import checks
+from mitsuba_gdpt.channels import GRADIENTS, VARIANCE_SUFFIX
+from mitsuba_gdpt.errors import ConfigError, FormatError
+
+if TYPE_CHECKING:
+    from mitsuba_gdpt.buffers import FrameBuffers
+
+#: Key of the metadata that lists the passes: ``seed:spp:shifts`` each, separated by blanks.
+PASSES = "passes"
+#: Samples per pixel of the first pass; later ones double the sum, up to the largest pass.
+FIRST_SPP, LARGEST_SPP = 2, 128
+
+_GOLDEN = 0x9E3779B9  # 2**32 over the golden ratio: neighbouring seeds share no pass
+_SEEDS = 2**32
+_MOST_PASSES = 100_000
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass.
+
+    Attributes:
+        seed: Of the sampler, 0 to 2^32 - 1.
+        spp: Samples per pixel.
+        shifts: Offset paths per sample.
+    """
+
+    seed: int
+    spp: int
+    shifts: int
+
+    def __str__(self) -> str:
+        return f"{self.seed}:{self.spp}:{self.shifts}"
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Return the seed of a pass; that of the first is the seed of the render."""
+    return (seed + _GOLDEN * number) % _SEEDS
+
+
+class Accumulation:
+    """The mean over all passes so far.
+
+    Every buffer is the mean over the samples that estimate it: gradients over those with offset
+    paths, all else over all. Variances of the means are combined as Chan, Golub and LeVeque do
+    (*Algorithms for computing the sample variance*, The American Statistician 37, 1983), over the
+    passes as one set of samples.
+
+    Attributes:
+        passes: In order.
+    """
+
+    def __init__(self) -> None:
+        self.passes: list[Pass] = []
+        self._frame: FrameBuffers | None = None
+
+    @classmethod
+    def from_exr(cls, path: str | os.PathLike[str]) -> Accumulation:
+        """Read what a render left, to go on with it.
+
+        Args:
+            path: EXR file with all buffers.
+
+        Raises:
+            FormatError: The file is damaged or does not say which passes it is made of.
+        """
+        from mitsuba_gdpt.buffers import FrameBuffers
+
+        frame = FrameBuffers.from_exr(path, require=("primal",))
+        resumed = cls()
+        resumed.passes = _parse(path, frame.metadata.get(PASSES, ""))
+        resumed._frame = frame
+        return resumed
+
+    def check(self, width: int, height: int, described: Mapping[str, str]) -> None:
+        """Check that what comes is of the same picture; all is well before the first pass.
+
+        Args:
+            width: In pixels.
+            height: In pixels.
+            described: Metadata that has to be the same.
+
+        Raises:
+            ConfigError: It is not.
+        """
+        if self._frame is None:
+            return
+        found = {"size": f"{self._frame.width}x{self._frame.height}", **self._frame.metadata}
+        for key, value in {"size": f"{width}x{height}", **described}.items():
+            if _comparable(found.get(key, "")) != _comparable(value):
+                raise ConfigError(
+                    f"what was rendered before has {key} {checks.show(found.get(key))}, this "
+                    f"render has {checks.show(value)}; give the same settings, or begin a new file"
+                )
+
+    @property
+    def spp(self) -> int:
+        """Samples per pixel so far."""
+        return sum(done.spp for done in self.passes)
+
+    @property
+    def gradient_spp(self) -> int:
+        """Samples per pixel with offset paths so far."""
+        return sum(done.spp for done in self.passes if done.shifts)
+
+    @property
+    def frame(self) -> FrameBuffers:
+        """The means, (H, W, C), with metadata that says which passes they are of.
+
+        Raises:
+            ConfigError: There was no pass yet.
+        """
+        if self._frame is None:
+            raise ConfigError("nothing was rendered yet")
+        return self._frame
+
+    def next_spp(self) -> int:
+        """Return the samples of the next pass of the usual sequence: as many as there are."""
+        return min(max(FIRST_SPP, self.spp), LARGEST_SPP)
+
+    def add(self, frame: FrameBuffers, done: Pass) -> None:
+        """Add a pass.
+
+        Args:
+            frame: (H, W, C) buffers, the same in every pass.
+            done: How they were rendered.
+
+        Raises:
+            ConfigError: The buffers or their size differ from those of the passes before.
+        """
+        before = self._frame
+        if before is None:
+            self._frame = frame
+        elif before.layout != frame.layout or before.data.shape != frame.data.shape:
+            raise ConfigError(
+                f"a pass of {frame.width}x{frame.height} pixels with {', '.join(frame.names)} "
+                f"cannot be added to {before.width}x{before.height} pixels with "
+                f"{', '.join(before.names)}"
+            )
+        else:
+            self._frame = self._combined(before, frame, done)
+        self.passes.append(done)
+        self.frame.metadata[PASSES] = " ".join(map(str, self.passes))
+        self.frame.metadata["spp"] = str(self.spp)
+
+    def _combined(self, before: FrameBuffers, frame: FrameBuffers, done: Pass) -> FrameBuffers:
+        from mitsuba_gdpt.buffers import FrameBuffers
+
+        mean = before.data.clone()
+        for buffer in before.layout.buffers:
+            if buffer.variance_of is not None:
+                continue
+            gradient = buffer.name in GRADIENTS
+            old = self.gradient_spp if gradient else self.spp
+            new = done.spp if done.shifts or not gradient else 0
+            if new == 0:
+                continue
+            part = before.layout.slices[buffer.name]
+            change = frame.data[..., part] - before.data[..., part]
+            mean[..., part] += change * (new / (old + new))
+            variance = buffer.name + VARIANCE_SUFFIX
+            if variance in before.layout:
+                part = before.layout.slices[variance]
+                squares = change.square().mean(-1, keepdim=True) * (old * new / (old + new))
+                if old:
+                    squares += before.data[..., part] * (old * (old - 1))
+                squares += frame.data[..., part] * (new * (new - 1))
+                mean[..., part] = squares / ((old + new) * max(1, old + new - 1))
+        return FrameBuffers(mean, before.layout, before.metadata, before.attributes)
+
+
+def _comparable(text: str) -> str:
+    """Leave out what may differ from pass to pass."""
+    return re.sub(r"\bshifts = \d", "", text)
+
+
+def _parse(path: str | os.PathLike[str], text: str) -> list[Pass]:
+    words = text.split()
+    try:
+        if not 0 < len(words) <= _MOST_PASSES:
+            raise ValueError
+        found = [Pass(*map(int, word.split(":"))) for word in words]
+        if any(
+            p.spp < 1 or p.shifts not in (0, 1, 2, 4) or not 0 <= p.seed < _SEEDS for p in found
+        ):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise FormatError(
+            f"{path}: the header does not say which passes it is made of (passes = "
+            f"{checks.show(text)}); only renders with --time, --progressive or --resume can go on"
+        ) from None
+    return found

@@ -1,0 +1,193 @@
+"""Renders on a budget: what they take, what they choose, interruption, going on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import mitsuba_gdpt as gdpt
+from mitsuba_gdpt import denoisers, rendering
+from mitsuba_gdpt.cli import main
+from mitsuba_gdpt.denoisers import Call
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.rendering import Accumulation, Budget, BudgetedRender, budget
+
+SCENE = "builtin:corner-gallery"
+SETTINGS = {"max_depth": 3}
+
+
+@pytest.fixture
+def source(variant_llvm_rgb: str) -> rendering.Source:
+    return rendering.open_source(SCENE, width=24, height=16)
+
+
+class World:
+    """A clock, and what renders and reconstructions take by it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.sample, self.fixed, self.megapixel = 0.0, {0: 0.1, 1: 0.15}, 0.05, 2000.0
+        self.compile, self.compiled = 3.0, set()
+        render, denoise = rendering.frame.render, denoisers.denoise
+
+        def rendered(source, integrator, *, spp, seed, sensor):
+            self.now += self.fixed + self.sample[integrator.shifts] * spp
+            if integrator.shifts not in self.compiled:
+                self.now += self.compile
+                self.compiled.add(integrator.shifts)
+            return render(source, integrator, spp=spp, seed=seed, sensor=sensor)
+
+        def reconstructed(frame, method, **options):
+            if options:  # a trial on black pixels
+                return denoise(frame, method, **options)
+            self.now += frame.width * frame.height * 1e-6 * self.megapixel
+            return denoise(frame, "poisson-l2" if "fusion" in str(method) else "none")
+
+        monkeypatch.setattr(budget.frames, "render", rendered)
+        monkeypatch.setattr(denoisers, "denoise", reconstructed)
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+@pytest.mark.parametrize("seconds", [5.0, 10.0, 30.0])
+@pytest.mark.parametrize("wall", [False, True])
+def test_time_is_kept(source, world: World, seconds: float, wall: bool) -> None:
+    job = BudgetedRender(source, SETTINGS, Budget(seconds, wall=wall, spent=1.0), clock=world.clock)
+    start = world.now
+    done = job.run()
+    spent = done.seconds["render"] + done.seconds["denoise"]
+    assert spent + done.seconds["first"] == pytest.approx(world.now - start)
+    # Two compilations are told apart; timed reconstructions have the same time in both calls.
+    assert done.seconds["first"] == pytest.approx(2 * world.compile, abs=0.01)
+    if wall:
+        spent += done.seconds["first"] + 1.0
+    if seconds > 9.0 or not wall:
+        assert 0.9 * seconds < spent <= 1.02 * seconds
+    assert done.buffers.metadata["spp"] == str(
+        sum(int(p.split(":")[1]) for p in done.buffers.metadata["passes"].split())
+    )
+
+
+def test_offset_paths_are_chosen_by_their_price(source, world: World) -> None:
+    world.sample[1] = 1.02 * world.sample[0]
+    cheap = BudgetedRender(source, SETTINGS, Budget(8.0), clock=world.clock).run()
+    assert cheap.shifts == 1
+    assert "fusion" in str(cheap.method)
+    assert cheap.buffers.dx.any()
+    world.sample[1] = 1.0
+    world.compiled.clear()
+    dear = BudgetedRender(source, SETTINGS, Budget(8.0), clock=world.clock).run()
+    assert dear.shifts == 0
+    assert str(dear.method).startswith("oidn")
+    passes = dear.buffers.metadata["passes"].split()
+    assert [p.split(":")[2] for p in passes[:4]] == ["0", "0", "1", "1"]
+    assert all(p.endswith(":0") for p in passes[4:])
+
+
+@pytest.mark.parametrize(
+    ("given", "shifts", "method"),
+    [
+        ({"parameters": {"shifts": 2}}, 2, "ngpt-fusion-fast"),
+        ({"parameters": {"shifts": 0}}, 0, "oidn(aux=raw)"),
+        ({"quality": "fast"}, 0, "oidn(aux=raw)"),
+        ({"quality": "high"}, 1, "ngpt-fusion"),
+        ({"method": Call.parse("poisson-l1")}, 1, "poisson-l1"),
+        ({"method": Call.parse("none")}, 0, "none"),
+    ],
+)
+def test_what_is_given_is_kept(source, world: World, given: dict, shifts: int, method: str) -> None:
+    parameters = {**SETTINGS, **given.pop("parameters", {})}
+    world.sample[2] = 0.2
+    done = BudgetedRender(source, parameters, Budget(4.0), clock=world.clock, **given).run()
+    assert (done.shifts, str(done.method)) == (shifts, method)
+    assert {p.split(":")[2] for p in done.buffers.metadata["passes"].split()} == {str(shifts)}
+
+
+def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    render: Callable = budget.frames.render
+    numbers: Iterator[int] = itertools.count()
+
+    def rendered(*arguments, **options):
+        if next(numbers) == count:
+            raise KeyboardInterrupt
+        return render(*arguments, **options)
+
+    monkeypatch.setattr(budget.frames, "render", rendered)
+
+
+def test_interrupted_and_resumed_equals_undisturbed(
+    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (source, {**SETTINGS, "shifts": 1, "variances": True}, Budget(spp=12))
+    method = Call.parse("poisson-l2")
+    whole = BudgetedRender(*arguments, seed=3, method=method).run()
+    assert [int(p.split(":")[1]) for p in whole.buffers.metadata["passes"].split()] == [2, 2, 4, 4]
+    with monkeypatch.context() as patch:
+        interrupt_after(2, patch)
+        part = BudgetedRender(*arguments, seed=3, method=method).run()
+    assert part.interrupted
+    assert part.buffers.metadata["spp"] == "4"
+    assert part.image.isfinite().all()
+    part.buffers.to_exr(tmp_path / "part.exr")
+    resumed = Accumulation.from_exr(tmp_path / "part.exr")
+    again = BudgetedRender(*arguments, seed=99, method=method, resumed=resumed).run()
+    assert torch.equal(again.buffers.data, whole.buffers.data)
+    assert torch.equal(again.image, whole.image)
+    interrupt_after(0, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        BudgetedRender(*arguments).run()
+
+
+def test_mean_of_passes_is_the_image(source) -> None:
+    """Against one render of many samples; both have the same expectation."""
+    done = gdpt.render(source.scene, spp=64, method="none", max_depth=3, seed=1)
+    integrator = rendering.make_integrator({**SETTINGS, "shifts": 0})
+    one = rendering.render(source, integrator, spp=64, seed=2)
+    mean = float(one.primal.mean())
+    assert float(done.image.mean()) == pytest.approx(mean, rel=0.03)
+
+
+def test_images_in_between(source) -> None:
+    seen = []
+    done = gdpt.render(
+        source,
+        spp=8,
+        max_depth=3,
+        method="poisson-l2",
+        on_update=lambda image, frame: seen.append((frame.metadata["spp"], image.clone())),
+    )
+    assert [spp for spp, _ in seen] == ["2", "4"]
+    assert not torch.equal(seen[-1][1], done.image)
+
+
+def test_command_line(tmp_path: Path, variant_llvm_rgb: str) -> None:
+    def run(*words: object) -> int:
+        with pytest.raises(SystemExit) as stop:
+            main(["render", SCENE, "--width", "16", "--height", "12", *map(str, words)])
+        return int(stop.value.code or 0)
+
+    method = ("--denoise", "poisson-l2", "--max-depth", 3)
+    first, whole = tmp_path / "a.exr", tmp_path / "b.exr"
+    assert run("--spp", 4, "--progressive", "-o", first, *method) == 0
+    assert run("--spp", 8, "--resume", first, "--png", tmp_path / "a.png", *method) == 0
+    assert run("--spp", 8, "--progressive", "-o", whole, *method) == 0
+    assert first.read_bytes() == whole.read_bytes()
+    assert run("--time", 0.3, "-o", tmp_path / "c.exr", "--max-depth", 3) == 0
+    assert run("--spp", 8, "--resume", first, "--max-depth", 4) == 2
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"seconds": 1.0, "spp": 1}, {"seconds": 0.0}, {"seconds": float("nan")}]
+)
+def test_budgets_that_make_no_sense(given: dict) -> None:
+    with pytest.raises(ConfigError):
+        Budget(**given)
