@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mitsuba_gdpt import denoisers, scenes
     from mitsuba_gdpt.buffers import FrameBuffers
     from mitsuba_gdpt.denoisers import denoise, denoise_sequence, load_weights, methods, stream
+    from mitsuba_gdpt.display import show, to_tev
     from mitsuba_gdpt.motion import PinholeCamera, add_motion
     from mitsuba_gdpt.rendering import features
     from mitsuba_gdpt.rendering.budget import render
@@ -73,7 +74,9 @@ __all__ = [
     "methods",
     "render",
     "scenes",
+    "show",
     "stream",
+    "to_tev",
 ]
 
 #: Public names that are imported when they are first asked for, and where they live.
@@ -87,7 +90,9 @@ _LAZY = {
     "load_weights": "mitsuba_gdpt.denoisers",
     "methods": "mitsuba_gdpt.denoisers",
     "render": "mitsuba_gdpt.rendering.budget",
+    "show": "mitsuba_gdpt.display",
     "stream": "mitsuba_gdpt.denoisers",
+    "to_tev": "mitsuba_gdpt.display",
     "denoisers": "",
     "scenes": "",
 }

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.utils.dlpack
 
-from mitsuba_gdpt import channels, exr
+from mitsuba_gdpt import channels, exr, pictures
 from mitsuba_gdpt.channels import CORE, TABLE, Layout
 from mitsuba_gdpt.errors import (
     ConfigError,
@@ -285,6 +285,12 @@ class FrameBuffers:
             f"FrameBuffers({' x '.join(map(str, self.data.shape[:-1]))}, {', '.join(self.names)}, "
             f"device={str(self.device)!r})"
         )
+
+    def _repr_html_(self) -> str:
+        """Return a small picture of each buffer, for notebooks; of several frames the first."""
+        frame = self.data.flatten(0, -4)[0] if self.leading else self.data
+        values = frame.detach().cpu().numpy()
+        return pictures.to_html(pictures.of_buffers(values, self.layout.buffers), repr(self))
 
     # --------------------------------------------------------------------------- operations
 

@@ -7,20 +7,21 @@ Work says how much there is and how much is done; whoever runs it decides what t
             ...
             task.advance()
 
-Nothing is shown by default, as a library should behave. ``MITSUBA_GDPT_PROGRESS=1`` in the
-environment prints lines on standard error, and the command line installs a progress bar with
-:func:`reporting`. The module imports neither torch nor mitsuba.
+Nothing is shown by default, as a library should behave, except in notebooks.
+``MITSUBA_GDPT_PROGRESS=1`` in the environment prints lines on standard error, and the command line
+installs a progress bar with :func:`reporting`. The module imports neither torch nor mitsuba.
 """
 
 from __future__ import annotations
 
+import html
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 ENVIRONMENT_VARIABLE = "MITSUBA_GDPT_PROGRESS"
 
@@ -91,16 +92,71 @@ class LineReporter:
         return _LineTask(description, total, self.interval)
 
 
+class _NotebookTask:
+    """A line below the cell that says how far the work is, and goes when it has ended."""
+
+    def __init__(self, description: str, total: float, interval: float) -> None:
+        self.description, self.total, self.interval = description, total, interval
+        self.done = 0.0
+        self.handle: Any = None
+        self.started = self.shown = time.perf_counter()
+
+    def advance(self, amount: float = 1.0) -> None:
+        self.done += amount
+        if time.perf_counter() - self.shown >= self.interval:
+            self.shown = time.perf_counter()
+            share = 100 * self.done / self.total if self.total else 100
+            elapsed = self.shown - self.started
+            self._show(
+                f'<progress value="{share:.0f}" max="100"></progress> '
+                f"{html.escape(self.description)}: {share:.0f} % after {elapsed:.0f} s"
+            )
+
+    def close(self) -> None:
+        if self.handle is not None:
+            self._show("")
+
+    def _show(self, text: str) -> None:
+        from IPython.display import HTML, display
+
+        if self.handle is None:
+            self.handle = display(HTML(text), display_id=True)
+        else:
+            self.handle.update(HTML(text))
+
+
+class NotebookReporter:
+    """Shows work of more than ``interval`` seconds below the cell of a notebook."""
+
+    def __init__(self, interval: float = 1.0) -> None:
+        """Choose the least number of seconds between two looks of a task."""
+        self.interval = interval
+
+    def start(self, description: str, total: float) -> Task:
+        """Begin a task that is shown by its description."""
+        return _NotebookTask(description, total, self.interval)
+
+
+def _in_notebook() -> bool:
+    """Tell whether this process is the kernel of a notebook, without importing IPython."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
+
+
 _reporter: ContextVar[Reporter | None] = ContextVar("mitsuba_gdpt_progress", default=None)
 
 
 def current() -> Reporter:
-    """Return the reporter in force: installed, asked for by the environment, or silent."""
+    """Return the reporter in force: installed, asked for by the environment, or what fits.
+
+    That is one line below the cell in a notebook, and elsewhere silence.
+    """
     if (reporter := _reporter.get()) is not None:
         return reporter
     if os.environ.get(ENVIRONMENT_VARIABLE, "0") not in ("", "0"):
         return LineReporter()
-    return SilentReporter()
+    return NotebookReporter() if _in_notebook() else SilentReporter()
 
 
 @contextmanager

@@ -63,6 +63,7 @@ def denoise(
     ] = None,
     png: options.Png = None,
     exposure: options.Exposure = 0.0,
+    tev: options.Tev = False,
     albedo: Annotated[
         Path | None,
         typer.Option(
@@ -169,7 +170,7 @@ def denoise(
     missing is left out, and a line says so.
     """
     files = _Files(buffers, albedo, normal, output, png)
-    if output is None and png is None and animation is None:
+    if output is None and png is None and animation is None and not tev:
         raise ConfigError("nothing would be written; give -o FILE.exr, --png FILE.png or both")
     jobs = _sequence(files, frames, animation)
     from mitsuba_gdpt import denoisers, image_files, report
@@ -188,7 +189,7 @@ def denoise(
 
     words = {"normals_space": normals_space, "to_sensor": matrix}
     images = _denoised(jobs, words, _Method(method, quality, method_options, len(jobs) > 1), device)
-    pictures = (_written(*item, exposure, animation is not None) for item in images)
+    pictures = (_written(*item, exposure, animation is not None, tev) for item in images)
     if animation is None:
         for _ in pictures:
             pass
@@ -244,9 +245,10 @@ def _written(
     watch: session.Stopwatch,
     exposure: float,
     shown: bool,
+    tev: bool,
 ) -> NDArray[np.uint8] | None:
     """Write the files of a frame, say so, and return its picture where it is to be shown."""
-    from mitsuba_gdpt import exr
+    from mitsuba_gdpt import display, exr
     from mitsuba_gdpt.cli import session
 
     _write(job, frame, image, method, exposure)
@@ -259,6 +261,9 @@ def _written(
     if written := [str(path) for path in (job.output, job.png) if path]:
         parts.append("wrote " + " and ".join(written))
     print(", ".join(parts))
+    if tev:
+        sent: dict[str, Any] = {job.image.name: frame, f"{job.image.name} by {method}": image}
+        display.to_tev(**sent)
     if not shown:
         return None
     return exr.displayed(image, exposure=exposure, attributes=frame.attributes)

@@ -72,6 +72,16 @@ Exposure = Annotated[
     ),
 ]
 
+Tev = Annotated[
+    bool,
+    typer.Option(
+        "--tev",
+        help="Show the result, beside what it was made from, in the viewer tev, which has to run "
+        "(extra 'tev').",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
 
 class Command(TyperCommand):
     """A command whose numbers are looked at before it starts, on top of the bounds it declares."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,6 +39,7 @@ def render(
     ] = None,
     png: options.Png = None,
     exposure: options.Exposure = 0.0,
+    tev: options.Tev = False,
     spp: Annotated[
         int | None,
         typer.Option(help="Samples per pixel.", min=1, show_default=f"{_SPP}, or what --time pays"),
@@ -143,7 +144,7 @@ def render(
     """
     # Everything that can be wrong is looked at before the first ray is traced.
     output = resume if output is None else output
-    if output is None and png is None:
+    if output is None and png is None and not tev:
         raise ConfigError("nothing would be written; give -o FILE.exr, --png FILE.png or both")
     options.check_output(output, ".exr")
     options.check_output(png, ".png")
@@ -223,9 +224,15 @@ def render(
         f"rendered in {watch.seconds['render']:.2f} s ({rate} samples/s)",
         f"{call} in {watch.seconds['denoise']:.2f} s",
         f"peak memory {session.peak_memory()}",
-        "wrote " + " and ".join(str(path) for path in (output, png) if path),
     ]
+    if written := [str(path) for path in (output, png) if path]:
+        parts.append("wrote " + " and ".join(written))
     print(", ".join(parts))
+    if tev:
+        from mitsuba_gdpt import display
+
+        sent: dict[str, Any] = {source.name: buffers, f"{source.name} by {call}": image}
+        display.to_tev(**sent)
 
 
 class _Files:

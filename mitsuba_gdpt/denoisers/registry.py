@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from mitsuba_gdpt import packages
+from mitsuba_gdpt import packages, pictures
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, buffer
 from mitsuba_gdpt.channels import buffer as table_row
@@ -266,6 +266,9 @@ class Method:
         """Whether the method can run here."""
         return self.obstacle is None
 
+    def _repr_html_(self) -> str:
+        return Methods([self])._repr_html_()
+
     def __call__(self, buffers: FrameBuffers, options: Mapping[str, Any]) -> torch.Tensor:
         """Reconstruct one frame that has no predecessors; see :meth:`advance`.
 
@@ -432,9 +435,26 @@ def requires_package(package: str, extra: str) -> Callable[[Mapping[str, Any]], 
     return check
 
 
-def methods() -> tuple[Method, ...]:
+class Methods(tuple[Method, ...]):
+    """Methods, which notebooks show as a table."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        head = ("method", "what", "needs", "options", "here")
+        return pictures.to_table(head, (_row(method) for method in self))
+
+
+def _row(method: Method) -> tuple[str, ...]:
+    options = ", ".join(f"{name}={default}" for name, default in method.options.items())
+    obstacle = method.obstacle
+    here = "yes" if obstacle is None else str(obstacle)
+    return method.name, method.doc, ", ".join(method.needs), options, here
+
+
+def methods() -> Methods:
     """Return all registered methods, available or not."""
-    return tuple(_METHODS.values())
+    return Methods(_METHODS.values())
 
 
 def find(name: str) -> Method:

@@ -21,9 +21,10 @@ LAYERS = (
     {"channels", "colorimetry", "decoding", "progress", "files", "packages"}
     | {"provenance", "subprocesses", "toml", "_llvm"},
     {"exr", "naming", "npz", "pfm", "records"},
-    {"buffers", "image_files"},
+    {"image_files", "pictures"},
+    {"buffers"},
     {"motion", "foreign"},
-    {"integrators", "denoisers", "metrics", "scenes"},
+    {"integrators", "denoisers", "metrics", "scenes", "display"},
     {"rendering", "report", "execution"},
     {"data", "references"},
     {"training", "batch", "evaluation"},
