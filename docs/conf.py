@@ -26,7 +26,7 @@ html_copy_source = False
 
 # Notebooks are committed with what they printed; tests run them.
 nb_execution_mode = "off"
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 
 autodoc_typehints = "description"
@@ -55,6 +55,16 @@ def _gather(app: Sphinx) -> None:
         shutil.copyfile(source, notebooks / source.name)
 
 
+def _literal_blocks(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Show what is indented behind a colon as code, as it is read in the source."""
+    for i in range(len(lines) - 2):
+        if lines[i].endswith(":") and not lines[i + 1] and lines[i + 2].startswith("    "):
+            lines[i] += ":" * (not lines[i].endswith("::"))
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", _literal_blocks, priority=100)  # before napoleon
     app.connect("builder-inited", _gather)

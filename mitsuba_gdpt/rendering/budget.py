@@ -163,7 +163,7 @@ def render(
 
     The first passes measure what a sample costs, with and without offset paths, and what a
     reconstruction costs; the rest of the time goes where the error is expected to be least.
-    Ctrl-C ends it with the image so far.
+    Ctrl-C ends it with the image so far:
 
         done = render(scene, seconds=30)
         done.image, done.buffers, done.seconds
