@@ -207,6 +207,10 @@ def import_darc(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="SET.zarr", help="Folder of the crop set.")
     ],
+    measured_scenes: Annotated[
+        bool,
+        typer.Option("--measured-scenes", help="Also scenes of catalogues that are measured on."),
+    ] = False,
 ) -> None:
     """Import data sets of the original NGPT into a crop set.
 
@@ -221,7 +225,7 @@ def import_darc(
 
     watch = session.Stopwatch()
     with session.resumable(), session.progress_bar(), watch.part("all"):
-        summary = import_darc(files, output)
+        summary = import_darc(files, output, measured_scenes=measured_scenes)
     _tell_crops(output, summary, "imported", watch.seconds["all"])
 
 

@@ -24,6 +24,7 @@ from mitsuba_gdpt.data.darc import LAYOUT, DarcCrop, DarcFile
 from mitsuba_gdpt.data.plan import Records, differences, level_names
 from mitsuba_gdpt.data.store import Array, ShardUnit
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
+from mitsuba_gdpt.scenes.catalogue import require_unmeasured
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.execution import Summary
@@ -41,6 +42,7 @@ def import_darc(
     output: str | os.PathLike[str],
     *,
     crops_per_shard: int = CROPS_PER_SHARD,
+    measured_scenes: bool = False,
 ) -> Summary:
     """Import Darc files, or what is missing of them.
 
@@ -48,19 +50,26 @@ def import_darc(
         paths: Files of one scene each, called ``{prefix}-{scene}-{crop_count}-{images}.darc``.
         output: Folder of the crop set, by custom ``NAME.zarr``; created if it is not there.
         crops_per_shard: Crops that are written together; only used for a new set.
+        measured_scenes: Also import scenes that methods are measured on: members of the released
+            sets are in the catalogue ``dev``.
 
     Returns:
         Which shards were imported, were there already or failed. A crop with a NaN fails, with
         those of its shard, and the others go on.
 
     Raises:
-        ConfigError: A file's name says no scene, two say the same, the crops do not fit together,
-            or there is another set at ``output``.
+        ConfigError: A file's name says no scene, or one to measure on; two say the same; the crops
+            do not fit together; or there is another set at ``output``.
         FormatError: A file is damaged or no Darc file, or the set cannot be created.
     """
     from mitsuba_gdpt import execution
 
     plan = DarcPlan.open(paths)
+    if not measured_scenes:
+        require_unmeasured(
+            (scene.name for scene in plan.scenes),
+            "Leave them out, or say measured_scenes=True (--measured-scenes)",
+        )
     stored = store.create(plan, LAYOUT, output, crops_per_shard=crops_per_shard)
     files = {scene.name: scene.path for scene in plan.scenes}
     units = [

@@ -10,10 +10,11 @@ Rendering" (TOG 38(4), 2019). Nothing here loads a scene: ``rendering.open_sourc
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -279,6 +280,37 @@ def shipped() -> dict[str, Path]:
     """Return the catalogues that come with the package: name to file."""
     folder = Path(str(resources.files("mitsuba_gdpt.scenes"))) / "catalogues"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+@functools.cache
+def measured_scenes() -> dict[str, str]:
+    """Return the scenes of shipped catalogues that methods are measured on: name to catalogue."""
+    opened = {name: Catalogue.open(name, check_files=False) for name in shipped()}
+    return {
+        scene.name: name
+        for name, catalogue in opened.items()
+        if catalogue.split != "train"
+        for scene in catalogue.scenes
+    }
+
+
+def require_unmeasured(names: Iterable[str], remedy: str) -> None:
+    """Refuse to train on scenes that methods are measured on.
+
+    Args:
+        names: Of scenes; upper and lower case, and ``_`` and ``-``, are the same.
+        remedy: What to do.
+
+    Raises:
+        ConfigError: There is such a scene.
+    """
+    known = measured_scenes()
+    places = {name: known.get(name.lower().replace("_", "-")) for name in dict.fromkeys(names)}
+    if found := [f"{name} (catalogue {place!r})" for name, place in places.items() if place]:
+        raise ConfigError(
+            f"methods are measured on the scene(s) {', '.join(found)}: "
+            f"networks that have seen them look better than they are. {remedy}"
+        )
 
 
 def to_toml(scene: CatalogueScene, *, source: str | None = None) -> str:

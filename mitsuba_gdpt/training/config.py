@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModelConfig
 from mitsuba_gdpt.denoisers.learned.weights import check_portable
 from mitsuba_gdpt.denoisers.registry import Call
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.scenes.catalogue import require_unmeasured
 from mitsuba_gdpt.training.augment import Augmentation
 from mitsuba_gdpt.training.losses import LOSSES, check_terms
 from mitsuba_gdpt.training.recipes import recipes
@@ -38,17 +39,21 @@ class TrainingConfig:
         method: A key of ``denoisers.learned.presets.PRESETS``. For :func:`load_config` also the
             name of a recipe, see :mod:`mitsuba_gdpt.training.recipes`.
         data: Crop sets to train on; frame sets for recurrent methods.
-        output: Folder of the run.
+        output: Folder of the run; by default ``runs/METHOD``, or ``runs/METHOD-2`` and so on.
         validation: Sets to validate on; by default some of ``data`` is held out.
         holdout: Share of crops to hold out where there are no validation sets; of scenes (one at
             least) for recurrent methods.
         scenes: Train only on these scenes of ``data``; all if empty.
         validation_scenes: Validate only on these scenes of ``validation``, or of ``data`` (they
             are then not trained on).
+        measured_scenes: Whether scenes may be trained on that methods are measured on: those of
+            shipped catalogues for development and tests.
         validation_examples: Most examples to validate on, spread evenly.
         steps: Number of minibatches.
         batch: Examples per minibatch.
-        loss: A key of ``training.losses.LOSSES``; by default the preset's.
+        loss: A key of ``training.losses.LOSSES``; by default the method's where it suits the data:
+            ``"noise2noise"`` where targets are noisy halves that would bias it, ``"ngpt-l1"`` where
+            the weights of E-LPIPS are not there.
         terms: Weights of terms, replacing ``loss``.
         border: Pixels on each side of a crop that do not count in the loss, before the window that
             does is moved with the crop (``augmentation.shift``); not for sequences.
@@ -90,11 +95,12 @@ class TrainingConfig:
 
     method: str
     data: tuple[str, ...]
-    output: str
+    output: str = ""
     validation: tuple[str, ...] = ()
     holdout: float = 0.05
     scenes: tuple[str, ...] = ()
     validation_scenes: tuple[str, ...] = ()
+    measured_scenes: bool = False
     validation_examples: int = 64
     steps: int = 20_000
     batch: int = 8
@@ -170,6 +176,15 @@ class TrainingConfig:
         """What is particular to the kind of the method."""
         recurrent = isinstance(PRESETS[self.method].config, RecurrentModelConfig)
         return SequenceTask() if recurrent else StillTask()
+
+    def require_unmeasured(self, scenes: Iterable[str]) -> None:
+        """Refuse to train on scenes that methods are measured on, unless told otherwise.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        if not self.measured_scenes:
+            require_unmeasured(scenes, "Name the others as 'scenes', or set measured_scenes = true")
 
     @property
     def model(self) -> Any:

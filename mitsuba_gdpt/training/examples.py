@@ -106,8 +106,10 @@ class ExampleSet(Dataset[Example]):
         layout: Channels of the buffers of an example.
         targets: K, the number of target images.
         guides: Cache of the images of other methods.
+        mirrored: Whether flips and transpositions keep buffers consistent.
     """
 
+    mirrored: bool = True
     layout: Layout
     targets: int
     guides: GuideCache

@@ -151,11 +151,14 @@ TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "gradient-relative-l2": gradient_relative_l2,
     "relative-huber": relative_huber,
 }
-_ELPIPS = "elpips"
+ELPIPS_TERM = "elpips"
 #: All terms that a loss can have.
-NAMES = (*TERMS, _ELPIPS)
+NAMES = (*TERMS, ELPIPS_TERM)
 #: Terms whose minimum noise in the target does not move.
 UNBIASED = frozenset({"relative-l2", "gradient-relative-l2"})
+#: Terms that noisy targets do not spoil; moderate noise moves the minimum of ``relative-huber``
+#: little.
+SUIT_NOISE = UNBIASED | {"relative-huber"}
 
 
 def check_terms(weights: Mapping[str, float], known: Sequence[str] = NAMES) -> None:
@@ -193,7 +196,7 @@ class Loss(nn.Module):
         if not self.weights:
             raise ConfigError("got a loss without terms; expected at least one weight above 0")
         self.elpips: ELPIPS | None = None
-        if _ELPIPS in self.weights:
+        if ELPIPS_TERM in self.weights:
             self.elpips = ELPIPS(draws=3, ensemble=Ensemble(scale_levels=2, mode="fast"))
 
     def forward(
@@ -213,7 +216,7 @@ class Loss(nn.Module):
         p, y = (image.flatten(0, -4) for image in (p, y))
         values = {}
         for name in self.weights:
-            if name == _ELPIPS:
+            if name == ELPIPS_TERM:
                 assert self.elpips is not None
                 shown = [srgb(reinhard(image).clamp(min=0)) for image in (p, y)]
                 values[name] = self.elpips(shown[0], shown[1], generator=generator).mean()

@@ -20,20 +20,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
-from mitsuba_gdpt import checks, progress, provenance
+from mitsuba_gdpt import progress, provenance
 from mitsuba_gdpt.denoisers.learned.fusion import FusionModelConfig
 from mitsuba_gdpt.denoisers.learned.model import Model
+from mitsuba_gdpt.denoisers.learned.presets import PRESETS
 from mitsuba_gdpt.denoisers.learned.weights import (
     find_weights,
     make_model,
     read_weights,
     save_weights,
 )
-from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.files import read_json, replace_file, replace_text
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.files import replace_file, replace_text
 from mitsuba_gdpt.training import card, validation
 from mitsuba_gdpt.training.config import TrainingConfig
 from mitsuba_gdpt.training.examples import (
@@ -43,23 +46,16 @@ from mitsuba_gdpt.training.examples import (
     StepBatches,
     worker_options,
 )
-from mitsuba_gdpt.training.framework import TensorBoardLogger, TorchCheckpointIO, pl
-from mitsuba_gdpt.training.losses import UNBIASED
-from mitsuba_gdpt.training.module import Training
-
-CHECKPOINT = "last.ckpt"
-RUN_FILE = "run.json"
-
-#: Fields that may differ when a run is resumed: they do not change the result.
-_FREE = (
-    "output",
-    "threads",
-    "workers",
-    "resident",
-    "checkpoint_every",
-    "validate_every",
-    "report_every",
+from mitsuba_gdpt.training.folder import (
+    CHECKPOINT,
+    choose_folder,
+    open_run,
+    step_of,
+    write_run_file,
 )
+from mitsuba_gdpt.training.framework import TensorBoardLogger, TorchCheckpointIO, pl
+from mitsuba_gdpt.training.losses import SUIT_NOISE
+from mitsuba_gdpt.training.module import Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +77,8 @@ def train(
 
     Args:
         config: What to do.
-        resume: Go on from the last checkpoint in ``config.output``, if there is one.
+        resume: Go on from the last checkpoint in the folder of the run, if there is one; also of a
+            finished run, if ``config.steps`` are more than it had.
         sets: Examples to use instead of the crop sets that ``config`` names.
         report: Gets a line of text now and then: throughput, losses, validation.
 
@@ -93,16 +90,17 @@ def train(
         GDPTError: Data, guides or backbones of losses are missing or damaged.
         NonFiniteError: The loss became NaN or infinite.
     """
-    folder = Path(config.output)
-    checkpoint = _open_run(folder, config, resume)
     if config.threads:
         torch.set_num_threads(config.threads)
     sets = sets or open_sets(config)
+    config = fitting(config, sets, report)
+    folder = choose_folder(config, resume=resume)
+    checkpoint = open_run(folder, config, resume=resume)
     report(
         f"{config.method}: {len(sets.training)} examples to train on, "
-        f"{len(sets.validation)} to validate on"
+        f"{len(sets.validation)} to validate on, in {folder}"
     )
-    if sets.training.targets > 1 and (biased := sorted(set(config.loss_terms) - UNBIASED)):
+    if sets.training.targets > 1 and (biased := sorted(set(config.loss_terms) - SUIT_NOISE)):
         warnings.warn(
             f"the targets are noisy halves, which bias the loss term(s) {', '.join(biased)}; "
             f"see mitsuba_gdpt.training.losses",
@@ -110,10 +108,10 @@ def train(
         )
     torch.manual_seed(config.seed)  # initial weights
     module = Training(_initial_model(config), config, len(sets.training))
-    if checkpoint is None:
-        _write_run_file(folder, config, sets)
+    examples_of = {"training": len(sets.training), "validation": len(sets.validation)}
+    write_run_file(folder, config, examples_of)
     trainer = _make_trainer(config, folder, [_Monitor(config, sets, folder, report)])
-    start = 0 if checkpoint is None else _step_of(checkpoint)
+    start = 0 if checkpoint is None else step_of(checkpoint)
     batches = StepBatches(len(sets.training), config.batch, config.steps, config.seed, start=start)
     if checkpoint is None or start < config.steps:
         examples: Any = sets.training
@@ -136,7 +134,30 @@ def train(
     else:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         module.load_state_dict(state["state_dict"])
-    return export(module, config, sets, folder, config.steps, report)
+    path = export(module, config, sets, folder, config.steps, report)
+    _log_validation(trainer.logger, folder, config.steps)
+    trainer.logger.finalize("success")
+    return path
+
+
+def fitting(config: TrainingConfig, sets: Sets, report: Callable[[str], None]) -> TrainingConfig:
+    """Return a configuration with the loss and the augmentation that suit its data.
+
+    Args:
+        config: Its loss is replaced if it names none.
+        sets: What is trained on.
+        report: Gets a line for each change.
+    """
+    if not config.loss and not config.terms:
+        loss, remark = config.task.default_loss(PRESETS[config.method].loss, sets.training.targets)
+        config = dataclasses.replace(config, loss=loss)
+        if remark:
+            report(remark)
+    if not sets.training.mirrored and (config.augmentation.flip or config.augmentation.transpose):
+        which = dataclasses.replace(config.augmentation, flip=False, transpose=False)
+        config = dataclasses.replace(config, augmentation=which)
+        report("normals in world space: no flips and transpositions")
+    return config
 
 
 def _initial_model(config: TrainingConfig) -> Model:
@@ -242,54 +263,6 @@ def export(
     return path
 
 
-# ------------------------------------------------------------------------------- run folder
-
-
-def _open_run(folder: Path, config: TrainingConfig, resume: bool) -> Path | None:
-    """Make or check the folder of a run; return the checkpoint to go on from, if any."""
-    run_file, checkpoint = folder / RUN_FILE, folder / CHECKPOINT
-    if not run_file.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise ConfigError(f"{folder} is not empty and holds no run; choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        return None
-    if not resume:
-        raise ConfigError(f"{folder} holds a run already; resume it, or choose another folder")
-    stored = read_json(run_file).get("config")
-    if not isinstance(stored, dict):
-        raise FormatError(f"{run_file}: it says no configuration; expected the file of a run")
-    now = json.loads(json.dumps(dataclasses.asdict(config)))
-    keys = sorted({*stored, *now} - {*_FREE})
-    if changed := [key for key in keys if stored.get(key) != now.get(key)]:
-        differences = ", ".join(f"{k}: {stored.get(k)!r} -> {now.get(k)!r}" for k in changed)
-        raise ConfigError(
-            f"{folder} was started with another configuration ({differences}); resume it with the "
-            f"same one, or choose another folder"
-        )
-    return checkpoint if checkpoint.exists() else None
-
-
-def _write_run_file(folder: Path, config: TrainingConfig, sets: Sets) -> None:
-    description = {
-        "config": dataclasses.asdict(config),
-        "loss": config.loss_terms,
-        "model": dataclasses.asdict(config.model),
-        "origin": provenance.describe(),
-        "examples": {"training": len(sets.training), "validation": len(sets.validation)},
-    }
-    replace_text(folder / RUN_FILE, json.dumps(description, indent=2) + "\n")
-
-
-def _step_of(checkpoint: Path) -> int:
-    try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
-    except Exception as error:  # the library raises whatever a damaged file leads to
-        raise FormatError(
-            f"{checkpoint}: cannot read this checkpoint: {checks.reason(error)}. Remove it to "
-            f"begin again"
-        ) from error
-
-
 # -------------------------------------------------------------------------------- Lightning
 
 
@@ -321,21 +294,15 @@ class _Monitor(pl.Callback):
         step, config = trainer.global_step, self.config
         module.update_average()
         self.losses.append(float(module.terms["loss"].detach()))
-        if step % config.report_every == 0:
+        if step % config.report_every == 0 or step == config.steps:
             self._report(trainer, module, step)
         # Validation first: a checkpoint then means that everything before it is on the disk.
         if step % config.validate_every == 0 and step < config.steps:
             export(module, config, self.sets, self.folder, step, self.report)
-            self._log_validation(trainer, step)
+            _log_validation(trainer.logger, self.folder, step)
             self.started, self.losses = time.perf_counter(), []
         if step % config.checkpoint_every == 0 or step == config.steps:
             trainer.save_checkpoint(self.folder / CHECKPOINT)
-
-    def _log_validation(self, trainer: Any, step: int) -> None:
-        figures = self.folder / "validation" / f"step-{step:07d}.json"
-        for image, values in json.loads(figures.read_text(encoding="utf-8")).items():
-            named = {f"validation/{image}/{name}": value for name, value in values.items()}
-            trainer.logger.log_metrics(named, step)
 
     def _report(self, trainer: Any, module: Any, step: int) -> None:
         seconds = (time.perf_counter() - self.started) / len(self.losses)
@@ -351,6 +318,17 @@ class _Monitor(pl.Callback):
         values |= {"learning_rate": rate, "examples_per_second": speed}
         trainer.logger.log_metrics(values, step)
         self.started, self.losses = time.perf_counter(), []
+
+
+def _log_validation(logger: Any, folder: Path, step: int) -> None:
+    """Put figures and the picture of a validation into TensorBoard."""
+    figures = folder / "validation" / f"step-{step:07d}.json"
+    for image, values in json.loads(figures.read_text(encoding="utf-8")).items():
+        named = {f"validation/{image}/{name}": value for name, value in values.items()}
+        logger.log_metrics(named, step)
+    picture = Image.open(figures.with_suffix(".png"))
+    pixels = np.asarray(picture.convert("RGB"))
+    logger.experiment.add_image("validation/examples", pixels, step, dataformats="HWC")
 
 
 def _make_trainer(config: TrainingConfig, folder: Path, callbacks: list[Any]) -> Any:

@@ -17,6 +17,7 @@ from mitsuba_gdpt.denoisers.learned.features import MARGIN
 from mitsuba_gdpt.denoisers.learned.model import Model
 from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.metrics import find
 from mitsuba_gdpt.training import losses, sequence_losses
 from mitsuba_gdpt.training.augment import augment, scale_depth
 from mitsuba_gdpt.training.crops import Crops, crop_names, split
@@ -56,6 +57,17 @@ class Task(Protocol):
             ConfigError: Sets do not fit together, or nothing is left on one side.
             FormatError: A path is no such set.
             LayoutError: The data lack a buffer that the model or a guide needs.
+        """
+
+    def default_loss(self, wanted: str, targets: int) -> tuple[str, str]:
+        """Choose a loss for somebody who names none.
+
+        Args:
+            wanted: That of the method.
+            targets: Number of target images: one, or two noisy ones.
+
+        Returns:
+            Its name, and a remark if there is a better one; else the latter is empty.
         """
 
     def loss(self, weights: Mapping[str, float]) -> nn.Module:
@@ -107,8 +119,9 @@ class StillTask:
             other = CropDataset(list(config.validation), scenes=other_scenes or None)
             held_out = examples(other, list(range(len(other))))
         else:
-            names = crop_names(dataset, chosen)
-            kept, held = split(names, config.holdout, config.validation_scenes)
+            kept, held = split(
+                crop_names(dataset, chosen), config.holdout, config.validation_scenes
+            )
             held_out = examples(dataset, held)
         if not kept or not len(held_out):
             raise ConfigError(
@@ -116,8 +129,22 @@ class StillTask:
                 f"expected some of each. Render more crops, name a set for 'validation', or change "
                 f"'holdout' (now {config.holdout:g}) or the scenes"
             )
+        names = crop_names(dataset, chosen)
+        config.require_unmeasured(names[index][0] for index in kept)
         # Validation keeps the noisy targets: in two halves they make figures without bias.
         return examples(dataset, kept, config.targets), held_out
+
+    def default_loss(self, wanted: str, targets: int) -> tuple[str, str]:
+        """See :meth:`Task.default_loss`."""
+        terms = losses.LOSSES[wanted]
+        if targets > 1:
+            return (wanted if terms.keys() <= losses.SUIT_NOISE else "noise2noise"), ""
+        if losses.ELPIPS_TERM in terms and find("elpips").obstacle() is not None:
+            return "ngpt-l1", (
+                "loss ngpt-l1: that of the method needs perceptual weights, which "
+                "'mitsuba-gdpt weights elpips' makes"
+            )
+        return wanted, ""
 
     def loss(self, weights: Mapping[str, float]) -> nn.Module:
         """See :meth:`Task.loss`."""
@@ -180,6 +207,10 @@ class SequenceTask:
     ) -> tuple[ExampleSet, ExampleSet]:
         """See :meth:`Task.open_sets`."""
         return open_windows(config, model)
+
+    def default_loss(self, wanted: str, targets: int) -> tuple[str, str]:
+        """See :meth:`Task.default_loss`."""
+        return wanted, ""
 
     def loss(self, weights: Mapping[str, float]) -> nn.Module:
         """See :meth:`Task.loss`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ import torch
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
-from mitsuba_gdpt.data.frame_set import Frame, FrameSequence, FrameSet
+from mitsuba_gdpt.data.frame_set import CONVERTED, Frame, FrameSequence, FrameSet
 from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.motion import screen_motion
@@ -27,6 +27,8 @@ from mitsuba_gdpt.training.guides import GuideCache
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.training.config import TrainingConfig
+
+_FEATURES_OF_TARGETS = {"depth", "normal"}
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,14 @@ class Windows(ExampleSet):
     An example is drawn, for training, if its key holds the number of the sample; else it is the
     whole window, for validation.
 
+    Sets of other tools have depth and normals that are as noisy as the image in the noisy files;
+    those of the target are used, as these tools do.
+
     Attributes:
         layout: Channels of the buffers of an example.
         targets: 1, the number of target images.
         guides: Cache of the guides, which are made of whole frames.
+        mirrored: Not with sets of other tools, whose normals are in world space.
     """
 
     targets = 1
@@ -96,6 +102,7 @@ class Windows(ExampleSet):
         self.seed = seed
         self.layout = Layout.of(needs)
         required = set(needs) | guides.needs
+        self.mirrored = True
         self._windows = []
         for number, sequence in enumerate(self.sequences):
             self._check(sequence, required)
@@ -110,6 +117,7 @@ class Windows(ExampleSet):
                 f"longer sequence, leave the scene out, or set sequence.length"
             )
         first = sequence[0].noisy(0)
+        self.mirrored &= CONVERTED not in first.metadata
         if missing := sorted(required - set(first.names)):
             raise LayoutError(
                 f"{folder} lacks the buffer(s) {', '.join(missing)}; it has: "
@@ -177,12 +185,16 @@ class Windows(ExampleSet):
             still: The camera has not moved since the frame before.
             follower: The frame that takes the place of the frame before, if time runs backwards.
         """
-        whole, target = frame.noisy(render), frame.target()[PRIMAL]
+        whole, clean = frame.noisy(render), frame.target()
+        target = clean[PRIMAL]
         if target.shape != whole[PRIMAL].shape:
             raise FormatError(
                 f"{frame.folder}: the target is {target.shape[1]} x {target.shape[0]} pixels, the "
                 f"noisy render {whole.width} x {whole.height}; expected the same size"
             )
+        if CONVERTED in whole.metadata:
+            for name in _FEATURES_OF_TARGETS & set(whole.names) & set(clean.names):
+                whole[name].copy_(clean[name])
         guides = self.guides.images(whole)
         try:
             buffers = whole.select(self.layout.names)
@@ -213,9 +225,9 @@ class Windows(ExampleSet):
 def open_windows(config: TrainingConfig, model: RecurrentModel) -> tuple[Windows, Windows]:
     """Open the frame sets of a configuration, divided by scene.
 
-    Windows overlap, so the frames of one scene are never on both sides. Without validation sets
-    and scenes, ``holdout`` of the scenes are held out, one at least; which follows from their
-    names.
+    Windows overlap, so no frame is ever on both sides. Without validation sets and scenes,
+    ``holdout`` of the scenes are held out, one at least; which follows from their names. If there
+    is one only, the folder ``test`` is validated on, and without it the end of that scene.
 
     Returns:
         Windows to train on and to validate on.
@@ -235,6 +247,10 @@ def open_windows(config: TrainingConfig, model: RecurrentModel) -> tuple[Windows
         training = [s for s in training if s.scene in config.scenes]
     if others:
         validation = [s for s in others if not held or s.scene in held]
+    elif not held and len(training) == 1:
+        validation = [s for s in sequences if s.split == "test"]
+        if not validation:
+            training, validation = _cut(training[0], config)
     else:
         held = held or _hold_out([s.scene for s in training], config.holdout)
         validation = [s for s in sequences if s.scene in held]
@@ -245,6 +261,7 @@ def open_windows(config: TrainingConfig, model: RecurrentModel) -> tuple[Windows
             f"{len(validation)} to validate on; expected some of each. Render more scenes, or "
             f"change the scenes"
         )
+    config.require_unmeasured(s.scene for s in training)
     folder = Path(config.data[0]).absolute()
     cache = GuideCache(folder.with_name(folder.name + ".guides"), model.guides)
     needs = (*model.needs, *model.config.later)
@@ -259,6 +276,19 @@ def _check_names(names: Sequence[str], sequences: Sequence[FrameSequence]) -> No
     known = sorted({s.scene for s in sequences})
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(f"no scene {', '.join(unknown)}; there are: {', '.join(known)}")
+
+
+def _cut(
+    sequence: FrameSequence, config: TrainingConfig
+) -> tuple[list[FrameSequence], list[FrameSequence]]:
+    """Divide a sequence into what comes first and its end; all of it first if it is too short."""
+    length = (config.sequence or SequenceSettings()).length
+    end = len(sequence) - max(length, round(config.holdout * len(sequence)))
+    if end < length:
+        return [sequence], []
+    parts = sequence.frames[:end], sequence.frames[end:]
+    first, last = (replace(sequence, frames=frames) for frames in parts)
+    return [first], [last]
 
 
 def _hold_out(scenes: Sequence[str], share: float) -> set[str]:

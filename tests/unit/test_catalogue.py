@@ -13,7 +13,13 @@ import pytest
 from mitsuba_gdpt import scenes
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.scenes import Camera, CameraBox, Catalogue, CatalogueScene, KeyFrame
-from mitsuba_gdpt.scenes.catalogue import CAMERA_DIMENSIONS, ROOT_VARIABLE, shipped, to_toml
+from mitsuba_gdpt.scenes.catalogue import (
+    CAMERA_DIMENSIONS,
+    ROOT_VARIABLE,
+    require_unmeasured,
+    shipped,
+    to_toml,
+)
 from mitsuba_gdpt.scenes.flythrough import fly
 
 FILE = """
@@ -361,3 +367,17 @@ def _check_training(scene: CatalogueScene) -> None:
     assert scene.boxes, scene.name
     assert len(scene.targets) >= 3, scene.name
     assert len(scene.fly_through) >= 3, scene.name
+
+
+def test_scenes_to_measure_on_are_not_trained_on() -> None:
+    """Members of the released sets of NGPT, by their names there, and others of ``dev``."""
+    for name in ("living-room", "living-room-3", "staircase2", "Living_Room"):
+        with pytest.raises(
+            ConfigError, match=rf"scene\(s\) {name} \(catalogue 'dev'\).* Leave it out"
+        ):
+            require_unmeasured(["kitchen", name], "Leave it out")
+    require_unmeasured(["classroom", "staircase", "living-room-2"], "")
+    for name in shipped():
+        opened = Catalogue.open(name, check_files=False)
+        if opened.split == "train":
+            require_unmeasured((scene.name for scene in opened.scenes), "")

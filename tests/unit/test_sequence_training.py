@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -318,7 +319,7 @@ class TestRun:
         config = self.config(root, tmp_path / "run", validation_scenes=["second"])
         lines: list[str] = []
         path = run.train(config, report=lines.append)
-        assert lines[0] == "rdae-oidn: 6 examples to train on, 3 to validate on"
+        assert lines[0].startswith("rdae-oidn: 6 examples to train on, 3 to validate on, in")
         folder = tmp_path / "run"
         results = json.loads((folder / "validation" / "step-0000006.json").read_text())
         assert list(results) == ["primal", "poisson-l2", "output"]
@@ -364,6 +365,12 @@ class TestRun:
         assert [s.scene for s in sets.validation.sequences] == ["dev"]  # type: ignore[attr-defined]
         with pytest.raises(ConfigError, match="0 sequences are left to train on"):
             run.open_sets(self.config(other, tmp_path))  # never on the folder test
+        measured = sequences.write(tmp_path / "measured", ("staircase2", "attic"))
+        config = self.config(measured, tmp_path, validation_scenes=["attic"])
+        with pytest.raises(ConfigError, match=r"staircase2 \(catalogue 'dev'\)"):
+            run.open_sets(config)
+        run.open_sets(self.config(measured, tmp_path, validation_scenes=["staircase2"]))
+        run.open_sets(replace(config, measured_scenes=True))
         with pytest.raises(ConfigError, match="no scene nowhere; there are: one, second, third"):
             run.open_sets(self.config(root, tmp_path, validation_scenes=["nowhere"]))
 
@@ -387,11 +394,39 @@ class TestRun:
     def test_foreign_set(self, tmp_path: Path) -> None:
         data = sequences.write_foreign(tmp_path / "foreign")
         more = {"method": "rdae-plain", "guides": [], "validation": [str(data)], "steps": 2}
-        path = run.train(self.config(data, tmp_path / "run", **more))
+        lines: list[str] = []
+        path = run.train(self.config(data, tmp_path / "run", **more), report=lines.append)
+        assert "normals in world space: no flips and transpositions" in lines
         assert read_weights(path)[0].needs == ("primal", "normal", "depth")
+        frames = FrameSet.open(data).sequences[0]
+        window = run.open_sets(self.config(data, tmp_path, **more)).validation[0]
+        for t in range(3):
+            for name in ("depth", "normal"):  # those of the target: the others are noisy
+                assert torch.equal(window.buffers[name][t], frames[t].target()[name])
+                assert not torch.equal(window.buffers[name][t], frames[t].noisy(0)[name])
+            assert torch.equal(window.buffers.primal[t], frames[t].noisy(0).primal)
         config = self.config(data, tmp_path / "b", method="rdae", guides=[], validation=[str(data)])
         with pytest.raises(LayoutError, match=r"lacks the buffer\(s\) albedo.*rdae-plain"):
             run.open_sets(config)
+
+    def test_one_scene(self, tmp_path: Path) -> None:
+        """Is validated on the folder test, or on its own end; no frame is on both sides."""
+        data = sequences.write(tmp_path / "set", ("one",), frames=9)
+        config = self.config(data, tmp_path)
+
+        def frames() -> list[list[tuple[str, int]]]:
+            sets = run.open_sets(config)
+            return [
+                [(s.scene, f.index) for s in side.sequences for f in s]  # type: ignore[attr-defined]
+                for side in (sets.training, sets.validation)
+            ]
+
+        assert frames() == [[("one", i) for i in range(6)], [("one", i) for i in (6, 7, 8)]]
+        sequences.write(data, ("other",), split="test")
+        assert frames() == [[("one", i) for i in range(9)], [("other", i) for i in range(5)]]
+        short = sequences.write(tmp_path / "short", ("one",), frames=5)
+        with pytest.raises(ConfigError, match="0 to validate on"):
+            run.open_sets(self.config(short, tmp_path))
 
     def test_bad_settings(self, root: Path, tmp_path: Path) -> None:
         for changes, message in (

@@ -21,7 +21,7 @@ from mitsuba_gdpt.denoisers.learned.features import Padding
 from mitsuba_gdpt.denoisers.learned.presets import PRESETS
 from mitsuba_gdpt.denoisers.learned.weights import find_weights, make_model, read_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
-from mitsuba_gdpt.training import augment, losses, run
+from mitsuba_gdpt.training import augment, folder, losses, run
 from mitsuba_gdpt.training.augment import Augmentation
 from mitsuba_gdpt.training.config import TrainingConfig, load_config
 from mitsuba_gdpt.training.crops import Crops, split
@@ -654,8 +654,8 @@ class TestRun:
         for name, value in expected.items():
             assert torch.equal(value, found[name]), name
         states = [
-            torch.load(folder / run.CHECKPOINT, weights_only=True)
-            for folder in (tmp_path / "whole", tmp_path / "killed")
+            torch.load(tmp_path / name / folder.CHECKPOINT, weights_only=True)
+            for name in ("whole", "killed")
         ]
         moments = [s["optimizer_states"][0]["state"] for s in states]
         for key, values in moments[0].items():
@@ -708,8 +708,8 @@ class TestRun:
 
     def test_seed_decides(self, tmp_path: Path) -> None:
         names = set()
-        for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
-            config = self.config(tmp_path / folder, steps=2, seed=seed)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+            config = self.config(tmp_path / name, steps=2, seed=seed)
             path = run.train(config, sets=self.sets(config))
             names.add(tuple(read_weights(path)[0].network.head.weight.flatten().tolist()))
         assert len(names) == 2
@@ -719,7 +719,7 @@ class TestRun:
         lines: list[str] = []
         path = run.train(config, sets=self.sets(config), report=lines.append)
         assert any("examples/s" in line for line in lines)
-        stored = json.loads((tmp_path / "run" / run.RUN_FILE).read_text())
+        stored = json.loads((tmp_path / "run" / folder.RUN_FILE).read_text())
         assert stored["config"]["seed"] == 0
         assert stored["loss"] == losses.LOSSES["robust"]
         assert stored["origin"]["libraries"]
@@ -761,6 +761,76 @@ class TestRun:
         config = self.config(tmp_path / "full")
         with pytest.raises(ConfigError, match="is not empty and holds no run"):
             run.train(config, sets=self.sets(config))
+
+    def test_more_steps_for_a_finished_run(self, tmp_path: Path) -> None:
+        more = {"schedule": "constant", "checkpoint_every": 100}
+        whole = self.config(tmp_path / "whole", **more)
+        expected = read_weights(run.train(whole, sets=self.sets(whole)))[0].state_dict()
+        first = self.config(tmp_path / "run", **more, steps=2)
+        run.train(first, sets=self.sets(first))
+        config = self.config(tmp_path / "run", **more)
+        path = run.train(config, sets=self.sets(config), resume=True)
+        found = read_weights(path)[0].state_dict()
+        assert all(torch.equal(value, found[name]) for name, value in expected.items())
+        stored = json.loads((tmp_path / "run" / folder.RUN_FILE).read_text())
+        assert stored["config"]["steps"] == 6
+        with pytest.raises(ConfigError, match="steps is 2, but 6 are done"):
+            run.train(first, sets=self.sets(first), resume=True)
+
+    def test_one_cycle_does_not_go_on(self, tmp_path: Path) -> None:
+        first, config = (
+            self.config(tmp_path, steps=steps, schedule="one-cycle") for steps in (1, 2)
+        )
+        run.train(first, sets=self.sets(first))
+        with pytest.raises(ConfigError, match=r"over after its steps.*initial_weights"):
+            run.train(config, sets=self.sets(config), resume=True)
+
+    def test_folder_by_default(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        config = load_config(None, {"method": "ngpt-small", "data": ["a"]})
+        choose = folder.choose_folder
+        names = ["ngpt-small", "ngpt-small-2", "ngpt-small-3"]
+        for number, name in enumerate(names):
+            assert choose(config, resume=False) == Path("runs") / name
+            latest = names[max(0, number - 1)]
+            assert choose(config, resume=True) == Path("runs") / latest
+            (Path("runs") / name).mkdir(parents=True)
+
+    def test_short_runs_show_in_tensorboard(self, tmp_path: Path) -> None:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        config = self.config(tmp_path, steps=2, report_every=50, validate_every=1000)
+        run.train(config, sets=self.sets(config))
+        events = EventAccumulator(str(tmp_path)).Reload()
+        scalars = set(events.Tags()["scalars"])
+        assert {"loss/loss", "validation/output/relmse", "validation/primal/smape"} <= scalars
+        assert events.Tags()["images"] == ["validation/examples"]
+
+    @pytest.mark.parametrize("method", ["ngpt-small", "kpcn-small", "ngpt-fusion", "ngpt-oidn"])
+    def test_defaults_fit_each_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        """Of data sets and methods: no bias, nothing to download."""
+
+        class Parts(Toy):
+            layout = LAYOUT
+
+        monkeypatch.delenv("MITSUBA_GDPT_PERCEPTUAL_WEIGHTS", raising=False)
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+        guides = ["poisson-l2"] if method in ("ngpt-fusion", "ngpt-oidn") else []
+        values = {"method": method, "data": ["toy"], "output": "o", "guides": guides}
+        config = load_config(None, values)
+        lines: list[str] = []
+        for halves in (2, 1):
+            sets = self.sets(config, Parts(halves=halves))
+            terms = run.fitting(config, sets, lines.append).loss_terms
+            losses.Loss(terms)  # it can be made
+            assert halves == 1 or terms.keys() <= losses.SUIT_NOISE
+        assert any("mitsuba-gdpt weights elpips" in line for line in lines) == (
+            method == "ngpt-small"
+        )
+        asked = dataclasses.replace(config, loss="smape")
+        assert run.fitting(asked, sets, print).loss == "smape"
 
     def test_non_finite_loss_names_the_examples(self, tmp_path: Path) -> None:
         class Broken(Toy):
