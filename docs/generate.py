@@ -9,6 +9,9 @@ says what NAME is made of. Nothing between the markers is written by hand.
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -95,10 +98,87 @@ def _prose(text: str) -> str:
     return "\n\n".join(shown) + "\n"
 
 
+def training_settings() -> str:
+    """Every key of a training."""
+    from mitsuba_gdpt.training.augment import Augmentation
+    from mitsuba_gdpt.training.config import TrainingConfig
+    from mitsuba_gdpt.training.windows import SequenceSettings
+
+    rows = [
+        (f"`{prefix}{name}`", default, meaning)
+        for prefix, settings in (
+            ("", TrainingConfig),
+            ("augmentation.", Augmentation),
+            ("sequence.", SequenceSettings),
+        )
+        for name, default, meaning in _fields(settings)
+    ]
+    return table(("key", "default", "meaning"), rows)
+
+
+def _fields(settings: Any) -> Iterable[tuple[str, str, str]]:
+    """Yield the fields of a dataclass with their defaults, and what its docstring says of each."""
+    text = inspect.cleandoc(settings.__doc__).partition("Attributes:\n")[2]
+    entries = re.findall(r"^    (\w+): (.*?)(?=^    \w|\Z)", text, re.DOTALL | re.MULTILINE)
+    told = {name: _markdown(meaning) for name, meaning in entries}
+    for field in dataclasses.fields(settings):
+        simple = isinstance(field.default, bool | int | float | str) and field.default != ""
+        shown = json.dumps(field.default) if simple else ""
+        yield field.name, shown and f"`{shown}`", told[field.name]
+
+
+def _markdown(text: str) -> str:
+    """Return a docstring's text as Markdown, in one line."""
+    text = re.sub(r":\w+:`~?\.?([^`]+)`", r"`\1`", " ".join(text.split()))
+    return text.replace("``", "`")
+
+
+def loss_terms() -> str:
+    """Every term that a loss can have."""
+    from mitsuba_gdpt.training import losses, sequence_losses
+
+    found = re.findall(r"^\| ``(.*?)`` \| (.*?) \| (.*?) \|$", losses.__doc__ or "", re.MULTILINE)
+    rows = [(f"`{name}`", formula, unbiased) for name, formula, unbiased in found]
+    missing = set(losses.NAMES) - {name for name, *_ in found}
+    if missing:
+        raise ValueError(f"the docstring of losses does not say what {missing} are")
+    rows += [
+        (f"`{name}`", f"of sequences: {meaning}", "no")
+        for name, meaning in sequence_losses.SEQUENCE_TERMS.items()
+    ]
+    return table(("term", "value", "unbiased under noise in the target"), rows)
+
+
+def named_losses() -> str:
+    """Every loss that has a name."""
+    from mitsuba_gdpt.training.losses import LOSSES
+
+    rows = [
+        (f"`{name}`", " + ".join(f"{weight:g} `{term}`" for term, weight in terms.items()))
+        for name, terms in LOSSES.items()
+    ]
+    return table(("loss", "terms"), rows)
+
+
+def training_recipes() -> str:
+    """Every recipe, with all that it sets."""
+    from mitsuba_gdpt.training.recipes import recipes
+
+    rows = [
+        (f"`{name}`", ", ".join(f"`{key}` {json.dumps(value)}" for key, value in recipe.items()))
+        for name, recipe in recipes().items()
+    ]
+    return table(("recipe", "settings"), rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "buffers": buffers,
     "command-line": command_line,
+    "loss-terms": loss_terms,
+    "named-losses": named_losses,
     "parameters": parameters,
+    "training-recipes": training_recipes,
+    "training-settings": training_settings,
 }
 
 

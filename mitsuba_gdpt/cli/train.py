@@ -16,7 +16,8 @@ from mitsuba_gdpt.errors import ConfigError
 
 def train(
     method: Annotated[
-        str, typer.Argument(help="What to train: ngpt-small, ngpt-oidn, kpcn, rdae, ...")
+        str,
+        typer.Argument(help="What to train: ngpt-small, rdae, ..., or a recipe such as ngpt-100."),
     ],
     data: Annotated[
         list[Path] | None,
@@ -35,7 +36,12 @@ def train(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the run.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of the run; by default runs/METHOD, or a numbered one.",
+            show_default=False,
+        ),
     ] = None,
     validation: Annotated[
         list[Path] | None,
@@ -45,7 +51,12 @@ def train(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Minibatches.", min=1, show_default=False)
+        int | None,
+        typer.Option(
+            help="Minibatches in all; with --resume more than a finished run had.",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
     epochs: Annotated[
         float | None,
@@ -77,6 +88,26 @@ def train(
             "--num_workers",
             help="Processes that load data.",
             min=0,
+            show_default=False,
+        ),
+    ] = None,
+    seq_length: Annotated[
+        int | None,
+        typer.Option(
+            "--seq-length",
+            "--seq_length",
+            help="Frames of a window, of recurrent methods.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    initial_weights: Annotated[
+        str | None,
+        typer.Option(
+            "--initial-weights",
+            "--ckpt",
+            metavar="WEIGHTS",
+            help="File of weights to start from, or a method whose weights ship.",
             show_default=False,
         ),
     ] = None,
@@ -114,6 +145,8 @@ def train(
         "batch": batch,
         "workers": workers,
         "seed": seed,
+        "sequence.length": seq_length,
+        "initial_weights": initial_weights,
     }
     overrides = {key: value for key, value in overrides.items() if value is not None}
     overrides |= options.parse_values(setting, "--set")

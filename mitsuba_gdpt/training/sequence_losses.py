@@ -31,8 +31,12 @@ from torch.nn import functional
 from mitsuba_gdpt.denoisers.images import exposure_scale
 from mitsuba_gdpt.errors import ConfigError
 
-#: Terms that a loss of sequences can have.
-SEQUENCE_TERMS = ("spatial", "edges", "temporal")
+#: Terms that a loss of sequences can have, and what they are; see the module.
+SEQUENCE_TERMS = {
+    "spatial": "mean absolute deviation behind the curve of the loss",
+    "edges": "the same of images filtered by the Laplacian of Gaussian",
+    "temporal": "the same of differences to the frame before",
+}
 LOG_SIZE, LOG_SIGMA = 9, 1.5
 
 _GAIN = 10.0  # 1 / the brightness, relative to an exposed 1, where linear turns to logarithmic

@@ -190,7 +190,7 @@ class StillTask:
 class SequenceTask:
     """Windows of frame sets, for recurrent models; gradients go back to their first frame."""
 
-    terms: tuple[str, ...] = sequence_losses.SEQUENCE_TERMS
+    terms: tuple[str, ...] = tuple(sequence_losses.SEQUENCE_TERMS)
 
     def check(self, config: TrainingConfig) -> None:
         """See :meth:`Task.check`."""
