@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import torch
 
 from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers import LEVELS
 from mitsuba_gdpt.denoisers.learned import weights
 from mitsuba_gdpt.denoisers.learned.presets import PRESETS
+from mitsuba_gdpt.errors import WeightsError
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted((ROOT / "mitsuba_gdpt" / "denoisers" / "weights").glob("*.safetensors"))
+OWN = sorted((ROOT / "mitsuba_gdpt" / "denoisers" / "weights").glob("*.safetensors"))
+MORE = sorted((ROOT / "weights" / "mitsuba_gdpt_weights").glob("*.safetensors"))
+SHIPPED = [*OWN, *MORE]
 _LARGEST = 20 << 20
 
 
@@ -35,5 +40,25 @@ def test_shipped_weights(path: Path) -> None:
     assert torch.isfinite(image).all()
 
 
-def test_a_learned_method_ships() -> None:
-    assert SHIPPED
+def test_what_the_levels_of_quality_need_is_part_of_the_package() -> None:
+    own = {path.name.rsplit("-", 2)[0] for path in OWN}
+    needed = {candidate.call.method for level in LEVELS.values() for candidate in level.candidates}
+    assert own == needed & set(PRESETS)
+    assert sum(path.stat().st_size for path in OWN) < 5 << 20
+
+
+def test_where_weights_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of the environment, then the package, then distributions and the checkout."""
+    assert MORE[0].parent in weights.folders()
+    mine = tmp_path / OWN[0].name
+    mine.write_bytes(OWN[0].read_bytes())
+    name = mine.name.rsplit("-", 2)[0]
+    assert weights.find_weights(name) == OWN[0]
+    monkeypatch.setenv(weights.ENVIRONMENT_VARIABLE, str(tmp_path))
+    assert weights.find_weights(name) == mine
+    point = EntryPoint("mine", f"{__name__}:ROOT", weights.ENTRY_POINTS)
+    monkeypatch.setattr(weights, "entry_points", lambda group: [point])
+    assert ROOT in weights.folders()
+    monkeypatch.setattr(weights, "_CHECKOUT", tmp_path / "none")
+    with pytest.raises(WeightsError, match="install mitsuba-gdpt-weights"):
+        weights.find_weights("ngpt-small")

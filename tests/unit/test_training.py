@@ -359,7 +359,7 @@ class TestExamples:
         cache = GuideCache(tmp_path / "guides", ("ngpt-small",))
         first = cache.images(buffers)
         shipped = find_weights("ngpt-small")
-        monkeypatch.setattr(weights, "FOLDER", tmp_path / "weights")
+        monkeypatch.setattr(weights, "folders", lambda: [tmp_path / "weights"])
         (tmp_path / "weights").mkdir()
         model = make_model(
             load_config(None, {"method": "ngpt-small", "data": ["a"], "output": "o"}).model

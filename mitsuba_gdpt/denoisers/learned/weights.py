@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,16 @@ from mitsuba_gdpt.files import replace_file
 
 #: Version of the metadata; files of another version are refused.
 FORMAT_VERSION = "1"
-#: Where shipped weights are.
-FOLDER = Path(__file__).parents[1] / "weights"
+#: Names a folder in which weights are looked for first.
+ENVIRONMENT_VARIABLE = "MITSUBA_GDPT_WEIGHTS"
+#: Entry points of distributions that bring weights: the path of their folder.
+ENTRY_POINTS = "mitsuba_gdpt.weights"
 #: Metadata that every file has.
 REQUIRED = ("format_version", "name", "tag", "arch", "config", "recipe", "commit", "licence")
 
 _SUFFIX = ".safetensors"
+_OWN = Path(__file__).parents[1] / "weights"
+_CHECKOUT = Path(__file__).parents[3] / "weights" / "mitsuba_gdpt_weights"
 #: Largest file, and largest size and list in a configuration: a damaged or foreign file must not
 #: take all memory, or an hour, before it is refused. Shipped files stay below a tenth of these.
 _LARGEST_FILE = 1 << 29
@@ -178,33 +183,47 @@ def check_portable(config: Any) -> None:
         )
 
 
+def folders() -> list[Path]:
+    """Return where weights are looked for by name, the most particular place first.
+
+    That is the folder of the environment, the weights of the default, which are part of this
+    package, those of installed distributions (``mitsuba-gdpt-weights``), and in a checkout the
+    source of that.
+    """
+    given = os.environ.get(ENVIRONMENT_VARIABLE)
+    installed = (point.load() for point in entry_points(group=ENTRY_POINTS))
+    found = [*([given] if given else ()), _OWN, *installed, _CHECKOUT]
+    return list(dict.fromkeys(path for path in map(Path, found) if path.is_dir()))
+
+
 def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
-    """Return the file of the weights that ship under a name, or the path itself.
+    """Return the file of the weights that are here under a name, or the path itself.
 
     Raises:
-        WeightsError: There is no such file, or several.
+        WeightsError: There is no such file, or a folder has several.
     """
     text = os.fspath(name_or_path)
     if text.endswith(_SUFFIX) or os.sep in text:
         if not Path(text).is_file():
             raise WeightsError(f"{text}: no such file; expected weights (NAME-TAG-HASH{_SUFFIX})")
         return Path(text)
-    matches = [
-        path
-        for path in sorted(FOLDER.glob("*" + _SUFFIX))
-        if (match := _FILE_NAME.fullmatch(path.name)) and match["name"] == text
-    ]
-    if not matches:
-        raise WeightsError(
-            f"no weights ship for {text!r}; pass weights=FILE, or make them with "
-            f"'mitsuba-gdpt train {text} DATA...'"
-        )
-    if len(matches) > 1:
-        raise WeightsError(
-            f"{len(matches)} files in {FOLDER} are for {text!r}: "
-            f"{', '.join(path.name for path in matches)}; keep one, or pass a path"
-        )
-    return matches[0]
+    for folder in folders():
+        matches = [
+            path
+            for path in sorted(folder.glob("*" + _SUFFIX))
+            if (match := _FILE_NAME.fullmatch(path.name)) and match["name"] == text
+        ]
+        if len(matches) > 1:
+            raise WeightsError(
+                f"{len(matches)} files in {folder} are for {text!r}: "
+                f"{', '.join(path.name for path in matches)}; keep one, or pass a path"
+            )
+        if matches:
+            return matches[0]
+    raise WeightsError(
+        f"no weights for {text!r} here; install mitsuba-gdpt-weights, pass weights=FILE, or make "
+        f"them with 'mitsuba-gdpt train {text} DATA...'"
+    )
 
 
 def load_weights(name_or_path: str | os.PathLike[str]) -> Model:
