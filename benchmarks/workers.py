@@ -53,7 +53,7 @@ def main() -> None:
             spec = batch.Batch(
                 scenes=tuple(batch.SceneChoice(f"builtin:{name}") for name in SCENES),
                 output=Path(folder),
-                denoisers=(batch.DenoiserChoice("none"),),
+                denoisers=("none",),
                 seeds=tuple(range(seeds)),
                 spp=(options.spp,),
                 width=options.width,

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from mitsuba_gdpt.batch.jobs import Job, expand
 from mitsuba_gdpt.batch.runner import Result, run, validate
-from mitsuba_gdpt.batch.spec import Batch, DenoiserChoice, IntegratorChoice, Override, SceneChoice
+from mitsuba_gdpt.batch.spec import Batch, IntegratorChoice, Override, SceneChoice
 
 __all__ = [
     "Batch",
-    "DenoiserChoice",
     "IntegratorChoice",
     "Job",
     "Override",

@@ -44,8 +44,7 @@ class Job:
         width: Image width in pixels or None.
         height: Image height in pixels or None.
         settings: Parameters of ``gdpt``.
-        method: Reconstruction method.
-        options: Its options.
+        call: Reconstruction method with its options.
         reference: EXR files: none, one or two halves.
         metrics: Names of metrics.
         exposure: Stops.
@@ -65,8 +64,7 @@ class Job:
     width: int | None
     height: int | None
     settings: Mapping[str, Any]
-    method: str
-    options: Mapping[str, Any]
+    call: denoisers.Call
     reference: tuple[str, ...]
     metrics: tuple[str, ...]
     exposure: float
@@ -121,8 +119,7 @@ class Job:
         references = [_stamp(path) for path in self.reference]
         return fingerprint(
             self.render_key,
-            self.method,
-            dict(self.options),
+            str(self.call),
             list(self.reference),
             references,
             list(self.metrics) if self.reference else [],
@@ -203,19 +200,19 @@ def _axes(batch: Batch) -> tuple[Sequence[Any], ...]:
         batch.integrators,
         batch.spp,
         batch.seeds,
-        batch.denoisers,
+        tuple(batch.calls.items()),
     )
 
 
 def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
-    for scene, sensor, integrator, spp, seed, denoiser in itertools.product(*_axes(batch)):
-        method, options = denoiser.method, dict(denoiser.options)
-        if method is None:
-            default = denoisers.default_call(_recorded(integrator.settings))
-            method, options = default.method, dict(default.options)
-        label = denoiser.name or method
+    for scene, sensor, integrator, spp, seed, (label, named) in itertools.product(*_axes(batch)):
+        call = named or denoisers.default_call(_recorded(integrator.settings))
         labels: dict[str, Any] = dict(
-            zip(AXES, (scene.name, sensor, integrator.name, spp, seed, label), strict=True)
+            zip(
+                AXES,
+                (scene.name, sensor, integrator.name, spp, seed, label or call.method),
+                strict=True,
+            )
         )
         try:
             name = batch.name.format(**labels)
@@ -235,8 +232,7 @@ def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
             width=batch.width,
             height=batch.height,
             settings=dict(integrator.settings),
-            method=method,
-            options=options,
+            call=call,
             reference=scene.reference,
             metrics=batch.metrics,
             exposure=batch.exposure,
@@ -254,6 +250,8 @@ def _apply(override: Override, job: Job) -> Job | None:
     values = dict(override.values)
     if values.pop("skip", False):
         return None
+    if "options" in values:
+        values["call"] = job.call.with_options(values.pop("options"))
     for key, value in values.items():
         if isinstance(value, Mapping):
             values[key] = {**getattr(job, key), **value}
@@ -262,7 +260,8 @@ def _apply(override: Override, job: Job) -> Job | None:
 
 def describe(job: Job) -> dict[str, Any]:
     """Return the fields of a job as JSON can hold them."""
-    return {key: str(v) if isinstance(v, Path) else v for key, v in asdict(job).items()}
+    values = {**asdict(job), "call": job.call}
+    return {key: str(v) if isinstance(v, Path | denoisers.Call) else v for key, v in values.items()}
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

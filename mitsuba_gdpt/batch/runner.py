@@ -106,7 +106,7 @@ def validate(batch: Batch) -> tuple[Job, ...]:
     for name in batch.metrics:
         metrics.find(name)
     layouts: dict[str, Layout] = {}
-    checked: set[str] = set()
+    checked: set[tuple[denoisers.Call, str]] = set()
     read: set[str] = set()
     from mitsuba_gdpt.references import images  # brings torch
 
@@ -117,11 +117,10 @@ def validate(batch: Batch) -> tuple[Job, ...]:
         if settings not in layouts:
             with _blaming(f"integrator {job.integrator!r}"):
                 layouts[settings] = rendering.make_integrator(job.settings).layout
-        method = json.dumps([job.method, dict(job.options), settings], sort_keys=True)
-        if method not in checked:
-            checked.add(method)
+        if (job.call, settings) not in checked:
+            checked.add((job.call, settings))
             with _blaming(f"denoiser {job.denoiser!r}"):
-                denoisers.check_method(job.method, job.options, layouts[settings])
+                denoisers.check_method(job.call, {}, layouts[settings])
         for name in job.metrics if job.reference else ():
             if (obstacle := metrics.find(name).obstacle()) is not None:
                 raise obstacle

@@ -6,12 +6,13 @@ import os
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from mitsuba_gdpt import checks, toml
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.scenes import SceneRef
 
@@ -108,33 +109,6 @@ class IntegratorChoice:
 
 
 @dataclass(frozen=True)
-class DenoiserChoice:
-    """A reconstruction method with options, under a label.
-
-    Attributes:
-        method: One of :func:`mitsuba_gdpt.methods`; by default the best one that can run here on
-            what the integrator records, as in :func:`mitsuba_gdpt.denoise`.
-        name: Label; by default the method's name.
-        options: Options of the method.
-    """
-
-    method: str | None = None
-    name: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.name and self.method:
-            object.__setattr__(self, "name", self.method)
-        if self.name:
-            _check_label("denoiser", self.name)
-        elif self.options:
-            raise ConfigError(
-                f"got options for a denoiser without a method: {', '.join(self.options)}"
-            )
-        _check_settings(f"denoiser {self.name!r}", self.options)
-
-
-@dataclass(frozen=True)
 class Override:
     """Other values for some jobs.
 
@@ -173,7 +147,10 @@ class Batch:
         scenes: Scenes.
         output: Folder of all results; made if it is missing.
         integrators: Settings of the integrator.
-        denoisers: Reconstruction methods.
+        denoisers: Reconstruction methods by their labels: calls or the text of calls. None is the
+            best one that can run here on what the integrator records, as in
+            :func:`mitsuba_gdpt.denoise`. A sequence of such gets the text of each as its label,
+            with ``-`` for what no file name should have.
         sensors: Indices of sensors, for all scenes.
         spp: Samples per pixel.
         seeds: Seeds of the random numbers.
@@ -194,7 +171,7 @@ class Batch:
     scenes: tuple[SceneChoice, ...]
     output: Path
     integrators: tuple[IntegratorChoice, ...] = (IntegratorChoice(),)
-    denoisers: tuple[DenoiserChoice, ...] = (DenoiserChoice(),)
+    denoisers: Mapping[str, Call | None] | Sequence[Call | str | None] = (None,)
     sensors: tuple[int, ...] = (0,)
     spp: tuple[int, ...] = (16,)
     seeds: tuple[int, ...] = (0,)
@@ -210,7 +187,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         for axis in ("scenes", "integrators", "denoisers", "sensors", "spp", "seeds"):
-            values = getattr(self, axis)
+            values = list(self.calls) if axis == "denoisers" else getattr(self, axis)
             labels = [getattr(value, "name", value) for value in values]
             if not labels:
                 raise ConfigError(f"got no {axis}; expected at least one")
@@ -225,6 +202,11 @@ class Batch:
                 checks.whole(axis, number)
         _check_values({"width": self.width, "height": self.height, "exposure": self.exposure})
         check_template(self.name)
+
+    @property
+    def calls(self) -> Mapping[str, Call | None]:
+        """The denoisers by label; that of the default is empty: it becomes the method's name."""
+        return _labelled(self.denoisers)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Batch:
@@ -243,7 +225,7 @@ class Batch:
         }
         optional: dict[str, Callable[[Any], Any]] = {
             "integrators": _entries(lambda v: _integrator(v, path)),
-            "denoisers": _entries(lambda v: _denoiser(v, path)),
+            "denoisers": _denoisers,
             "sensors": toml.integers,
             "spp": toml.integers,
             "seeds": toml.integers,
@@ -338,17 +320,42 @@ def _integrator(value: Any, file: Path) -> IntegratorChoice:
     return choice
 
 
-def _denoiser(value: Any, file: Path) -> DenoiserChoice:
-    if isinstance(value, str):
-        return DenoiserChoice(value)
-    table = toml.Table(value, f"{file}, denoisers")
-    choice = DenoiserChoice(
-        method=table.take("method", toml.text),
-        name=table.take("name", toml.text, ""),
-        options=table.take("options", toml.settings, {}),
-    )
-    table.finish()
-    return choice
+def _denoisers(value: Any) -> Any:
+    """Read the text of a call, a list of such, or a table of such by their labels."""
+    if isinstance(value, Mapping):
+        return {label: toml.text(text) for label, text in value.items()}
+    if any(isinstance(item, Mapping) for item in _as_tuple(value)):
+        raise ConfigError(
+            "got a table in a list; expected calls, as 'poisson-l2(alpha=0.1)', or a table of "
+            "calls by their names, as { soft = 'poisson-l2(alpha=0.1)' }"
+        )
+    return tuple(toml.text(item) for item in _as_tuple(value))
+
+
+def _labelled(
+    denoisers: Mapping[str, Call | str | None] | Sequence[Call | str | None],
+) -> Mapping[str, Call | None]:
+    """Return calls by labels.
+
+    Raises:
+        ConfigError: A call is malformed, or a label is not fit for a file name, or comes twice.
+    """
+    named = denoisers.items() if isinstance(denoisers, Mapping) else ((None, d) for d in denoisers)
+    pairs: list[tuple[str, Call | None]] = []
+    for label, text in named:
+        call = None if text is None else Call.parse(text)
+        pairs.append((_label(call) if label is None else label, call))
+        if pairs[-1] != ("", None):
+            _check_label("denoiser", pairs[-1][0])
+    if twice := sorted(label for label, n in Counter(label for label, _ in pairs).items() if n > 1):
+        raise ConfigError(
+            f"denoisers: {', '.join(twice)} comes twice; give each entry a name of its own"
+        )
+    return dict(pairs)
+
+
+def _label(call: Call | None) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", str(call)).strip("-") if call else ""
 
 
 def _override(table: toml.Table, folder: Path) -> Override:

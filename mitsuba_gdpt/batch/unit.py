@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -170,7 +169,7 @@ def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
 
     job.output.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    image = denoisers.denoise(rendered.buffers, job.method, **job.options).cpu()
+    image = denoisers.denoise(rendered.buffers, job.call).cpu()
     denoise_seconds = time.perf_counter() - start
     if job.png:
         exr.write_png(job.png_path, image, exposure=rendered.exposure + job.exposure)
@@ -179,8 +178,7 @@ def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
         "variant": job.variant,
         "scene": job.source,
         "sensor": job.sensor,
-        "denoiser": job.method,
-        "denoiser_options": json.dumps(dict(job.options), sort_keys=True),
+        "denoiser": str(job.call),
         "render_seconds": rendered.seconds,
         "denoise_seconds": denoise_seconds,
         "sources": provenance.sources(),

@@ -181,7 +181,7 @@ def denoise(
         report.check_animation(animation)
         options.check_output(animation, animation.suffix.lower())
     matrix = None if to_sensor is None else _matrix(to_sensor)
-    method_options = options.denoiser_options(option)
+    method_options = options.typed_values(option, "--option")
     if method is not None:
         denoisers.Call.parse(method).with_options(method_options)
     options.check_quality(quality, method)

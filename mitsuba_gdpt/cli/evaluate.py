@@ -14,7 +14,7 @@ from mitsuba_gdpt.cli import cluster, options
 from mitsuba_gdpt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mitsuba_gdpt.evaluation import IntegratorSpec, MethodSpec
+    from mitsuba_gdpt.denoisers import Call
 
 
 #: The most important first. E-LPIPS is left out: its 200 draws take longer than all the rest.
@@ -181,7 +181,10 @@ def evaluate(
     from mitsuba_gdpt import evaluation, provenance
     from mitsuba_gdpt.cli import session
 
-    contenders = tuple(map(_integrator, integrator or ())) or evaluation.settings.CONTENDERS
+    contenders = (
+        tuple(map(evaluation.IntegratorSpec.parse, integrator or ()))
+        or evaluation.settings.CONTENDERS
+    )
     where = place.open()
     if budgets and where is not None:
         raise ConfigError("--seconds measures times in this process; leave out the workers")
@@ -240,27 +243,19 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _methods(words: list[str] | None) -> tuple[MethodSpec, ...]:
+def _methods(words: list[str] | None) -> tuple[Call, ...]:
     """Return the methods asked for, or all that can run on this machine."""
     from mitsuba_gdpt import denoisers
-    from mitsuba_gdpt.evaluation import MethodSpec
 
     if words:
-        return tuple(MethodSpec.parse(word) for word in words)
+        return tuple(denoisers.Call.parse(word) for word in words)
     chosen = []
     for method in denoisers.methods():
         if obstacle := method.obstacle:
             print(f"left out: {method.name}: {obstacle}", file=sys.stderr)
         else:
-            chosen.append(MethodSpec(method.name))
+            chosen.append(denoisers.Call(method.name))
     return tuple(chosen)
-
-
-def _integrator(word: str) -> IntegratorSpec:
-    from mitsuba_gdpt.evaluation import IntegratorSpec
-
-    name, *pairs = word.split(",")
-    return IntegratorSpec(name.strip(), options.parse_values(pairs, "--integrator"))
 
 
 def _seconds(text: str | None) -> tuple[float, ...]:

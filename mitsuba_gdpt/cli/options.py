@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -162,20 +161,9 @@ def key_values(words: Sequence[str] | None, option: str) -> dict[str, str]:
     return result
 
 
-def denoiser_options(words: Sequence[str] | None) -> dict[str, Any]:
-    """Split ``--option`` words; the method's decoder knows what their values mean."""
-    return {key: Text(value) for key, value in key_values(words, "--option").items()}
-
-
-def parse_values(words: Sequence[str] | None, option: str) -> dict[str, Any]:
-    """Parse ``KEY=VALUE`` words: numbers, booleans, None and lists as in Python, else text."""
-    result: dict[str, Any] = {}
-    for key, value in key_values(words, option).items():
-        try:
-            result[key] = ast.literal_eval(value.capitalize() if value.isalpha() else value)
-        except (ValueError, SyntaxError):
-            result[key] = value
-    return result
+def typed_values(words: Sequence[str] | None, option: str) -> dict[str, Text]:
+    """Split ``KEY=VALUE`` words, whose values mean what the type that is expected says."""
+    return {key: Text(value) for key, value in key_values(words, option).items()}
 
 
 def check_folder(path: Path) -> None:

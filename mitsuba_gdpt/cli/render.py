@@ -153,7 +153,7 @@ def render(
     if wall and seconds is None:
         raise ConfigError("--wall is about --time; add --time SECONDS")
     parameters = options.key_values(define, "-D")
-    denoiser_options = options.denoiser_options(option)
+    denoiser_options = options.typed_values(option, "--option")
     options.check_quality(quality, denoise)
 
     from mitsuba_gdpt import rendering

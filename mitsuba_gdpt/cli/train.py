@@ -149,7 +149,7 @@ def train(
         "initial_weights": initial_weights,
     }
     overrides = {key: value for key, value in overrides.items() if value is not None}
-    overrides |= options.parse_values(setting, "--set")
+    overrides |= options.typed_values(setting, "--set")
 
     from mitsuba_gdpt.cli import session
     from mitsuba_gdpt.training import load_config

@@ -1,6 +1,6 @@
 """Comparison of reconstruction methods at equal, measured render time.
 
-    settings = Settings(scenes=("builtin:corner-gallery",), methods=(MethodSpec("poisson-l1"),))
+    settings = Settings(scenes=("builtin:corner-gallery",), methods=(Call("poisson-l1"),))
     records = evaluate(settings, Path("results"))
     print(Results(records).value("corner-gallery", "poisson-l1", 8, "relmse"))
 
@@ -16,14 +16,13 @@ from __future__ import annotations
 from mitsuba_gdpt.evaluation.frontier import write_total_time
 from mitsuba_gdpt.evaluation.page import write_results
 from mitsuba_gdpt.evaluation.runner import evaluate
-from mitsuba_gdpt.evaluation.settings import IntegratorSpec, MethodSpec, Settings
+from mitsuba_gdpt.evaluation.settings import IntegratorSpec, Settings
 from mitsuba_gdpt.evaluation.store import Record
 from mitsuba_gdpt.evaluation.summary import Results
 from mitsuba_gdpt.evaluation.total_time import TotalTime, evaluate_total_time
 
 __all__ = [
     "IntegratorSpec",
-    "MethodSpec",
     "Record",
     "Results",
     "Settings",

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from mitsuba_gdpt import interrupts, metrics, records, references, rendering
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import GDPTError
 from mitsuba_gdpt.evaluation import equal_time
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import Inputs, render_inputs, timed_integrators
 from mitsuba_gdpt.evaluation.runs import FAILURES, Run, Values
-from mitsuba_gdpt.evaluation.settings import GRADIENT, PRIMAL, MethodSpec, Settings
+from mitsuba_gdpt.evaluation.settings import GRADIENT, PRIMAL, Settings, domain_of
 from mitsuba_gdpt.evaluation.shots import Shot
 from mitsuba_gdpt.evaluation.store import Record, Store
 from mitsuba_gdpt.motion import PinholeCamera, add_motion
@@ -85,7 +86,7 @@ class Cells:
         self.name = shot.name
         self._on_record = on_record
         self._loaded: View | Exception | None = None
-        self._warm: set[str] = set()
+        self._warm: set[Call] = set()
         source = str(shot.source), shot.source.content, dict(shot.parameters)
         middle = None if shot.middle is None else dataclasses.asdict(shot.middle)
         #: What measured times depend on beyond the settings.
@@ -125,16 +126,16 @@ class Cells:
         found = self.kept(spp, seed, timing)
         for record in found.values():
             self._report(record)
-        missing = [method for method in self.settings.methods if method.label not in found]
+        missing = [method for method in self.settings.methods if str(method) not in found]
         if isinstance(timing, Exception):
             for method in missing:
                 record = self._failure(method, spp, seed, timing)
-                found[method.label] = self._keep(method, record)
+                found[str(method)] = self._keep(record)
         elif missing:
             assert timing is not None
             for record in self._measure(missing, timing, seed):
                 found[record.method] = record
-        return [found[method.label] for method in self.settings.methods]
+        return [found[str(method)] for method in self.settings.methods]
 
     def make_up(self, spp: int, seed: int, reason: str) -> list[Record]:
         """Return the cells of a seed of which a worker could not make all.
@@ -146,14 +147,14 @@ class Cells:
         """
         found = self._kept(spp, seed)
         for method in self.settings.methods:
-            if method.label not in found:
-                record = self.store.record(self.name, method, spp, seed)
+            if str(method) not in found:
+                record = self.store.record(self.name, str(method), spp, seed)
                 if record is None or record.error is None:
                     record = self._failure(method, spp, seed, GDPTError(reason))
-                    self.store.write_record(record, method)
-                found[method.label] = record
-            self._report(found[method.label])
-        return [found[method.label] for method in self.settings.methods]
+                    self.store.write_record(record)
+                found[str(method)] = record
+            self._report(found[str(method)])
+        return [found[str(method)] for method in self.settings.methods]
 
     def is_complete(self, spp: int, seed: int) -> bool:
         """Tell whether all cells of a seed are there, at the samples of the latest equal time."""
@@ -200,13 +201,13 @@ class Cells:
         """Return the cells that were made before, with these settings, by the methods' labels."""
         found = {}
         for method in self.settings.methods:
-            record = self.store.record(self.name, method, spp, seed)
+            record = self.store.record(self.name, str(method), spp, seed)
             if (
                 record is not None
                 and record.error is None
                 and record.fingerprint == self._hash(method, record.rendered_spp)
             ):
-                found[method.label] = record
+                found[str(method)] = record
         return found
 
     def _timing(self, spp: int) -> EqualTime:
@@ -237,14 +238,14 @@ class Cells:
         )
 
     def _success(
-        self, method: MethodSpec, timing: EqualTime, seed: int, seconds: float, values: Values
+        self, method: Call, timing: EqualTime, seed: int, seconds: float, values: Values
     ) -> Record:
-        rendered = samples(method.domain, timing)
-        primal = method.domain == PRIMAL
+        rendered = samples(domain_of(method), timing)
+        primal = domain_of(method) == PRIMAL
         return Record(
             scene=self.name,
-            method=method.label,
-            domain=method.domain,
+            method=str(method),
+            domain=domain_of(method),
             spp=timing.spp,
             seed=seed,
             rendered_spp=rendered,
@@ -255,12 +256,12 @@ class Cells:
             fingerprint=self._hash(method, rendered),
         )
 
-    def _failure(self, method: MethodSpec, spp: int, seed: int, error: Exception) -> Record:
+    def _failure(self, method: Call, spp: int, seed: int, error: Exception) -> Record:
         text = " ".join(rendering.plain(error).split()) if str(error) else type(error).__name__
-        return Record(self.name, method.label, method.domain, spp, seed, error=text)
+        return Record(self.name, str(method), domain_of(method), spp, seed, error=text)
 
-    def _keep(self, method: MethodSpec, record: Record, pictures: Sequence[Path] = ()) -> Record:
-        self.store.write_record(record, method, pictures if record.error is None else ())
+    def _keep(self, record: Record, pictures: Sequence[Path] = ()) -> Record:
+        self.store.write_record(record, pictures if record.error is None else ())
         self._report(record)
         return record
 
@@ -268,15 +269,15 @@ class Cells:
         if self._on_record is not None:
             self._on_record(record)
 
-    def _hash(self, method: MethodSpec, rendered_spp: int) -> str:
+    def _hash(self, method: Call, rendered_spp: int) -> str:
         settings = self.settings
         return fingerprint(
             settings.max_depth,
             settings.width,
             dict(settings.gdpt),
-            method.domain == PRIMAL and (settings.plain_path, settings.needs_halves),
+            domain_of(method) == PRIMAL and (settings.plain_path, settings.needs_halves),
             settings.metrics,
-            method.name,
+            method.method,
             {key: str(value) for key, value in method.options.items()},
             rendered_spp,
             *self._identity,
@@ -337,15 +338,13 @@ class Cells:
         timed = make_sensor(shot.middle, width, height)
         return View(source, sensors, paths, timed, denoised=True)
 
-    def _measure(
-        self, methods: Sequence[MethodSpec], timing: EqualTime, seed: int
-    ) -> Iterator[Record]:
+    def _measure(self, methods: Sequence[Call], timing: EqualTime, seed: int) -> Iterator[Record]:
         """Make and keep one new cell per method; failures become records."""
-        for domain in dict.fromkeys(method.domain for method in methods):
+        for domain in dict.fromkeys(domain_of(method) for method in methods):
             runs = [
                 Run(method, self.shot, self.settings, self._warm)
                 for method in methods
-                if method.domain == domain
+                if domain_of(method) == domain
             ]
             self._play(runs, domain, timing, seed)
             for run in runs:  # kept now: the other domain may take hours
@@ -393,16 +392,16 @@ class Cells:
             values = run.values()
         except FAILURES as error:
             interrupts.pass_on(error)
-            return self._keep(run.method, self._failure(run.method, timing.spp, seed, error))
+            return self._keep(self._failure(run.method, timing.spp, seed, error))
         seconds = statistics.fmean(run.seconds)
         record = self._success(run.method, timing, seed, seconds, values)
         frames = range(self.settings.frames) if seed == 0 else ()
         pictures = [self._picture(run.method, timing.spp, frame) for frame in frames]
-        return self._keep(run.method, record, pictures)
+        return self._keep(record, pictures)
 
-    def _picture(self, method: MethodSpec, spp: int, frame: int) -> Path:
+    def _picture(self, method: Call, spp: int, frame: int) -> Path:
         number = None if self.shot.is_still else frame
-        return self.store.frame_path(self.name, method, spp, number)
+        return self.store.frame_path(self.name, str(method), spp, number)
 
 
 def frame_seed(seed: int, frame: int) -> int:

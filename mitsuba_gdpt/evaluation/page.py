@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from mitsuba_gdpt import exr, metrics, progress, report
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import FormatError
 from mitsuba_gdpt.evaluation import tables
-from mitsuba_gdpt.evaluation.settings import MethodSpec, Settings
+from mitsuba_gdpt.evaluation.settings import Settings
 from mitsuba_gdpt.evaluation.shots import Shot, find_shots
 from mitsuba_gdpt.evaluation.store import Record, Store
 from mitsuba_gdpt.evaluation.summary import Results, to_csv
@@ -242,13 +243,13 @@ class _Strip:
     def frames(self) -> Sequence[int | None]:
         return (None,) if self.shot.is_still else range(self.settings.frames)
 
-    def methods(self) -> Iterator[tuple[MethodSpec, Record | None]]:
+    def methods(self) -> Iterator[tuple[Call, Record | None]]:
         """Yield the methods with their first cell, None where it failed."""
         for method in self.settings.methods:
-            cells = self.results.cells(self.shot.name, method.label, self.spp)
+            cells = self.results.cells(self.shot.name, str(method), self.spp)
             yield method, next((record for record in cells if record.seed == 0), None)
 
-    def images(self, method: MethodSpec | None) -> Iterator[NDArray[np.float32]]:
+    def images(self, method: Call | None) -> Iterator[NDArray[np.float32]]:
         """Yield the frames of a method, or of the reference."""
         return (exr.read_image(self._path(method, frame)) for frame in self.frames)
 
@@ -265,14 +266,14 @@ class _Strip:
             images = [report.ViewImage(REFERENCE, reference, reference=True)]
             for method, record in self.methods():
                 if record is None:
-                    error = self.results.error(name, method.label, self.spp)
+                    error = self.results.error(name, str(method), self.spp)
                     images.append(
-                        report.ViewImage(method.label, error=error or "the first seed failed")
+                        report.ViewImage(str(method), error=error or "the first seed failed")
                     )
                     continue
                 pixels = exr.read_image(self._path(method, frame))
                 flip = _flip_map(pixels, reference) if self.shot.is_still else None
-                images.append(report.ViewImage(method.label, pixels, flip=flip, **numbers(record)))
+                images.append(report.ViewImage(str(method), pixels, flip=flip, **numbers(record)))
             yield report.View(
                 name,
                 images,
@@ -281,12 +282,13 @@ class _Strip:
                 frame=frame,
             )
 
-    def _shown(self) -> list[MethodSpec]:
+    def _shown(self) -> list[Call]:
         return [method for method, record in self.methods() if record is not None]
 
-    def _path(self, method: MethodSpec | None, frame: int | None) -> Path:
+    def _path(self, method: Call | None, frame: int | None) -> Path:
         spp = 0 if method is None else self.spp
-        return self.store.frame_path(self.shot.name, method, spp, frame)
+        label = None if method is None else str(method)
+        return self.store.frame_path(self.shot.name, label, spp, frame)
 
 
 def _fit(strips: list[_Strip], limit: int) -> tuple[list[_Strip], list[_Strip]]:
@@ -309,7 +311,8 @@ def _write_pictures(strip: _Strip, store: Store, rate: float) -> None:
     stops = math.log2(strip.shot.exposure)
     finished = [method for method, record in strip.methods() if record is not None]
     for method in (None, *finished):
-        target = store.animation_path(strip.shot.name, method, strip.spp)
+        label = None if method is None else str(method)
+        target = store.animation_path(strip.shot.name, label, strip.spp)
         try:
             report.write_animation(strip.images(method), target, rate=rate, exposure=stops)
             pictures: dict[str, Any] = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from mitsuba_gdpt import denoisers, interrupts, metrics
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import GDPTError
 from mitsuba_gdpt.evaluation.inputs import Inputs
-from mitsuba_gdpt.evaluation.settings import MethodSpec, Settings
+from mitsuba_gdpt.evaluation.settings import Settings
 from mitsuba_gdpt.evaluation.shots import Shot
 
 #: What a cell may die of without taking the others along; anything else is a bug and is raised.
@@ -43,14 +43,14 @@ class Run:
         error: What it died of.
     """
 
-    def __init__(self, method: MethodSpec, shot: Shot, settings: Settings, warm: set[str]) -> None:
+    def __init__(self, method: Call, shot: Shot, settings: Settings, warm: set[Call]) -> None:
         """Begin before the first frame.
 
         Args:
             method: What reconstructs.
             shot: Whose frames are going to come.
             settings: Which metrics are computed.
-            warm: Labels of methods that have run on frames of this size; added to.
+            warm: Methods that have run on frames of this size; added to.
         """
         self.method = method
         self.seconds: list[float] = []
@@ -101,28 +101,28 @@ class Run:
 
     def _denoise(self, inputs: Inputs) -> torch.Tensor:
         denoise = self._reconstruction(inputs)
-        if self.method.label not in self._warm:  # loads weights, compiles kernels
+        if self.method not in self._warm:  # loads weights, compiles kernels
             denoise()
             if self._stream is not None:
                 self._stream.reset()
-            self._warm.add(self.method.label)
+            self._warm.add(self.method)
         image, seconds = timed(denoise, inputs.frame.device)
         self.seconds.append(seconds)
         return image
 
     def _reconstruction(self, inputs: Inputs) -> Callable[[], torch.Tensor]:
-        options = options_for(self.method, inputs)
+        method = with_halves(self.method, inputs)
         if self._still:
 
             def one() -> torch.Tensor:
-                image: torch.Tensor = denoisers.denoise(inputs.frame, self.method.name, **options)
+                image: torch.Tensor = denoisers.denoise(inputs.frame, method)
                 return image
 
             return one
         # Half buffers are an option, so methods that take them get a new stream with each frame;
         # none of them is recurrent.
-        if self._stream is None or "halves" in options:
-            self._stream = denoisers.stream(self.method.name, **options)
+        if self._stream is None or method is not self.method:
+            self._stream = denoisers.stream(method)
         stream = self._stream
 
         def following() -> torch.Tensor:
@@ -132,12 +132,11 @@ class Run:
         return following
 
 
-def options_for(method: MethodSpec, inputs: Inputs) -> dict[str, Any]:
-    """Return the options of a method, with the half buffers where it takes them."""
-    options = dict(method.options)
-    if denoisers.find(method.name).takes_halves and inputs.halves is not None:
-        options["halves"] = inputs.halves
-    return options
+def with_halves(method: Call, inputs: Inputs) -> Call:
+    """Return a method with the half buffers of a frame, where it takes them."""
+    if inputs.halves is None or not method.target.takes_halves:
+        return method
+    return method.with_options({"halves": inputs.halves})
 
 
 def timed(work: Callable[[], torch.Tensor], device: torch.device) -> tuple[torch.Tensor, float]:

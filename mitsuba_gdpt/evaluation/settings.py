@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mitsuba_gdpt import checks, denoisers, metrics
+from mitsuba_gdpt import checks, metrics
 from mitsuba_gdpt.channels import MOTION, OPTIONAL, VARIANCE_SUFFIX
+from mitsuba_gdpt.decoding import call_parts, decode
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.provenance import digest
 
@@ -36,59 +38,19 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-@dataclass(frozen=True)
-class MethodSpec:
-    """A reconstruction method with options, as one row of the comparison.
+def domain_of(method: Call) -> str:
+    """Return ``"gradient"`` if a method reads dx and dy, else ``"primal"``."""
+    return GRADIENT if "dx" in method.reads else PRIMAL
 
-    Attributes:
-        name: Method, as given to ``denoise(method=...)``.
-        options: Options that differ from the method's defaults.
-        label: What the row is called; by default the name and the options.
-    """
 
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    label: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "options", self.call.options)
-        if not self.label:
-            object.__setattr__(self, "label", str(self.call))
-
-    @classmethod
-    def parse(cls, text: str) -> MethodSpec:
-        """Read ``NAME`` or ``NAME(KEY=VALUE, KEY=VALUE)``; see :class:`denoisers.Call`.
-
-        Raises:
-            ConfigError: The method or an option is unknown, or the text is malformed.
-        """
-        call = denoisers.Call.parse(text)
-        return cls(call.method, call.options)
-
-    @property
-    def call(self) -> denoisers.Call:
-        """The method with its options."""
-        return denoisers.Call(self.name, self.options)
-
-    @property
-    def domain(self) -> str:
-        """``"gradient"`` if the method reads dx and dy, else ``"primal"``."""
-        return GRADIENT if "dx" in self.buffers else PRIMAL
-
-    @property
-    def buffers(self) -> tuple[str, ...]:
-        """Names of all buffers that the method reads where they are there."""
-        return self.call.reads
-
-    @property
-    def file_name(self) -> str:
-        """The label, fit for a file name; a long one is cut, and told apart by a hash."""
-        name = "".join(c if c.isalnum() or c in "-.=" else "_" for c in self.label)
-        name = name.rstrip("_") or "_"
-        if len(name.encode()) <= _MOST_NAME_BYTES:
-            return name
-        cut = name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
-        return f"{cut}-{digest(self.label)}"
+def file_name(label: str) -> str:
+    """Return a label, fit for a file name; a long one is cut, and told apart by a hash."""
+    name = "".join(c if c.isalnum() or c in "-.=" else "_" for c in label)
+    name = name.rstrip("_") or "_"
+    if len(name.encode()) <= _MOST_NAME_BYTES:
+        return name
+    cut = name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
+    return f"{cut}-{digest(label)}"
 
 
 #: With these ``gdpt`` is Mitsuba's ``path``, sample by sample.
@@ -126,6 +88,16 @@ class IntegratorSpec:
             words = [f"{key}={value}" for key, value in self.options.items()]
             object.__setattr__(self, "label", " ".join([self.name, *words]))
 
+    @classmethod
+    def parse(cls, text: str) -> IntegratorSpec:
+        """Read ``NAME``, or ``NAME(OPTION=VALUE, ...)`` as methods are written.
+
+        Raises:
+            ConfigError: The name is unknown, or the text is malformed.
+        """
+        name, words = call_parts(text, lambda _: ())
+        return cls(name, {key: decode(Any, word, key) for key, word in words.items()})
+
     @property
     def is_path(self) -> bool:
         """Whether it is Mitsuba's own path tracer."""
@@ -139,7 +111,7 @@ class IntegratorSpec:
     def needs_variances(self, settings: Settings) -> bool:
         """Tell whether a method that it may go with reads variances."""
         return any(
-            name.endswith(VARIANCE_SUFFIX) for method in settings.methods for name in method.buffers
+            name.endswith(VARIANCE_SUFFIX) for method in settings.methods for name in method.reads
         )
 
     def parameters(self, settings: Settings) -> dict[str, Any]:
@@ -148,7 +120,7 @@ class IntegratorSpec:
         ``path`` is rendered by ``gdpt`` too, as the same image sample by sample: then it has the
         features that its users would have to pay for.
         """
-        read = {name for method in settings.methods for name in method.buffers}
+        read = {name for method in settings.methods for name in method.reads}
         return {
             **(PLAIN if self.is_path else {}),
             **self.options,
@@ -205,7 +177,7 @@ class Settings:
     """
 
     scenes: tuple[str, ...]
-    methods: tuple[MethodSpec, ...]
+    methods: tuple[Call, ...]
     spp: tuple[int, ...] = (2, 8, 32)
     seeds: int = 3
     metrics: tuple[str, ...] = ("relmse",)
@@ -247,10 +219,8 @@ class Settings:
         if len(set(names)) != len(names):
             raise ConfigError(f"two integrators have the same label: {', '.join(names)}")
         self._check_metrics()
-        labels = [method.label for method in self.methods]
-        if len(set(labels)) != len(labels):
-            raise ConfigError(f"two methods have the same label: {', '.join(labels)}")
-        if len({method.file_name for method in self.methods}) != len(labels):
+        labels = [str(method) for method in self.methods]
+        if len(set(map(file_name, labels))) != len(labels):
             raise ConfigError(
                 f"two methods would write the same files: {', '.join(labels)}; evaluate them one "
                 "by one"
@@ -270,13 +240,13 @@ class Settings:
                 f"spp is {min(self.spp)}; expected at least 2, since a method reads variances"
             )
 
-    def of_domain(self, domain: str) -> tuple[MethodSpec, ...]:
+    def of_domain(self, name: str) -> tuple[Call, ...]:
         """Return the methods that read gradients, or those that do not."""
-        return tuple(method for method in self.methods if method.domain == domain)
+        return tuple(method for method in self.methods if domain_of(method) == name)
 
     def features(self, domain: str) -> tuple[str, ...]:
         """Return the optional buffers that the methods of a domain read."""
-        read = {name for method in self.of_domain(domain) for name in method.buffers}
+        read = {name for method in self.of_domain(domain) for name in method.reads}
         return tuple(buffer.name for buffer in OPTIONAL if buffer.name in read)
 
     @property
@@ -287,19 +257,20 @@ class Settings:
     @property
     def needs_halves(self) -> bool:
         """Tell whether a method of the primal domain reads two independent renders."""
-        return any(denoisers.find(method.name).takes_halves for method in self.of_domain(PRIMAL))
+        return any(method.target.takes_halves for method in self.of_domain(PRIMAL))
 
     def needs_variances(self, domain: str) -> bool:
         """Tell whether a method of the domain reads variances."""
         return any(
             name.endswith(VARIANCE_SUFFIX)
             for method in self.of_domain(domain)
-            for name in method.buffers
+            for name in method.reads
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-compatible values."""
-        return dataclasses.asdict(self)
+        methods = [str(method) for method in self.methods]
+        return {**dataclasses.asdict(self), "methods": methods}
 
     @property
     def moving(self) -> bool:
@@ -308,7 +279,7 @@ class Settings:
 
     def needs_motion(self, domain: str) -> bool:
         """Tell whether a method of the domain reads screen-space motion."""
-        return any(MOTION in method.buffers for method in self.of_domain(domain))
+        return any(MOTION in method.reads for method in self.of_domain(domain))
 
     def metrics_of(self, *, static: bool) -> tuple[str, ...]:
         """Return the metrics of one kind of sequence: some mean nothing where the camera moves."""

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from mitsuba_gdpt import exr, provenance, records
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
-from mitsuba_gdpt.evaluation.settings import MethodSpec
+from mitsuba_gdpt.evaluation.settings import file_name
 from mitsuba_gdpt.files import replace_text
 
 
@@ -79,9 +79,9 @@ class Store:
         """Keep what was asked for."""
         self._write_json(self.folder / "settings.json", values)
 
-    def record(self, scene: str, method: MethodSpec, spp: int, seed: int) -> Record | None:
+    def record(self, scene: str, label: str, spp: int, seed: int) -> Record | None:
         """Return a cell that has been written, failed or not; None if a file of it is damaged."""
-        path = self._cell(scene, method, spp, seed)
+        path = self._cell(scene, label, spp, seed)
         values = records.read(path)
         if values is None or not records.is_complete(path, values, values.get("fingerprint", "")):
             return None
@@ -91,11 +91,9 @@ class Store:
         except TypeError:  # of another version
             return None
 
-    def write_record(
-        self, record: Record, method: MethodSpec, pictures: Iterable[Path] = ()
-    ) -> None:
+    def write_record(self, record: Record, pictures: Iterable[Path] = ()) -> None:
         """Keep a cell, after the pictures that belong to it."""
-        path = self._cell(record.scene, method, record.spp, record.seed)
+        path = self._cell(record.scene, record.method, record.spp, record.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         records.write(path, record.fingerprint, asdict(record), pictures)
 
@@ -113,9 +111,9 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         records.write(path, fingerprint, timing.as_dict())
 
-    def image_path(self, scene: str, method: MethodSpec | None, spp: int = 0) -> Path:
-        """Return where a picture is kept; that of the reference without a method."""
-        name = "reference" if method is None else f"{method.file_name}-{spp}spp"
+    def image_path(self, scene: str, label: str | None, spp: int = 0) -> Path:
+        """Return where a picture is kept; that of the reference without a label."""
+        name = "reference" if label is None else f"{file_name(label)}-{spp}spp"
         return self.folder / "images" / scene / f"{name}.exr"
 
     def write_image(self, path: Path, image: NDArray[np.float32]) -> None:
@@ -124,21 +122,21 @@ class Store:
         limit = float(np.finfo(np.float16).max)
         exr.write_image(path, np.clip(image, -limit, limit), half=True)
 
-    def frame_path(self, shot: str, method: MethodSpec | None, spp: int, frame: int | None) -> Path:
-        """Return where a frame is kept; that of the reference without a method.
+    def frame_path(self, shot: str, label: str | None, spp: int, frame: int | None) -> Path:
+        """Return where a frame is kept; that of the reference without a label.
 
         Args:
             shot: Name of the scene or sequence.
-            method: What made it.
+            label: Of the method that made it.
             spp: Budget.
             frame: Its number; None for a still image.
         """
-        path = self.image_path(shot, method, spp)
+        path = self.image_path(shot, label, spp)
         return path if frame is None else path.with_suffix("") / f"frame-{frame:04d}.exr"
 
-    def animation_path(self, sequence: str, method: MethodSpec | None, spp: int) -> Path:
+    def animation_path(self, sequence: str, label: str | None, spp: int) -> Path:
         """Return where the animated picture of a sequence is kept; its folder is made."""
-        path = self.folder / "animations" / sequence / self.image_path(sequence, method, spp).name
+        path = self.folder / "animations" / sequence / self.image_path(sequence, label, spp).name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.with_suffix(".png")
 
@@ -153,8 +151,8 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _cell(self, scene: str, method: MethodSpec, spp: int, seed: int) -> Path:
-        return self.folder / "cells" / scene / f"{method.file_name}-{spp}spp-{seed}.json"
+    def _cell(self, scene: str, label: str, spp: int, seed: int) -> Path:
+        return self.folder / "cells" / scene / f"{file_name(label)}-{spp}spp-{seed}.json"
 
     def _timing(self, scene: str, spp: int) -> Path:
         return self.folder / "timing" / f"{scene}-{spp}spp.json"

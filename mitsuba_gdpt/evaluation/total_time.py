@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mitsuba_gdpt import denoisers, interrupts, progress, records, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError, GDPTError
 from mitsuba_gdpt.evaluation.cells import Cells
 from mitsuba_gdpt.evaluation.inputs import Inputs
@@ -23,8 +24,8 @@ from mitsuba_gdpt.evaluation.settings import (
     CLOCKS,
     GRADIENT,
     IntegratorSpec,
-    MethodSpec,
     Settings,
+    domain_of,
 )
 from mitsuba_gdpt.evaluation.shots import Shot, find_shots
 from mitsuba_gdpt.evaluation.store import Record, Store
@@ -45,17 +46,12 @@ class Pair:
     """A contender: what renders and what reconstructs."""
 
     integrator: IntegratorSpec
-    method: MethodSpec
+    method: Call
 
     @property
     def label(self) -> str:
         """As in tables."""
-        return f"{self.integrator.label} + {self.method.label}"
-
-    @property
-    def spec(self) -> MethodSpec:
-        """The method under the label of the pair."""
-        return replace(self.method, label=self.label)
+        return f"{self.integrator.label} + {self.method}"
 
 
 @dataclass(frozen=True)
@@ -137,9 +133,11 @@ def _pairs(settings: Settings) -> tuple[list[Pair], dict[str, str]]:
             pair = Pair(integrator, method)
             try:
                 layout = _layout(integrator, settings)
-                if method.domain == GRADIENT and not integrator.has_gradients:
-                    raise ConfigError(f"{method.name} reads dx and dy, {integrator.label} has none")
-                denoisers.check_method(method.name, method.options, layout)
+                if domain_of(method) == GRADIENT and not integrator.has_gradients:
+                    raise ConfigError(
+                        f"{method.method} reads dx and dy, {integrator.label} has none"
+                    )
+                denoisers.check_method(method, {}, layout)
             except GDPTError as error:
                 skipped[pair.label] = " ".join(str(error).split())
             else:
@@ -160,7 +158,7 @@ class _Contest:
     def __init__(self, shot: Shot, settings: Settings, store: Store, pairs: Sequence[Pair]) -> None:
         self.shot, self.settings, self.store, self.pairs = shot, settings, store, pairs
         self._cells = Cells(shot, settings, store)
-        self._warm: set[str] = set()
+        self._warm: set[Call] = set()
 
     def run(self, found: TotalTime) -> Iterator[Record]:
         """Yield the cells of the scene, and note costs and sample counts."""
@@ -249,10 +247,10 @@ class _Contest:
             asdict(cost),
             spp,
         )
-        kept = self.store.record(self.shot.name, pair.spec, spp, seed)
+        kept = self.store.record(self.shot.name, pair.label, spp, seed)
         if kept is not None and kept.error is None and kept.fingerprint == key:
             return kept
-        run = Run(pair.spec, self.shot, self.settings, self._warm)
+        run = Run(pair.method, self.shot, self.settings, self._warm)
         try:
             view = self._cells.load()
             frame = self._tracer(pair.integrator, view.source)(view.source, spp, seed)
@@ -265,7 +263,7 @@ class _Contest:
             return self._failure(pair, spp, seed, error)
         pictures = []
         if seed == 0:
-            pictures.append(self.store.image_path(self.shot.name, pair.spec, spp))
+            pictures.append(self.store.image_path(self.shot.name, pair.label, spp))
             self.store.write_image(pictures[0], image.numpy())
         values = run.values()
         record = Record(
@@ -281,13 +279,13 @@ class _Contest:
             standard_errors=values.standard_errors,
             fingerprint=key,
         )
-        self.store.write_record(record, pair.spec, pictures)
+        self.store.write_record(record, pictures)
         return record
 
     def _failure(self, pair: Pair, spp: int, seed: int, error: Exception) -> Record:
         text = " ".join(rendering.plain(error).split()) or type(error).__name__
         record = Record(self.shot.name, pair.label, pair.integrator.label, spp, seed, error=text)
-        self.store.write_record(record, pair.spec)
+        self.store.write_record(record)
         return record
 
     def _render_key(self) -> list[Any]:
@@ -324,7 +322,7 @@ def _render(tracer: Any, source: rendering.Source, spp: int) -> Callable[[], Any
 
 def _reconstruct(pair: Pair, frame: FrameBuffers) -> Callable[[], Any]:
     def denoise() -> Any:
-        return denoisers.denoise(frame, pair.method.name, **pair.method.options)
+        return denoisers.denoise(frame, pair.method)
 
     return lambda: timed(denoise, frame.device)
 

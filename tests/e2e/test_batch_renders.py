@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from mitsuba_gdpt import batch, denoisers, exr, provenance, rendering
-from mitsuba_gdpt.batch import Batch, DenoiserChoice, IntegratorChoice, Override, SceneChoice
+from mitsuba_gdpt.batch import Batch, IntegratorChoice, Override, SceneChoice
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.errors import ConfigError, FormatError, GDPTError
@@ -33,7 +33,7 @@ SQUARE = """<scene version="3.0.0">
   <emitter type="constant"/>
   <shape type="rectangle"><bsdf type="diffuse"/></shape>
 </scene>"""
-DENOISERS = (DenoiserChoice("none"), DenoiserChoice("poisson-l2"))
+DENOISERS = ("none", "poisson-l2")
 
 
 @pytest.fixture
@@ -108,9 +108,7 @@ def test_files_and_reuse(spec: Batch, square: str, tmp_path: Path, renders: list
     # Nothing has changed.
     assert str(batch.run(spec).summary) == "0 done, 2 skipped, 0 failed"
     # Another option of a denoiser: reconstructed again, from the buffers that are there.
-    other = replace(
-        spec, denoisers=(DENOISERS[0], DenoiserChoice("poisson-l2", options={"alpha": 1.0}))
-    )
+    other = replace(spec, denoisers=(DENOISERS[0], "poisson-l2(alpha=1.0)"))
     assert str(batch.run(other).summary) == "2 done, 0 skipped, 0 failed"
     assert renders == [1, 2]
     assert np.array_equal(FrameBuffers.from_exr(path).data, frame.data)
@@ -204,8 +202,8 @@ def test_all_is_checked_before_anything_is_rendered(
         ({"scenes": (SceneChoice("nothing.xml"),)}, "the file nothing.xml does not exist"),
         ({"scenes": (SceneChoice("builtin:tiled-hall", parameters={"a": "1"}),)}, "no parameters"),
         ({"scenes": (SceneChoice(square, reference=reference),)}, "no such file"),
-        ({"denoisers": (DenoiserChoice("magic"),)}, "'magic': unknown reconstruction method"),
-        ({"denoisers": (DenoiserChoice("none", options={"a": 1}),)}, "has no option 'a'"),
+        ({"denoisers": ("magic",)}, "'magic': unknown reconstruction method"),
+        ({"denoisers": ("none(a=1)",)}, "has no option 'a'"),
         ({"integrators": (IntegratorChoice("x", {"depth": 1}),)}, "integrator 'x': .*depth"),
         ({"integrators": (IntegratorChoice("x", {"shifts": 3}),)}, "integrator 'x': .*shifts"),
     ):

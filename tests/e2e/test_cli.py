@@ -15,7 +15,7 @@ from PIL import Image
 from mitsuba_gdpt import Layout, denoise, exr, pfm, scenes
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
-from mitsuba_gdpt.cli.options import denoiser_options, key_values, parse_values
+from mitsuba_gdpt.cli.options import key_values, typed_values
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering import plain
@@ -403,17 +403,8 @@ def test_rendered_buffers_survive_a_failing_denoiser(
 
 
 def test_option_values() -> None:
-    words = ["alpha=0.1", "steps=3", "fast=true", "name=L1D", "none=none", "list=[1, 2]"]
-    assert parse_values(words, "--set") == {
-        "alpha": 0.1,
-        "steps": 3,
-        "fast": True,
-        "name": "L1D",
-        "none": None,
-        "list": [1, 2],
-    }
     words = ["alpha=0.1", "cg_iterations=3", "preset=L1D", "regularisation=none"]
-    call = Call("poisson-l1").with_options(denoiser_options(words))
+    call = Call("poisson-l1").with_options(typed_values(words, "--option"))
     assert call.options == {
         "alpha": 0.1,
         "cg_iterations": 3,

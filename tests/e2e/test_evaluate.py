@@ -10,9 +10,9 @@ import pytest
 
 from mitsuba_gdpt import denoisers, provenance, rendering
 from mitsuba_gdpt.cli import main
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.evaluation import (
-    MethodSpec,
     Record,
     Results,
     Settings,
@@ -28,7 +28,7 @@ SCENE = "builtin:corner-gallery"
 def settings(variant_llvm_rgb: str) -> Settings:
     return Settings(
         scenes=(SCENE,),
-        methods=(MethodSpec("none"), MethodSpec("poisson-l2")),
+        methods=(Call("none"), Call("poisson-l2")),
         spp=(2,),
         seeds=2,
         metrics=("relmse", "smape"),
@@ -67,7 +67,7 @@ def test_failing_cells_are_reported_and_tried_again(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method = denoisers.find("poisson-l2")
-    broken = MethodSpec("poisson-l2")
+    broken = Call("poisson-l2")
 
     def fail(*_: object, **__: object) -> None:
         raise ConfigError("no paint left")
@@ -78,7 +78,7 @@ def test_failing_cells_are_reported_and_tried_again(
     assert {record.error for record in records} == {"no paint left"}
     again = evaluate(settings, tmp_path)
     assert {record.error for record in again} == {None}
-    assert broken.label in Results(again).methods
+    assert str(broken) in Results(again).methods
 
 
 def test_a_scene_that_does_not_load_stops_nothing(settings: Settings, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_workers_make_the_same_cells(
     """Also one that fails there, and a scene that does not load."""
     broken = tmp_path / "broken.xml"
     broken.write_text("<scene version='3.0.0'><shape type='nonsense'/></scene>")
-    methods = (*settings.methods, MethodSpec("optix"))
+    methods = (*settings.methods, Call("optix"))
     chosen = dataclasses.replace(settings, scenes=(SCENE, str(broken)), methods=methods)
     here = evaluate(chosen, tmp_path / "here")
     told: list[Record] = []

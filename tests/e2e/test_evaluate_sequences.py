@@ -19,10 +19,9 @@ from PIL import Image, ImageSequence
 from mitsuba_gdpt import denoisers, exr, metrics, references, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
-from mitsuba_gdpt.denoisers import registry
+from mitsuba_gdpt.denoisers import Call, registry
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.evaluation import (
-    MethodSpec,
     Record,
     Settings,
     evaluate,
@@ -38,7 +37,7 @@ FRAMES = 3
 def settings(variant_llvm_rgb: str) -> Settings:
     return Settings(
         scenes=(SCENE,),
-        methods=(MethodSpec("none"), MethodSpec("poisson-l2")),
+        methods=(Call("none"), Call("poisson-l2")),
         spp=(2,),
         seeds=2,
         metrics=("relmse", "flicker", "static-variance"),
@@ -58,7 +57,7 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def quick(settings: Settings, *methods: str, **changes: Any) -> Settings:
-    chosen = tuple(map(MethodSpec, methods))
+    chosen = tuple(map(Call, methods))
     values = {"methods": chosen, "seeds": 1, "static": False, "metrics": ("relmse",), **changes}
     return dataclasses.replace(settings, **values)
 

@@ -11,10 +11,10 @@ import pytest
 
 from mitsuba_gdpt import rendering
 from mitsuba_gdpt.cli import main
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.evaluation import (
     IntegratorSpec,
-    MethodSpec,
     Record,
     Settings,
     TotalTime,
@@ -33,7 +33,7 @@ PATH, PLAIN, SHIFTED = "path + none", "gdpt shifts=0 + none", "gdpt shifts=1 + p
 def settings(variant_llvm_rgb: str) -> Settings:
     return Settings(
         scenes=(SCENE,),
-        methods=(MethodSpec("none"), MethodSpec("poisson-l2")),
+        methods=(Call("none"), Call("poisson-l2")),
         seeds=1,
         metrics=("relmse", "psnr"),
         max_depth=2,
@@ -143,7 +143,7 @@ def test_costs_are_medians_by_the_clock() -> None:
     ticks = iter((0.0, 1.0, 5.0, 8.0, 10.0, 20.0))
     assert total_time._in_turns({"a": int}, 3, lambda: next(ticks)) == {"a": 3.0}
     with pytest.raises(ConfigError, match="clock is 'sun'; expected one of: wall, processor"):
-        Settings(scenes=(SCENE,), methods=(MethodSpec("none"),), clock="sun")
+        Settings(scenes=(SCENE,), methods=(Call("none"),), clock="sun")
 
 
 def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str], clock: list) -> None:
@@ -172,7 +172,7 @@ def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str], clock: list)
 
 def test_no_pair_is_an_error(settings: Settings, tmp_path: Path) -> None:
     chosen = dataclasses.replace(
-        settings, methods=(MethodSpec("poisson-l2"),), integrators=(IntegratorSpec("path"),)
+        settings, methods=(Call("poisson-l2"),), integrators=(IntegratorSpec("path"),)
     )
     with pytest.raises(
         ConfigError,

@@ -10,18 +10,18 @@ import pytest
 from mitsuba_gdpt import denoisers, provenance
 from mitsuba_gdpt.batch import (
     Batch,
-    DenoiserChoice,
     IntegratorChoice,
     Override,
     SceneChoice,
     expand,
 )
 from mitsuba_gdpt.batch.unit import group
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError, FormatError
 
 VARIANT = "llvm_ad_rgb"
 A, B = SceneChoice("builtin:corner-gallery", "a"), SceneChoice("builtin:tiled-hall", "b")
-NONE, L1 = DenoiserChoice("none"), DenoiserChoice("poisson-l1")
+NONE, L1 = "none", "poisson-l1"
 
 
 def make(**arguments) -> Batch:
@@ -75,8 +75,8 @@ def test_overrides() -> None:
     assert [jobs["a", spp, "none"].width for spp in (1, 2, 4)] == [100, 8, 9]
     assert jobs["a", 1, "none"].settings == {"max_depth": 3, "shifts": 2}
     assert jobs["a", 2, "none"].settings == {"max_depth": 5, "shifts": 2}
-    assert jobs["a", 2, "poisson-l1"].options == {"alpha": 0.1}
-    assert jobs["a", 2, "none"].options == {}
+    assert jobs["a", 2, "poisson-l1"].call.options == {"alpha": 0.1}
+    assert jobs["a", 2, "none"].call.options == {}
     assert {key[1] for key in jobs if key[0] == "b"} == {2}
 
 
@@ -212,7 +212,7 @@ scenes = [
 ]
 spp = [4, 16]
 seeds = 7
-denoisers = ["none", { method = "poisson-l2", name = "soft", options = { alpha = 0.1 } }]
+denoisers = { none = "none", soft = "poisson-l2(alpha=0.1)" }
 metrics = ["relmse", "psnr"]
 width = 64
 exposure = 1
@@ -245,7 +245,7 @@ def test_toml(tmp_path: Path) -> None:
         scenes=(SceneChoice("builtin:tiled-hall"), kitchen),
         output=tmp_path / "results",
         integrators=(IntegratorChoice("short", {"max_depth": 4}),),
-        denoisers=(NONE, DenoiserChoice("poisson-l2", "soft", {"alpha": 0.1})),
+        denoisers={"none": "none", "soft": "poisson-l2(alpha=0.1)"},
         spp=(4, 16),
         seeds=(7,),
         title="Comparison",
@@ -305,10 +305,17 @@ def test_default_denoiser() -> None:
     )
     spec = Batch(scenes=(A,), output=Path("out"), integrators=integrators)
     bare, full = expand(spec, VARIANT)
-    assert bare.method == denoisers.default_call().method  # it reads what every render has
-    assert full.method == bare.method
+    assert bare.call == denoisers.default_call()  # it reads what every render has
+    assert full.call == bare.call
     for job in (bare, full):
-        assert job.denoiser == job.method
-        assert job.output.name.endswith(f"-{job.method}.exr")
-    with pytest.raises(ConfigError, match="options for a denoiser without a method: alpha"):
-        DenoiserChoice(options={"alpha": 0.1})
+        assert job.denoiser == job.call.method
+        assert job.output.name.endswith(f"-{job.call.method}.exr")
+
+
+def test_labels_of_denoisers_follow_from_their_options() -> None:
+    calls = ("oidn(aux=raw, ensemble=4)", "oidn-fusion(using=oidn(aux=raw))", None)
+    jobs = expand(make(scenes=(A,), denoisers=calls), VARIANT)
+    labels = list(dict.fromkeys(job.denoiser for job in jobs))
+    assert labels[:2] == ["oidn-aux-raw-ensemble-4", "oidn-fusion-using-oidn-aux-raw"]
+    assert labels[2] == denoisers.default_call().method
+    assert jobs[0].call == Call("oidn", {"aux": "raw", "ensemble": 4})

@@ -16,11 +16,13 @@ import torch
 from mitsuba_gdpt import exr, references, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.evaluation import MethodSpec, Record, Results, Settings, tables
+from mitsuba_gdpt.evaluation import Record, Results, Settings, tables
 from mitsuba_gdpt.evaluation.cells import Cells, Values
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import merge
+from mitsuba_gdpt.evaluation.settings import domain_of, file_name
 from mitsuba_gdpt.evaluation.shots import Shot
 from mitsuba_gdpt.evaluation.store import Store
 from mitsuba_gdpt.evaluation.summary import to_csv
@@ -28,36 +30,22 @@ from mitsuba_gdpt.scenes import SceneRef
 
 
 def settings(**changes: object) -> Settings:
-    values: dict[str, object] = {"scenes": ("a.xml",), "methods": (MethodSpec("none"),)}
+    values: dict[str, object] = {"scenes": ("a.xml",), "methods": (Call("none"),)}
     return Settings(**{**values, **changes})  # type: ignore[arg-type]
 
 
 class TestSettings:
-    def test_methods_are_parsed_with_their_options(self) -> None:
-        spec = MethodSpec.parse("poisson-l1,alpha=0.1")
-        assert (spec.name, spec.options, spec.label) == (
-            "poisson-l1",
-            {"alpha": 0.1},
-            "poisson-l1(alpha=0.1)",
-        )
-        assert spec.file_name == "poisson-l1_alpha=0.1"
+    def test_files_are_called_as_methods_with_their_options(self) -> None:
+        assert file_name(str(Call("poisson-l1", {"alpha": 0.1}))) == "poisson-l1_alpha=0.1"
 
     def test_the_domain_follows_from_what_a_method_reads(self) -> None:
-        assert MethodSpec("poisson-l2").domain == "gradient"
-        assert MethodSpec("none").domain == "primal"
+        assert domain_of(Call("poisson-l2")) == "gradient"
+        assert domain_of(Call("none")) == "primal"
 
     def test_halves_are_rendered_only_for_methods_that_read_them(self) -> None:
         """Two halves are stratified each on its own: worse than one render of all samples."""
-        assert not settings(methods=(MethodSpec("none"), MethodSpec("oidn"))).needs_halves
-        assert settings(methods=(MethodSpec("none"), MethodSpec("nfor"))).needs_halves
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [("nonsense", "unknown"), ("none,x", "sets no option"), ("none,x=1", "no option")],
-    )
-    def test_bad_methods_are_refused(self, text: str, message: str) -> None:
-        with pytest.raises(ConfigError, match=message):
-            MethodSpec.parse(text)
+        assert not settings(methods=(Call("none"), Call("oidn"))).needs_halves
+        assert settings(methods=(Call("none"), Call("nfor"))).needs_halves
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -66,7 +54,7 @@ class TestSettings:
             ({"spp": (2, 2)}, "twice"),
             ({"seeds": 0}, "seeds is 0"),
             ({"spp": (0,)}, "expected at least 1"),
-            ({"methods": (MethodSpec("none"), MethodSpec("none"))}, "twice"),
+            ({"methods": (Call("none"), Call("none"))}, "twice"),
         ],
     )
     def test_bad_settings_are_refused(self, changes: dict[str, object], message: str) -> None:
@@ -279,11 +267,11 @@ class TestResults:
 
 
 def test_records_survive_the_store(tmp_path: Path) -> None:
-    store, method = Store(tmp_path), MethodSpec("none")
+    store = Store(tmp_path)
     record = cell("hall", "none", 2, 1, 0.25)
-    store.write_record(record, method)
-    assert store.record("hall", method, 2, 1) == record
-    assert store.record("hall", method, 2, 0) is None
+    store.write_record(record)
+    assert store.record("hall", "none", 2, 1) == record
+    assert store.record("hall", "none", 2, 0) is None
 
 
 class _Counted(Cells):
@@ -297,21 +285,17 @@ class _Counted(Cells):
     def _timing(self, spp: int) -> EqualTime:
         return EqualTime(spp, 1.0, self.path_traced, 1.0, 1)
 
-    def _measure(
-        self, methods: Sequence[MethodSpec], timing: EqualTime, seed: int
-    ) -> Iterator[Record]:
+    def _measure(self, methods: Sequence[Call], timing: EqualTime, seed: int) -> Iterator[Record]:
         for method in methods:
             record = self._success(method, timing, seed, 0.0, Values({"relmse": 1.0}, {}))
-            yield self._keep(method, record)
+            yield self._keep(record)
 
 
 def test_cells_of_another_equal_time_are_made_anew(tmp_path: Path) -> None:
     """Else a method that is added later would be compared at another number of samples."""
-    path_traced, gradients, later = (
-        MethodSpec.parse(name) for name in ("oidn", "poisson-l1", "none")
-    )
+    path_traced, gradients, later = (Call.parse(name) for name in ("oidn", "poisson-l1", "none"))
 
-    def spp(methods: tuple[MethodSpec, ...], measured: int) -> dict[tuple[str, int], int | None]:
+    def spp(methods: tuple[Call, ...], measured: int) -> dict[tuple[str, int], int | None]:
         shot = Shot("a", SceneRef("a.xml"))
         cells = _Counted(shot, settings(methods=methods, spp=(2,), seeds=2), Store(tmp_path))
         cells.path_traced = measured
@@ -328,12 +312,11 @@ def test_cells_of_another_equal_time_are_made_anew(tmp_path: Path) -> None:
 
 
 def test_long_labels_become_short_file_names() -> None:
-    specs = [MethodSpec("none", label="é" * 500 + end) for end in "ab"]
-    names = {spec.file_name for spec in specs}
+    names = {file_name("é" * 500 + end) for end in "ab"}
     assert len(names) == 2
     assert max(len(name.encode()) for name in names) < 200
     with pytest.raises(ConfigError, match="two methods would write the same files"):
-        settings(methods=(MethodSpec("none", label="a b"), MethodSpec("none", label="a_b")))
+        settings(methods=tuple(Call("oidn", {"weights": name}) for name in ("a+b", "a_b")))
 
 
 def test_csv_holds_no_formulas() -> None:
@@ -356,4 +339,4 @@ def test_csv_holds_no_formulas() -> None:
 )
 def test_settings_that_make_no_sense(values: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Settings(**{"scenes": ("a.xml",), "methods": (MethodSpec("none"),), **values})
+        Settings(**{"scenes": ("a.xml",), "methods": (Call("none"),), **values})

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.evaluation import MethodSpec, Settings
+from mitsuba_gdpt.evaluation import Settings
 from mitsuba_gdpt.evaluation.cells import frame_seed
 from mitsuba_gdpt.evaluation.shots import find_scenes, find_shots
 from mitsuba_gdpt.scenes.catalogue import Catalogue
@@ -29,7 +30,7 @@ fly_through = [
 
 
 def settings(*scenes: str, **changes: object) -> Settings:
-    values: dict[str, object] = {"methods": (MethodSpec("none"),), "frames": 5, **changes}
+    values: dict[str, object] = {"methods": (Call("none"),), "frames": 5, **changes}
     return Settings(scenes=scenes, **values)  # type: ignore[arg-type]
 
 
@@ -111,7 +112,7 @@ def test_what_makes_no_sense_is_refused(catalogue: Path) -> None:
     with pytest.raises(ConfigError, match="unknown metric 'wobble'"):
         settings("builtin", metrics=("wobble",))
     with pytest.raises(ConfigError, match=r"flicker: of sequences only.*--sequence"):
-        Settings(scenes=("a.xml",), methods=(MethodSpec("none"),), metrics=("relmse", "flicker"))
+        Settings(scenes=("a.xml",), methods=(Call("none"),), metrics=("relmse", "flicker"))
 
 
 def test_variance_over_time_is_for_cameras_at_rest() -> None:
