@@ -68,6 +68,10 @@ class TrainingConfig:
         seed: Decides initial weights, order of examples, augmentation.
         initial_weights: File of weights, or name of a method whose weights ship, to start from
             instead of random ones; it has to be of the same model.
+        teacher: Weights, as ``initial_weights``, of a model that reads the same buffers and guides.
+            In the beginning what it makes of the examples is their target; the share of steps with
+            the targets of the set rises linearly from none to all. So a smaller network learns from
+            few examples what a larger one has learned from many.
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``; see
             :func:`~mitsuba_gdpt.denoisers.learned.model.autocast`.
         threads: Of torch; its own choice if 0.
@@ -115,6 +119,7 @@ class TrainingConfig:
     average: float = 0.999
     seed: int = 0
     initial_weights: str = ""
+    teacher: str = ""
     precision: str = "auto"
     threads: int = 0
     workers: int = 0

@@ -26,16 +26,20 @@ class Training(pl.LightningModule):
         model: What is trained.
         averaged: Moving average of its weights; what is validated and exported.
         task: Of stills or sequences.
+        teacher: What sets the targets in the beginning, or None.
         terms: Values of the loss terms in the last step.
     """
 
-    def __init__(self, model: Model, config: TrainingConfig, examples: int) -> None:
+    def __init__(
+        self, model: Model, config: TrainingConfig, examples: int, teacher: Model | None = None
+    ) -> None:
         """Begin.
 
         Args:
             model: What to train.
             config: How.
             examples: Number of examples to train on, which make an epoch.
+            teacher: What sets the targets in the beginning.
         """
         super().__init__()
         self.model = model
@@ -43,6 +47,7 @@ class Training(pl.LightningModule):
         self.task = config.task
         self.loss = self.task.loss(config.loss_terms)
         self.settings, self.examples = config, examples
+        self.teacher = None if teacher is None else teacher.requires_grad_(False)
         self.terms: dict[str, torch.Tensor] = {}
 
     def training_step(self, batch: Example, batch_index: int) -> torch.Tensor:
@@ -61,11 +66,25 @@ class Training(pl.LightningModule):
 
     def evaluate(self, batch: Example) -> dict[str, torch.Tensor]:
         """Return the values of the loss terms, and their sum under ``loss``."""
-        generator = seeded(self.settings.seed, "step", self.global_step)
+        generator = self._draws("step")
         with autocast(self.settings.precision, batch.target.device):
-            image, target = self.task.step(self.model, batch, self.settings, generator)
-        values: dict[str, torch.Tensor] = self.loss(image.float(), target.mean(-4), generator)
+            image, targets = self.task.step(self.model, batch, self.settings, generator)
+            target = targets.mean(-4)
+            if self.teacher is not None and self._is_taught():
+                with torch.no_grad():  # the same draws
+                    target, _ = self.task.step(
+                        self.teacher, batch, self.settings, self._draws("step")
+                    )
+        values: dict[str, torch.Tensor] = self.loss(image.float(), target.float(), generator)
         return values
+
+    def _is_taught(self) -> bool:
+        """Tell whether the teacher sets the targets of this step."""
+        drawn = float(torch.rand((), generator=self._draws("teacher")))
+        return drawn >= self.global_step / self.settings.steps
+
+    def _draws(self, purpose: str) -> torch.Generator:
+        return seeded(self.settings.seed, purpose, self.global_step)
 
     def update_average(self) -> None:
         """Update the moving average after a step; it starts with the weights themselves.

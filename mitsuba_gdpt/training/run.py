@@ -30,6 +30,7 @@ from mitsuba_gdpt.denoisers.learned.fusion import FusionModelConfig
 from mitsuba_gdpt.denoisers.learned.model import Model
 from mitsuba_gdpt.denoisers.learned.presets import PRESETS
 from mitsuba_gdpt.denoisers.learned.weights import (
+    WeightsInfo,
     find_weights,
     make_model,
     read_weights,
@@ -107,7 +108,7 @@ def train(
             stacklevel=2,
         )
     torch.manual_seed(config.seed)  # initial weights
-    module = Training(_initial_model(config), config, len(sets.training))
+    module = Training(_initial_model(config), config, len(sets.training), _teacher(config))
     examples_of = {"training": len(sets.training), "validation": len(sets.validation)}
     write_run_file(folder, config, examples_of)
     trainer = _make_trainer(config, folder, [_Monitor(config, sets, folder, report)])
@@ -169,22 +170,50 @@ def _initial_model(config: TrainingConfig) -> Model:
     """
     if not config.initial_weights:
         return make_model(config.model)
-    model, info = read_weights(find_weights(config.initial_weights))
-    if isinstance(config.model, FusionModelConfig) and isinstance(info.config, FusionModelConfig):
-        # No parameter depends on whose image is fused, or in how many steps.
-        alike = dataclasses.replace(
-            info.config, guides=config.model.guides, iterations=config.model.iterations
-        )
-        if alike == config.model:
-            fresh = make_model(config.model)
-            fresh.load_state_dict(model.state_dict())
-            return fresh
-    if info.config != config.model:
+    model, info = _read_like(config.initial_weights, config.model)
+    if model.config != config.model:
         raise ConfigError(
             f"initial_weights: {info.path.name} holds another model ({info.config}); expected "
             f"{config.model}. Choose the method, guides and network that it was trained with"
         )
     return model
+
+
+def _teacher(config: TrainingConfig) -> Model | None:
+    """Return the model that sets the targets in the beginning, if there is one.
+
+    Raises:
+        ConfigError: It reads what the one in training does not.
+        WeightsError: Its weights cannot be read.
+    """
+    if not config.teacher:
+        return None
+    teacher, info = _read_like(config.teacher, config.model)
+    student = make_model(config.model)
+    if teacher.guides != student.guides or not {*teacher.needs} <= {*student.needs}:
+        raise ConfigError(
+            f"teacher: {info.path.name} reads {', '.join((*teacher.needs, *teacher.guides))}; "
+            f"expected no more than {config.method!r} reads: "
+            f"{', '.join((*student.needs, *student.guides))}"
+        )
+    return teacher
+
+
+def _read_like(name: str, config: Any) -> tuple[Any, WeightsInfo]:
+    """Read a model; one of fusion gets the guides and the steps of another configuration.
+
+    No parameter of it depends on whose image is fused, or in how many steps.
+    """
+    model: Any
+    model, info = read_weights(find_weights(name))
+    if isinstance(config, FusionModelConfig) and isinstance(info.config, FusionModelConfig):
+        changed = dataclasses.replace(
+            info.config, guides=config.guides, iterations=config.iterations
+        )
+        fresh = make_model(changed)
+        fresh.load_state_dict(model.state_dict())
+        return fresh, info
+    return model, info
 
 
 def prepare_guides(sets: Sets) -> None:

@@ -27,7 +27,7 @@ from mitsuba_gdpt.training.config import TrainingConfig, load_config
 from mitsuba_gdpt.training.crops import Crops, split
 from mitsuba_gdpt.training.examples import Example, StepBatches, worker_options
 from mitsuba_gdpt.training.guides import GuideCache
-from mitsuba_gdpt.training.module import learning_rate_factor
+from mitsuba_gdpt.training.module import Training, learning_rate_factor
 from mitsuba_gdpt.training.recipes import recipes
 from mitsuba_gdpt.training.tasks import loss_window
 from tests import examples as made_up
@@ -695,6 +695,35 @@ class TestRun:
         wider = dataclasses.replace(config, network={"width": 12})
         with pytest.raises(ConfigError, match="holds another model"):
             run._initial_model(wider)
+
+    def test_teacher_sets_the_targets_in_the_beginning(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = self.config(tmp_path / "first", steps=1)
+        first = str(run.train(config, sets=self.sets(config)))
+        more = {"initial_weights": first, "teacher": first, "terms": {"l1": 1.0}}
+        config = self.config(tmp_path / "second", **more, steps=1)
+        lines: list[str] = []
+        run.train(config, sets=self.sets(config), report=lines.append)
+        assert "step 1/1: loss 0.00000" in lines[1]  # who is one's own teacher has nothing to learn
+        config = self.config(tmp_path / "third", **more, steps=200)
+        module = Training(run._initial_model(config), config, 7, run._teacher(config))
+        taught = []
+        for step in range(201):
+            monkeypatch.setattr(Training, "global_step", step)
+            taught.append(module._is_taught())
+        assert taught[0]
+        assert not taught[-1]
+        assert sum(taught[:50]) > sum(taught[150:]) + 20
+
+    def test_teacher_reads_no_more_than_its_student(self) -> None:
+        fusion = {"method": "ngpt-fusion-fast", "data": ("x",), "output": "out"}
+        student = TrainingConfig(**fusion, teacher="ngpt-fusion", network={"patch": 2})
+        teacher = run._teacher(student)
+        assert teacher is not None
+        assert teacher.guides == ("oidn,aux=raw",)
+        with pytest.raises(ConfigError, match=r"teacher: ngpt-fusion-v3.* reads "):
+            run._teacher(TrainingConfig("ngpt-small", ("x",), "out", teacher="ngpt-fusion"))
 
     def test_network_that_does_not_see_the_primal(self, tmp_path: Path) -> None:
         class Parts(Toy):
