@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from mitsuba_gdpt import plugins
 from mitsuba_gdpt._version import __version__
 
 #: Distributions that decide the numbers.
@@ -52,8 +53,8 @@ def sources() -> str:
     """Return a hash of all that pixels depend on besides settings and scenes.
 
     That is: the source files of this package but for those that only show or distribute results,
-    the names of its weights (which hold hashes of their content), and the versions of the libraries
-    that compute.
+    the names of its weights (which hold hashes of their content), plug-ins, and the versions of the
+    libraries that compute.
     """
     digest = hashlib.sha256()
     root = Path(__file__).parent
@@ -66,6 +67,8 @@ def sources() -> str:
             digest.update(path.read_bytes())
         elif path.suffix == ".safetensors":
             digest.update(f"{name.as_posix()}\n".encode())
+    for plugin in plugins.identity():
+        digest.update(f"{plugin}\n".encode())
     for library in _LIBRARIES:
         digest.update(f"{library} {version(library)}\n".encode())
     return digest.hexdigest()[:12]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from mitsuba_gdpt import interrupts, subprocesses
+from mitsuba_gdpt import interrupts, plugins, subprocesses
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.cli import options
 from mitsuba_gdpt.cli.batch import batch
@@ -80,11 +80,20 @@ def _options(
             "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
         ),
     ] = False,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="FILE.py",
+            help="Register the methods and metrics of this file or module; may be repeated.",
+        ),
+    ] = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show Python tracebacks of errors; allowed anywhere.")
     ] = False,
 ) -> None:
-    pass  # main() has dealt with --debug already
+    if imports:  # main() has dealt with --debug already
+        plugins.add(imports)
 
 
 def _show_warning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -177,6 +178,8 @@ def render(
     from mitsuba_gdpt.denoisers import denoise as reconstruct
 
     method = None if denoise is None else Call.parse(denoise).with_options(denoiser_options)
+    if method is not None:
+        settings = _with_needs(settings, method.requires)
     files = _Files(output, png, exposure + math.log2(source.exposure), scene, variant)
     with session.progress_bar():
         if progressive or resume is not None or seconds is not None:
@@ -277,3 +280,18 @@ def _default(integrator: mi.Integrator, quality: str | None) -> Call:
     if integrator.shifts == 0:
         layout = denoisers.without_gradients(layout)
     return denoisers.default_call(layout, quality)
+
+
+def _with_needs(settings: Mapping[str, Any], needs: Collection[str]) -> dict[str, Any]:
+    """Return settings of the integrator that make it render what a method needs."""
+    from mitsuba_gdpt.channels import OPTIONAL, VARIANCES
+
+    variances = [row for row in VARIANCES if row.name in needs]
+    wanted = {*needs, *(row.variance_of for row in variances)}
+    result = dict(settings)
+    if variances:
+        result["variances"] = True
+    if missing := [row.name for row in OPTIONAL if row.name in wanted]:
+        given = [name.strip() for name in str(settings.get("features") or "").split(",")]
+        result["features"] = ",".join(dict.fromkeys([*filter(None, given), *missing]))
+    return result

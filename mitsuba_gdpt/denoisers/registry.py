@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from mitsuba_gdpt import packages, pictures
+from mitsuba_gdpt import packages, pictures, plugins
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, buffer
 from mitsuba_gdpt.channels import buffer as table_row
@@ -453,7 +453,8 @@ def _row(method: Method) -> tuple[str, ...]:
 
 
 def methods() -> Methods:
-    """Return all registered methods, available or not."""
+    """Return all registered methods, available or not; those of plug-ins too."""
+    plugins.load()
     return Methods(_METHODS.values())
 
 
@@ -463,6 +464,8 @@ def find(name: str) -> Method:
     Raises:
         ConfigError: There is none of that name.
     """
+    if name not in _METHODS:
+        plugins.load()
     try:
         return _METHODS[name]
     except KeyError:

@@ -55,7 +55,14 @@ from mitsuba_gdpt.metrics.structural import (
     psnr,
     ssim,
 )
-from mitsuba_gdpt.metrics.table import METRICS, SEQUENCE_METRICS, Metric, MetricValue, find
+from mitsuba_gdpt.metrics.table import (
+    METRICS,
+    SEQUENCE_METRICS,
+    Metric,
+    MetricValue,
+    find,
+    register,
+)
 from mitsuba_gdpt.metrics.temporal import (
     MeanFlicker,
     MeanStaticVariance,
@@ -107,6 +114,7 @@ __all__ = [
     "lpips",
     "ms_ssim",
     "psnr",
+    "register",
     "reinhard",
     "relative_error_map",
     "relmse",

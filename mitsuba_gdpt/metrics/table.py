@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mitsuba_gdpt import packages
+from mitsuba_gdpt import packages, plugins
 from mitsuba_gdpt.errors import ConfigError, GDPTError, NonFiniteError
 from mitsuba_gdpt.metrics import pixelwise, structural, temporal
 from mitsuba_gdpt.metrics.accumulator import Accumulator
@@ -130,11 +130,26 @@ def find(name: str) -> Metric:
     Raises:
         ConfigError: There is none of that name.
     """
+    if name not in METRICS and name not in SEQUENCE_METRICS:
+        plugins.load()
     known = {**METRICS, **SEQUENCE_METRICS}
     try:
         return known[name]
     except KeyError:
         raise ConfigError(f"unknown metric {name!r}; known: {', '.join(known)}") from None
+
+
+def register(metric: Metric) -> Metric:
+    """Make a metric known by its name; see :mod:`mitsuba_gdpt.plugins`.
+
+    Raises:
+        ConfigError: There is one of that name.
+    """
+    table = SEQUENCE_METRICS if metric.temporal else METRICS
+    if metric.name in METRICS or metric.name in SEQUENCE_METRICS:
+        raise ConfigError(f"there is a metric {metric.name!r} already; choose another name")
+    table[metric.name] = metric
+    return metric
 
 
 def _plain(

@@ -16,7 +16,7 @@ from mitsuba_gdpt import Layout, denoise, exr, pfm, scenes
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.cli.options import key_values, typed_values
-from mitsuba_gdpt.denoisers import Call
+from mitsuba_gdpt.denoisers import Call, find
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering import plain
 
@@ -203,6 +203,18 @@ def test_optional_buffers(run, tmp_path: Path) -> None:
     done = run("render", write_scene(tmp_path), *words, "-o", path)
     assert done.code == 0, done.err
     assert {"roughness", "position", "dx.var"} <= set(FrameBuffers.from_exr(path).names)
+
+
+def test_methods_ask_for_what_they_need(run, tmp_path: Path) -> None:
+    """Variances for one, further features for another that it calls; given ones stay."""
+    path = tmp_path / "a.exr"
+    words = ("--spp", 4, "--shifts", 2, "--features", "roughness", "-o", path)
+    method = "oidn-fusion(using=kpcn-small)"
+    done = run("render", write_scene(tmp_path), "--denoise", method, *words)
+    assert done.code == 0, done.err
+    names = set(FrameBuffers.from_exr(path).names)
+    assert set(find("kpcn-small").needs) <= names
+    assert {"roughness", "primal.var", "diffuse.var"} <= names
 
 
 def test_scene_list(run) -> None:
