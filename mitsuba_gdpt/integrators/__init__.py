@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import mitsuba as mi
 
@@ -28,14 +27,14 @@ def register() -> None:
 
 
 def _register(_old: str | None, new: str) -> None:
-    plugin: Callable[[Any], Any] = _refuse
+    plugin: Callable[[mi.Properties], mi.Integrator] = _refuse
     if is_supported(new):
         # A class body binds the types of one variant, so every variant gets a class of its own.
         from mitsuba_gdpt.integrators.gdpt import make_plugin
 
         plugin = make_plugin()
 
-    def create(props: Any) -> Any:
+    def create(props: mi.Properties) -> mi.Integrator:
         _llvm.require(new)
         return plugin(props)
 
@@ -47,7 +46,7 @@ def is_supported(variant: str) -> bool:
     return variant.startswith(COMPILED) and "polarized" not in variant
 
 
-def _refuse(_props: Any) -> Any:
+def _refuse(_props: mi.Properties) -> mi.Integrator:
     raise VariantError(
         f"the gdpt integrator does not run in the variant {mi.variant()!r}; expected an "
         "unpolarized llvm_*, cuda_* or metal_* variant, for example mi.set_variant('llvm_ad_rgb')"

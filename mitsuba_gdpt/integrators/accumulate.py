@@ -19,12 +19,12 @@ class PixelMean:
     """Mean over the samples of each pixel, and the variance of that mean.
 
     Attributes:
-        mean: One Float array over pixels per component.
-        variance: Float array over pixels, averaged over components; ``None`` if not asked for.
+        mean: One array over pixels per component.
+        variance: Array over pixels, averaged over components; ``None`` if not asked for.
     """
 
-    mean: list[Any]
-    variance: Any = None
+    mean: list[mi.Float]
+    variance: mi.Float | None = None
 
 
 def widened(tree: Any, width: int) -> Any:
@@ -49,10 +49,10 @@ def widened(tree: Any, width: int) -> Any:
 
 
 def pixel_mean(
-    components: list[Any],
+    components: list[mi.Float],
     spp: int,
     variance: bool,
-    selected: Any = None,
+    selected: mi.Bool | None = None,
     count: int | None = None,
 ) -> PixelMean:
     """Reduce lanes to pixels.
@@ -62,10 +62,10 @@ def pixel_mean(
     deviation; its square stands in: on average that is the variance plus the squared expectation.
 
     Args:
-        components: Float arrays over lanes (evaluated).
+        components: Arrays over lanes (evaluated).
         spp: Lanes per pixel.
         variance: Also compute the variance of the mean.
-        selected: Optional Bool over lanes: the samples that count.
+        selected: The samples that count, over lanes; all if None.
         count: How many these are in each pixel; all if None.
     """
     n = spp if count is None else count
@@ -87,72 +87,15 @@ def pixel_mean(
     return PixelMean(means, total * _reciprocal(len(components) * n * (n - 1)))
 
 
-def _reciprocal(n: int) -> Any:
+def _reciprocal(n: int) -> mi.Float:
     """Return 1 / n as an input of kernels instead of a constant, which each spp would recompile."""
     return dr.opaque(mi.Float, np.float32(1) / np.float32(n))
 
 
-def _block_sum(x: Any, size: int) -> Any:
+def _block_sum(x: mi.Float, size: int) -> mi.Float:
     if size == 1:
         return x
     if x.state == dr.VarState.Literal:
         # Dr.Jit would fold the sum into a constant of the kernel, another one for each spp.
         return dr.full(mi.Float, x[0], dr.width(x) // size) * dr.opaque(mi.Float, size)
     return dr.block_sum(x, size)
-
-
-class Frame:
-    """Per-pixel results of the whole crop window, filled tile by tile."""
-
-    def __init__(self, width: int, height: int):
-        self.width, self.height = width, height
-        self._planes: dict[str, Any] = {}
-
-    def put(self, tile: Any, name: str, plane: Any) -> None:
-        """Store the pixels of a tile (row-major Float array) in the plane ``name``."""
-        if tile.area == self.width * self.height:
-            self._planes[name] = plane
-            return
-        index = dr.arange(mi.UInt32, tile.area)
-        row = index // dr.opaque(mi.UInt32, tile.width)
-        column = index - row * dr.opaque(mi.UInt32, tile.width)
-        # Opaque, so that one kernel serves all tiles.
-        first = dr.opaque(mi.UInt32, tile.y * self.width + tile.x)
-        target = row * self.width + column + first
-        if name not in self._planes:
-            self._planes[name] = dr.zeros(mi.Float, self.width * self.height)
-        dr.scatter(self._planes[name], plane, target)
-
-    def get(self, name: str) -> Any:
-        """Return a whole plane: Float array over pixels, row-major."""
-        return self._planes[name]
-
-    def eval(self) -> None:
-        """Compute all planes, so that the lanes they come from can be freed."""
-        dr.eval(self._planes)
-
-    def forward_difference(self, ahead: str, behind: str, axis: str, variance: bool) -> Any:
-        """Combine the two one-sided estimates of a forward difference.
-
-        The value at pixel i is ``ahead[i] - behind[i + 1]`` (the sum for variances), 0 in the
-        last column (``axis="x"``) or row (``axis="y"``), where the neighbour is off the film.
-        """
-        index = dr.arange(mi.UInt32, self.width * self.height)
-        row = index // dr.opaque(mi.UInt32, self.width)
-        column = index - row * dr.opaque(mi.UInt32, self.width)
-        if axis == "x":
-            inside, step = column + 1 < self.width, 1
-        else:
-            inside, step = row + 1 < self.height, self.width
-        other = dr.gather(mi.Float, self.get(behind), index + step, inside)
-        return dr.select(inside, self.get(ahead) + (other if variance else -other), 0)
-
-    def interleave(self, planes: list[Any]) -> Any:
-        """Return an evaluated (H, W, C) TensorXf with the planes as channels."""
-        count = len(planes)
-        flat = dr.zeros(mi.Float, self.width * self.height * count)
-        index = dr.arange(mi.UInt32, self.width * self.height) * count
-        for i, plane in enumerate(planes):
-            dr.scatter(flat, plane, index + i)
-        dr.eval(flat)
-        return mi.TensorXf(flat, (self.height, self.width, count))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import drjit as dr
 import mitsuba as mi
@@ -13,85 +12,13 @@ import numpy as np
 from mitsuba_gdpt.integrators.path import PrimaryHit
 from mitsuba_gdpt.integrators.plugins import Plugin
 from mitsuba_gdpt.integrators.sampling import Sampler, sequence_index
+from mitsuba_gdpt.integrators.shifts import Move, ShiftSchedule
+
+#: ``skip_area_emitters`` of an integrator; None where emitters are not hidden.
+SkipEmitters = Callable[..., "mi.PreliminaryIntersection3f"]
 
 #: Class of the sensor that consists of others.
 _BATCH = "BatchSensor"
-
-#: Pixel shift (+x right, +y down) of an offset path, as a function of column, row and sample index
-#: (Int32, Int32, UInt32).
-Shift = Callable[[Any, Any, Any], tuple[Any, Any]]
-
-
-def _constant(dx: int, dy: int) -> Shift:
-    return lambda x, y, sample: (mi.Int32(dx), mi.Int32(dy))
-
-
-def _alternating(dx: int, dy: int) -> Shift:
-    def shift(x: Any, y: Any, sample: Any) -> tuple[Any, Any]:
-        forward = (sample & 1) == 0
-        return dr.select(forward, mi.Int32(dx), -dx), dr.select(forward, mi.Int32(dy), -dy)
-
-    return shift
-
-
-def _circling(x: Any, y: Any, sample: Any) -> tuple[Any, Any]:
-    turn = sample & 3
-    sign = dr.select(turn < 2, mi.Int32(1), -1)
-    horizontal = (turn & 1) == 0
-    return dr.select(horizontal, sign, 0), dr.select(horizontal, 0, sign)
-
-
-#: By the integrator's ``shifts`` parameter.
-SHIFTS: dict[int, list[Shift]] = {
-    0: [],
-    1: [_circling],
-    2: [_alternating(1, 0), _alternating(0, 1)],
-    4: [_constant(1, 0), _constant(-1, 0), _constant(0, 1), _constant(0, -1)],
-}
-
-#: Which offset path estimates which one-sided gradient: direction -> (offset path, remainder), of
-#: the samples that count. They are those whose index has this remainder modulo 4 / shifts.
-DIRECTIONS: dict[int, dict[str, tuple[int, int]]] = {
-    0: {},
-    1: {"right": (0, 0), "down": (0, 1), "left": (0, 2), "up": (0, 3)},
-    2: {"right": (0, 0), "left": (0, 1), "down": (1, 0), "up": (1, 1)},
-    4: {"right": (0, 0), "left": (1, 0), "down": (2, 0), "up": (3, 0)},
-}
-
-
-#: Axis and sign of the shift in each direction.
-SIDES = {"right": (0, 1), "left": (0, -1), "down": (1, 1), "up": (1, -1)}
-
-
-def sparse_shifts(shifts: int, seed: Any) -> list[Shift]:
-    """Return shifts for renders whose samples are too few for all four directions.
-
-    A difference of two pixels is then estimated from one of them alone, which a bit decides for
-    each row (or column): twice the one-sided estimate is unbiased over the bit.
-
-    Args:
-        shifts: Offset paths per base path, 1 or 2.
-        seed: Of the frame (UInt32).
-    """
-
-    def sign(line: Any, axis: int) -> Any:
-        bit = mi.sample_tea_32(mi.UInt32(line), seed ^ (0x9E3779B9 * (axis + 1) % 2**32))[0] & 1
-        return dr.select(bit == 1, mi.Int32(1), -1)
-
-    def across(x: Any, y: Any, sample: Any) -> tuple[Any, Any]:
-        return sign(y, 0), mi.Int32(0)
-
-    def down(x: Any, y: Any, sample: Any) -> tuple[Any, Any]:
-        return mi.Int32(0), sign(x, 1)
-
-    def turning(x: Any, y: Any, sample: Any) -> tuple[Any, Any]:
-        horizontal = (sample & 1) == 0
-        dx = dr.select(horizontal, sign(y, 0), 0)
-        dy = dr.select(horizontal, 0, sign(x, 1))
-        # A third sample looks to the other side.
-        return dr.select(sample < 2, dx, -dx), dr.select(sample < 2, dy, -dy)
-
-    return [across, down] if shifts == 2 else [turning]
 
 
 @dataclass(frozen=True)
@@ -133,9 +60,7 @@ def split_into_tiles(width: int, height: int, spp: int, max_lanes: int) -> list[
     ]
 
 
-def shared_subpixel(
-    integrator: mi.Integrator, sensor: mi.Sensor, spp: int, seed: int
-) -> tuple[Any, Any] | None:
+def shared_subpixel(sensor: mi.Sensor, spp: int, seed: int) -> tuple[mi.Float, mi.Float] | None:
     """Return sub-pixel positions by sample index for :class:`Camera`; None: not to be shared.
 
     Samples come in pairs that mirror each other about the centre of the pixel. Since all pixels
@@ -145,11 +70,7 @@ def shared_subpixel(
     pixel, and all of them together, or those whose index has one remainder modulo 2 or 4, are
     stratified.
     """
-    if (
-        not integrator.shared_subpixel
-        or sensor.needs_aperture_sample()
-        or sensor.shutter_open_time() > 0
-    ):
+    if sensor.needs_aperture_sample() or sensor.shutter_open_time() > 0:
         return None
     index = sequence_index(dr.arange(mi.UInt32, spp), spp)
     # Opaque, so that one kernel serves all seeds.
@@ -163,14 +84,16 @@ def shared_subpixel(
     return x, y
 
 
-def primary_hit(integrator: mi.Integrator, scene: mi.Scene, ray: Any, active: Any) -> Any:
+def primary_hit(
+    scene: mi.Scene, ray: mi.Ray3f, active: mi.Bool, skip_emitters: SkipEmitters | None
+) -> mi.PreliminaryIntersection3f:
     """Find the primary vertex; with hidden emitters, what lies behind them (as in ``path``)."""
     hit = scene.ray_intersect_preliminary(ray, coherent=True, active=active)
-    if not integrator.hide_emitters:
+    if skip_emitters is None:
         return hit
     skip = active & hit.is_valid() & (hit.shape.emitter() != None)  # noqa: E711
     si = hit.compute_surface_interaction(ray, mi.RayFlags.Minimal, skip)
-    behind = integrator.skip_area_emitters(scene, si.spawn_ray(ray.d), True, skip)
+    behind = skip_emitters(scene, si.spawn_ray(ray.d), True, skip)
     return dr.select(skip, behind, hit)
 
 
@@ -183,35 +106,36 @@ class Camera:
     an open shutter that sharing would ghost, so every pixel draws its own.
 
     Attributes:
-        subpixel: Shared sub-pixel positions by sample index, two Float arrays, or None.
+        subpixel: Shared sub-pixel positions by sample index, or None.
     """
 
     def __init__(
         self,
-        integrator: mi.Integrator,
         scene: mi.Scene,
         sensor: mi.Sensor,
         spp: int,
-        subpixel: tuple[Any, Any] | None,
+        subpixel: tuple[mi.Float, mi.Float] | None,
+        skip_emitters: SkipEmitters | None,
     ):
         """Set up; ``subpixel`` comes from :func:`shared_subpixel`."""
-        self.integrator, self.scene, self.sensor, self.spp = integrator, scene, sensor, spp
+        self.scene, self.sensor, self.spp = scene, sensor, spp
+        self.skip_emitters = skip_emitters
         self.width, self.height = (int(v) for v in sensor.film().crop_size())
         self.subpixel = subpixel
 
     def primary_hits(
-        self, tile: Tile, sampler: Sampler, shifts: Sequence[Shift]
-    ) -> tuple[PrimaryHit, list[PrimaryHit], list[tuple[Any, Any]], Any, Any]:
+        self, tile: Tile, sampler: Sampler, schedule: ShiftSchedule, seed: mi.UInt32
+    ) -> tuple[PrimaryHit, list[PrimaryHit], list[Move], mi.Spectrum, mi.UInt32]:
         """Return the primary hits of a tile's base paths and of their offset paths.
 
         Args:
             tile: Pixels to render; lanes are pixel-major.
             sampler: Seeded for ``tile.area * spp`` lanes.
-            shifts: Entry of :data:`SHIFTS`, or :func:`sparse_shifts`.
+            schedule: Of the offset paths.
+            seed: Of the frame, for the schedule.
 
         Returns:
-            Base hit, offset hits, their pixel shifts (Int32), sensor weight (Spectrum) and sample
-            index (UInt32).
+            Base hit, offset hits, their pixel shifts, sensor weight and sample index.
         """
         x, y, sample = self._lanes(tile)
         # Same order of dimensions as in Mitsuba's own integrators.
@@ -223,13 +147,15 @@ class Camera:
         wavelength = sampler.next_1d() if mi.is_spectral else mi.Float(0)
         if self.subpixel is not None:
             jitter = self._shared_jitter(sample)
-            find = self._shared_finder(tile, halo=bool(shifts))
+            find = self._shared_finder(tile, halo=schedule.shifted)
         else:
 
-            def find(ray: Any, x: Any, y: Any, sample: Any, active: Any) -> Any:
-                return primary_hit(self.integrator, self.scene, ray, active)
+            def find(
+                ray: mi.Ray3f, x: mi.Int32, y: mi.Int32, sample: mi.UInt32, active: mi.Bool
+            ) -> mi.PreliminaryIntersection3f:
+                return primary_hit(self.scene, ray, active, self.skip_emitters)
 
-        def hit(dx: Any, dy: Any) -> tuple[PrimaryHit, Any]:
+        def hit(dx: mi.Int32, dy: mi.Int32) -> tuple[PrimaryHit, mi.Spectrum]:
             nx, ny = x + dx, y + dy
             inside = (nx >= 0) & (nx < self.width) & (ny >= 0) & (ny < self.height)
             position = mi.Point2f(mi.Float(nx), mi.Float(ny)) + jitter
@@ -237,15 +163,15 @@ class Camera:
             return PrimaryHit(ray, find(ray, nx, ny, sample, inside), inside), weight
 
         base, weight = hit(mi.Int32(0), mi.Int32(0))
-        moves = [shift(x, y, sample) for shift in shifts]
+        moves = schedule.moves(x, y, sample, seed)
         return base, [hit(*move)[0] for move in moves], moves, weight, sample
 
-    def world_to_camera(self, tile: Tile) -> Any:
+    def world_to_camera(self, tile: Tile) -> mi.Transform4f:
         """Return the transform to the frame of the camera that looks through each lane's pixel."""
         x, _, _ = self._lanes(tile)
         return _world_to_camera(self.sensor, (mi.Float(x) + 0.5) / self.width)
 
-    def probes(self, count: int) -> Any:
+    def probes(self, count: int) -> mi.Ray3f:
         """Return ``count`` rays through evenly spread points of the film."""
         i = dr.arange(mi.UInt32, count)
         x = (mi.Float(i) + 0.5) * dr.opaque(mi.Float, self.width / count)
@@ -253,7 +179,7 @@ class Camera:
         time = mi.Float(self.sensor.shutter_open())
         return self._ray(mi.Point2f(x, y), mi.Point2f(0.5), time, mi.Float(0))[0]
 
-    def _lanes(self, tile: Tile) -> tuple[Any, Any, Any]:
+    def _lanes(self, tile: Tile) -> tuple[mi.Int32, mi.Int32, mi.UInt32]:
         """Return column and row (relative to the crop) and sample index of every lane."""
         # Sizes and offsets are opaque, so that one kernel serves all tiles, crops and spps.
         index = dr.arange(mi.UInt32, tile.area * self.spp)
@@ -264,11 +190,11 @@ class Camera:
         y = mi.Int32(row) + dr.opaque(mi.Int32, tile.y)
         return x, y, index - pixel * dr.opaque(mi.UInt32, self.spp)
 
-    def _shared_jitter(self, sample: Any) -> Any:
+    def _shared_jitter(self, sample: mi.UInt32) -> mi.Point2f:
         assert self.subpixel is not None
         return mi.Point2f(*(dr.gather(mi.Float, c, sample) for c in self.subpixel))
 
-    def _shared_finder(self, tile: Tile, halo: bool) -> Callable[..., Any]:
+    def _shared_finder(self, tile: Tile, halo: bool) -> Callable[..., mi.PreliminaryIntersection3f]:
         """Trace the primary rays of a tile and of the pixels around it; return a look-up.
 
         Args:
@@ -280,18 +206,22 @@ class Camera:
         x, y, sample = self._lanes(tile)
         position = mi.Point2f(mi.Float(x), mi.Float(y)) + self._shared_jitter(sample)
         ray, _ = self._ray(position, mi.Point2f(0.5), mi.Float(0), mi.Float(0))
-        hits = primary_hit(self.integrator, self.scene, ray, mi.Bool(True))
+        hits = primary_hit(self.scene, ray, mi.Bool(True), self.skip_emitters)
         dr.eval(hits)
         x0, y0, width = (dr.opaque(mi.Int32, v) for v in (tile.x, tile.y, tile.width))
         spp = dr.opaque(mi.UInt32, self.spp)
 
-        def find(ray: Any, x: Any, y: Any, sample: Any, active: Any) -> Any:
+        def find(
+            ray: mi.Ray3f, x: mi.Int32, y: mi.Int32, sample: mi.UInt32, active: mi.Bool
+        ) -> mi.PreliminaryIntersection3f:
             lane = mi.UInt32((y - y0) * width + (x - x0)) * spp + sample
             return dr.gather(type(hits), hits, lane, active)
 
         return find
 
-    def _ray(self, position: Any, lens: Any, time: Any, wavelength: Any) -> tuple[Any, Any]:
+    def _ray(
+        self, position: mi.Point2f, lens: mi.Point2f, time: mi.Float, wavelength: mi.Float
+    ) -> tuple[mi.Ray3f, mi.Spectrum]:
         """Sample camera rays at film positions given in pixels relative to the crop."""
         scale = mi.Point2f(
             dr.opaque(mi.Float, 1 / self.width), dr.opaque(mi.Float, 1 / self.height)
@@ -301,7 +231,7 @@ class Camera:
         return mi.Ray3f(ray), weight
 
 
-def _world_to_camera(sensor: mi.Sensor, x: Any) -> Any:
+def _world_to_camera(sensor: mi.Sensor, x: mi.Float) -> mi.Transform4f:
     """Return the inverse of a sensor's transform at a horizontal place on its film in [0, 1].
 
     The film of a ``batch`` is shared by several sensors, side by side in equal parts.

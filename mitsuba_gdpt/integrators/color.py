@@ -8,8 +8,11 @@ from typing import Any
 import drjit as dr
 import mitsuba as mi
 
+#: Of rays, in nm: as many as the variant has at a time; none in rgb and mono.
+Wavelengths = Any
 
-def radiance_rgb(value: Any, wavelengths: Any) -> list[Any]:
+
+def radiance_rgb(value: mi.Spectrum, wavelengths: Wavelengths) -> list[mi.Float]:
     """Return the linear sRGB components of a radiance (sensor weight applied)."""
     if mi.is_spectral:
         return [*mi.spectrum_to_srgb(value, wavelengths)]
@@ -18,7 +21,9 @@ def radiance_rgb(value: Any, wavelengths: Any) -> list[Any]:
     return [*value]
 
 
-def reflectance_rgb(value: Any, weight: Any, wavelengths: Any) -> list[Any]:
+def reflectance_rgb(
+    value: mi.Spectrum, weight: mi.Spectrum | None, wavelengths: Wavelengths
+) -> list[mi.Float]:
     """Return the linear sRGB components of a reflectance.
 
     Spectral variants look at it under D65, the white of sRGB, for which Mitsuba upsamples RGB
@@ -36,5 +41,5 @@ def reflectance_rgb(value: Any, weight: Any, wavelengths: Any) -> list[Any]:
 
 
 @lru_cache
-def _d65(variant: str) -> Any:
+def _d65(variant: str) -> mi.Texture:
     return mi.load_dict({"type": "d65"})

@@ -15,9 +15,8 @@ groups, one of which is chosen first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import drjit as dr
 import mitsuba as mi
@@ -62,9 +61,54 @@ class Vertex:
         both_sides: Light from the other side counts as well.
     """
 
-    p: Any
-    n: Any
-    both_sides: Any
+    p: mi.Point3f
+    n: mi.Normal3f
+    both_sides: mi.Bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of an emitter, or of a group of them, per lane.
+
+    Attributes:
+        where: Mean position and squared radius.
+        what: Mean direction, of length 1 for one flat side and 0 for a ball, and flux.
+        share: What of the samples that are spread evenly falls to it.
+    """
+
+    where: mi.Vector4f
+    what: mi.Vector4f
+    share: mi.Float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows in memory: the attributes of :class:`Row`, one after the other."""
+
+    where: mi.Float
+    what: mi.Float
+    share: mi.Float
+
+    @classmethod
+    def of(
+        cls,
+        center: Iterable[mi.Float],
+        radius2: mi.Float,
+        axis: Iterable[mi.Float],
+        flux: mi.Float,
+        share: mi.Float,
+    ) -> Rows:
+        """Pack rows, given as arrays over them."""
+        where, what = mi.Vector4f(*center, radius2), mi.Vector4f(*axis, flux)
+        return cls(dr.ravel(where), dr.ravel(what), share)
+
+    def row(self, i: mi.UInt32) -> Row:
+        """Look a row up."""
+        return Row(
+            dr.gather(mi.Vector4f, self.where, i),
+            dr.gather(mi.Vector4f, self.what, i),
+            dr.gather(mi.Float, self.share, i),
+        )
 
 
 @dataclass(frozen=True)
@@ -78,8 +122,8 @@ class _Extent:
         scale: 1 / its diagonal.
     """
 
-    center: Any
-    scale: Any
+    center: mi.Point3f
+    scale: mi.Float
 
     @classmethod
     def of(cls, scene: mi.Scene) -> _Extent:
@@ -92,37 +136,38 @@ class _Extent:
             dr.opaque(mi.Float, 1 / size if size > 0 else 1),
         )
 
-    def place(self, p: Any) -> Any:
+    def place(self, p: mi.Point3f) -> mi.Point3f:
         """Return a point in the frame of the table."""
         return (p - self.center) * self.scale
 
 
 @dataclass(frozen=True)
 class EmitterTable:
-    """Importances of emitters, and the choice that follows them.
+    """What is known of the emitters of a scene.
 
     Attributes:
         extent: The frame of all positions here.
-        rows: Of each group: mean position and squared radius (Vector4f); mean direction, of length
-            1 for one flat side and 0 for a ball, and flux (Vector4f); share of all emitters.
-        groups: The same as arrays over groups.
-        members: The same of each emitter, in the order of groups, padded to the same number in
-            each; the share is that of its group.
+        rows: One of each group; the shares are of all samples.
+        groups: The same in memory.
+        members: Emitters in the order of groups, padded to the same number in each; the shares
+            are of the samples of the group.
         member: Index of each of these.
         place: Where each emitter is in that order.
         identity: Registry numbers of the emitters in ascending order, and whose they are.
     """
 
     extent: _Extent
-    rows: list[tuple[Any, Any, Any]]
-    groups: tuple[Any, Any, Any]
-    members: tuple[Any, Any, Any]
-    member: Any
-    place: Any
-    identity: tuple[Any, Any]
+    rows: list[Row]
+    groups: Rows
+    members: Rows
+    member: mi.UInt32
+    place: mi.UInt32
+    identity: tuple[mi.UInt32, mi.UInt32]
 
     @classmethod
-    def of(cls, scene: mi.Scene, probes: Callable[[int], Any] | None = None) -> EmitterTable | None:
+    def of(
+        cls, scene: mi.Scene, probes: Callable[[int], mi.Ray3f] | None = None
+    ) -> EmitterTable | None:
         """Look at the emitters of a scene.
 
         Args:
@@ -160,19 +205,19 @@ class EmitterTable:
         sums, counts = dr.block_sum(weight, size), dr.block_sum(even, size)
         part = weight / dr.repeat(dr.maximum(sums, _TINY), size)
 
-        def mean(values: Any) -> Any:
+        def mean(values: mi.Float) -> mi.Float:
             return dr.block_sum(part * dr.gather(mi.Float, values, member), size)
 
         middle = mi.Point3f(*(mean(x) for x in center))
         apart = dr.squared_norm(center - dr.gather(mi.Point3f, middle, place // size))
-        groups = _pack(
+        groups = Rows.of(
             middle,
             mean(radius2 + apart),
             [mean(x) for x in axis],
             sums,
             counts / dr.maximum(dr.sum(counts), 1),
         )
-        members = _pack(
+        members = Rows.of(
             dr.gather(mi.Point3f, center, member),
             dr.gather(mi.Float, radius2, member),
             dr.gather(mi.Vector3f, axis, member),
@@ -183,93 +228,26 @@ class EmitterTable:
         owner = _inverse(_rank(numbers, len(emitters)), len(emitters))
         identity = dr.gather(mi.UInt32, numbers, owner), owner
         dr.eval(groups, members, member, place, identity)
-        rows = [_row(groups, mi.UInt32(g)) for g in range(slots // size)]
+        rows = [groups.row(mi.UInt32(g)) for g in range(slots // size)]
         dr.eval(rows)
         return cls(extent, rows, groups, members, member, place, identity)
 
-    @property
-    def _size(self) -> int:
-        """Places in a group."""
-        return int(dr.width(self.member)) // len(self.rows)
-
-    def vertex(self, si: Any, flags: Any) -> Vertex:
-        """Make a vertex from a surface interaction and the flags of its BSDF."""
-        both_sides = mi.has_flag(flags, mi.BSDFFlags.Transmission)
-        return Vertex(self.extent.place(si.p), _facing(si), both_sides)
-
-    def total(self, vertex: Vertex) -> Any:
-        """Return the sum of all importances at a vertex."""
-        result = mi.Float(0)
-        for row in self.rows:
-            result += _importance(vertex, row)
-        return result
-
-    def choose(self, vertex: Vertex, total: Any, u: Any) -> tuple[Any, Any, Any]:
-        """Choose an emitter.
+    def at(self, si: mi.SurfaceInteraction3f, flags: mi.UInt32) -> Importances:
+        """Look at all emitters from a vertex.
 
         Args:
-            vertex: Where it shall shine.
-            total: Sum of all importances there.
-            u: Random number in [0, 1).
-
-        Returns:
-            Index (UInt32), probability, and a fresh random number (Float).
+            si: The vertex.
+            flags: Those of its BSDF.
         """
-        group, probability, passed = mi.UInt32(0), mi.Float(0), mi.Float(0)
-        below = mi.Float(0)
-        for g, row in enumerate(self.rows):
-            p = _mixed(_importance(vertex, row), total, row[2])
-            reached = (below <= u) & (p > 0)
-            group = dr.select(reached, g, group)
-            probability = dr.select(reached, p, probability)
-            passed = dr.select(reached, below, passed)
-            below += p
-        u = _fresh(u - passed, probability)
-        if self._size == 1:
-            return dr.gather(mi.UInt32, self.member, group), probability, u
+        both_sides = mi.has_flag(flags, mi.BSDFFlags.Transmission)
+        vertex = Vertex(self.extent.place(si.p), _facing(si), both_sides)
+        total = mi.Float(0)
+        for row in self.rows:
+            total += _importance(vertex, row)
+        return Importances(self, vertex, total)
 
-        first, total = group * self._size, self._total_of(vertex, group)
-        last = first + (self._size - 1)
-
-        def step(slot: Any, left: Any, p: Any) -> tuple[Any, Any, Any]:
-            return slot + 1, left - p, self._inside(vertex, total, slot + 1)
-
-        slot, left, p = dr.while_loop(
-            (first, u, self._inside(vertex, total, first)),
-            lambda slot, left, p: (left >= p) & (slot < last),
-            step,
-            label="choose_emitter",
-        )
-        return dr.gather(mi.UInt32, self.member, slot), probability * p, _fresh(left, p)
-
-    def probability(self, vertex: Vertex, total: Any, index: Any) -> Any:
-        """Return the probability with which :meth:`choose` returns an emitter."""
-        slot = dr.gather(mi.UInt32, self.place, index)
-        group = slot // self._size
-        row = _row(self.groups, group)
-        p = _mixed(_importance(vertex, row), total, row[2])
-        if self._size == 1:
-            return p
-        return p * self._inside(vertex, self._total_of(vertex, group), slot)
-
-    def _total_of(self, vertex: Vertex, group: Any) -> Any:
-        """Return the sum of the importances of the members of a group."""
-        first = group * self._size
-        last = first + self._size
-        return dr.while_loop(
-            (first, mi.Float(0)),
-            lambda slot, _: slot < last,
-            lambda slot, sums: (slot + 1, sums + _importance(vertex, _row(self.members, slot))),
-            label="emitters_of_group",
-        )[1]
-
-    def _inside(self, vertex: Vertex, total: Any, slot: Any) -> Any:
-        """Return the probability of a member inside its group."""
-        row = _row(self.members, slot)
-        return _mixed(_importance(vertex, row), total, row[2])
-
-    def index(self, emitter: Any, active: Any = True) -> Any:
-        """Return the index of an emitter (``EmitterPtr``) in the scene."""
+    def index(self, emitter: mi.EmitterPtr, active: mi.Bool | bool = True) -> mi.UInt32:
+        """Return the index of an emitter in the scene."""
         numbers, owner = self.identity
         wanted = dr.reinterpret_array(mi.UInt32, emitter)
         found = dr.binary_search(
@@ -278,6 +256,91 @@ class EmitterTable:
             lambda i: dr.gather(mi.UInt32, numbers, i, active) < wanted,
         )
         return dr.gather(mi.UInt32, owner, found, active)
+
+
+@dataclass(frozen=True)
+class Importances:
+    """Importances of all emitters at one vertex, and the choice that follows them.
+
+    Attributes:
+        table: What is known of the emitters.
+        vertex: Where they shall shine.
+        total: Sum of all importances.
+    """
+
+    table: EmitterTable
+    vertex: Vertex
+    total: mi.Float
+
+    @property
+    def _size(self) -> int:
+        """Places in a group."""
+        return int(dr.width(self.table.member)) // len(self.table.rows)
+
+    def choose(self, u: mi.Float) -> tuple[mi.UInt32, mi.Float, mi.Float]:
+        """Choose an emitter.
+
+        Args:
+            u: Random number in [0, 1).
+
+        Returns:
+            Index, probability, and a fresh random number.
+        """
+        group, probability, passed = mi.UInt32(0), mi.Float(0), mi.Float(0)
+        below = mi.Float(0)
+        for g, row in enumerate(self.table.rows):
+            p = self._probability(row, self.total)
+            reached = (below <= u) & (p > 0)
+            group = dr.select(reached, g, group)
+            probability = dr.select(reached, p, probability)
+            passed = dr.select(reached, below, passed)
+            below += p
+        u = _fresh(u - passed, probability)
+        if self._size == 1:
+            return dr.gather(mi.UInt32, self.table.member, group), probability, u
+
+        first, total = group * self._size, self._total_of(group)
+        last = first + (self._size - 1)
+
+        def step(
+            slot: mi.UInt32, left: mi.Float, p: mi.Float
+        ) -> tuple[mi.UInt32, mi.Float, mi.Float]:
+            return slot + 1, left - p, self._inside(total, slot + 1)
+
+        slot, left, p = dr.while_loop(
+            (first, u, self._inside(total, first)),
+            lambda slot, left, p: (left >= p) & (slot < last),
+            step,
+            label="choose_emitter",
+        )
+        return dr.gather(mi.UInt32, self.table.member, slot), probability * p, _fresh(left, p)
+
+    def probability(self, index: mi.UInt32) -> mi.Float:
+        """Return the probability with which :meth:`choose` returns an emitter."""
+        slot = dr.gather(mi.UInt32, self.table.place, index)
+        group = slot // self._size
+        p = self._probability(self.table.groups.row(group), self.total)
+        if self._size == 1:
+            return p
+        return p * self._inside(self._total_of(group), slot)
+
+    def _total_of(self, group: mi.UInt32) -> mi.Float:
+        """Return the sum of the importances of the members of a group."""
+        first, members = group * self._size, self.table.members
+        last = first + self._size
+        return dr.while_loop(
+            (first, mi.Float(0)),
+            lambda slot, _: slot < last,
+            lambda slot, sums: (slot + 1, sums + _importance(self.vertex, members.row(slot))),
+            label="emitters_of_group",
+        )[1]
+
+    def _inside(self, total: mi.Float, slot: mi.UInt32) -> mi.Float:
+        """Return the probability of a member inside its group."""
+        return self._probability(self.table.members.row(slot), total)
+
+    def _probability(self, row: Row, total: mi.Float) -> mi.Float:
+        return _mixed(_importance(self.vertex, row), total, row.share)
 
 
 def _displacement(scene: mi.Scene) -> float:
@@ -290,9 +353,9 @@ def _displacement(scene: mi.Scene) -> float:
     return float(mi.math.RayEpsilon) * (1 + farthest) / size
 
 
-def _importance(vertex: Vertex, row: tuple[Any, Any, Any]) -> Any:
+def _importance(vertex: Vertex, row: Row) -> mi.Float:
     """Estimate the irradiance from an emitter or a group of them, up to a common factor."""
-    where, what, _ = row
+    where, what = row.where, row.what
     axis, flux = mi.Vector3f(what.x, what.y, what.z), what.w
     to, radius2 = mi.Vector3f(where.x, where.y, where.z) - vertex.p, where.w
     distance2 = dr.maximum(dr.squared_norm(to), _TINY)
@@ -308,34 +371,22 @@ def _importance(vertex: Vertex, row: tuple[Any, Any, Any]) -> Any:
     return flux * shape * arriving / (dr.maximum(distance2, radius2) * dr.fma(_WIDE, angle2, 1))
 
 
-def _mixed(importance: Any, total: Any, share: Any) -> Any:
+def _mixed(importance: mi.Float, total: mi.Float, share: mi.Float) -> mi.Float:
     return dr.select(total > 0, dr.lerp(importance / total, share, _DEFENSIVE), share)
 
 
-def _pack(center: Any, radius2: Any, axis: Any, flux: Any, share: Any) -> tuple[Any, Any, Any]:
-    where, what = mi.Vector4f(*center, radius2), mi.Vector4f(*axis, flux)
-    return dr.ravel(where), dr.ravel(what), share
-
-
-def _row(arrays: tuple[Any, Any, Any], i: Any) -> tuple[Any, Any, Any]:
-    where, what, share = arrays
-    return (
-        dr.gather(mi.Vector4f, where, i),
-        dr.gather(mi.Vector4f, what, i),
-        dr.gather(mi.Float, share, i),
-    )
-
-
-def _fresh(rest: Any, probability: Any) -> Any:
+def _fresh(rest: mi.Float, probability: mi.Float) -> mi.Float:
     """Return a random number from what is left of one that has decided with a probability."""
     return dr.clip(rest / probability, 0, dr.one_minus_epsilon(mi.Float))
 
 
-def _facing(si: Any) -> Any:
+def _facing(si: mi.SurfaceInteraction3f) -> mi.Normal3f:
     return dr.select(mi.Frame3f.cos_theta(si.wi) < 0, -si.sh_frame.n, si.sh_frame.n)
 
 
-def _measure(pointers: Any, extent: _Extent) -> tuple[Any, Any, Any, Any]:
+def _measure(
+    pointers: mi.EmitterPtr, extent: _Extent
+) -> tuple[mi.Point3f, mi.Float, mi.Vector3f, mi.Float]:
     """Return mean origin, its squared spread, mean direction and weighted flux of emitters.
 
     What shines from nowhere has the flux that gives the same irradiance from the distance 1.
@@ -352,7 +403,7 @@ def _measure(pointers: Any, extent: _Extent) -> tuple[Any, Any, Any, Any]:
     nowhere = mi.has_flag(emitter.flags(), mi.EmitterFlags.Infinite)
     origin = extent.place(dr.select(nowhere, ray.o, position.p))
 
-    def mean(x: Any) -> Any:
+    def mean(x: mi.Float) -> mi.Float:
         x = widened(x, count * _RAYS)
         return dr.block_sum(dr.select(dr.isfinite(x), x, 0), _RAYS) / _RAYS
 
@@ -367,7 +418,7 @@ def _measure(pointers: Any, extent: _Extent) -> tuple[Any, Any, Any, Any]:
     return center, dr.select(nowhere, _FAR, radius2), dr.select(nowhere, 0, axis), flux
 
 
-def _visible(scene: mi.Scene, probes: Any) -> Any:
+def _visible(scene: mi.Scene, probes: mi.Ray3f) -> mi.Float:
     """Return the share of each emitter's light that reaches what the camera sees.
 
     Args:
@@ -395,7 +446,9 @@ def _visible(scene: mi.Scene, probes: Any) -> Any:
     return dr.select(arriving > 0, dr.maximum(seen / arriving, _LEAST_VISIBLE), 1)
 
 
-def _places(center: Any, count: int, nowhere: int, is_nowhere: Any) -> tuple[Any, int]:
+def _places(
+    center: mi.Point3f, count: int, nowhere: int, is_nowhere: mi.Bool
+) -> tuple[mi.UInt32, int]:
     """Put emitters into groups of neighbours.
 
     Args:
@@ -405,7 +458,7 @@ def _places(center: Any, count: int, nowhere: int, is_nowhere: Any) -> tuple[Any
         is_nowhere: Which these are.
 
     Returns:
-        The place of each in the order of groups (UInt32), and places in a group.
+        The place of each in the order of groups, and places in a group.
     """
     if count <= GROUPS:
         return dr.arange(mi.UInt32, count), 1
@@ -422,14 +475,14 @@ def _places(center: Any, count: int, nowhere: int, is_nowhere: Any) -> tuple[Any
     return dr.select(is_nowhere, rank + (groups * size - somewhere), rank), size
 
 
-def _inverse(place: Any, size: int) -> Any:
+def _inverse(place: mi.UInt32, size: int) -> mi.UInt32:
     """Return who is at each of ``size`` places: the first emitter where nobody is."""
     result = dr.zeros(mi.UInt32, size)
     dr.scatter(result, dr.arange(mi.UInt32, dr.width(place)), place)
     return result
 
 
-def _rank(keys: Any, count: int) -> Any:
+def _rank(keys: mi.UInt32, count: int) -> mi.UInt32:
     """Return the place of each key in ascending order; equal ones keep theirs."""
     lane = _lanes(count * count)
     i, j = lane // count, lane % count
@@ -438,7 +491,7 @@ def _rank(keys: Any, count: int) -> Any:
     return dr.block_sum(dr.select(before, mi.UInt32(1), mi.UInt32(0)), count)
 
 
-def _lanes(count: int) -> Any:
+def _lanes(count: int) -> mi.UInt32:
     """Return the numbers of ``count`` lanes, in memory.
 
     ``dr.freeze`` knows the size of a kernel by its inputs. With none as long as the kernel itself
@@ -449,7 +502,7 @@ def _lanes(count: int) -> Any:
     return lane
 
 
-def _numbers(k: Any) -> list[Any]:
+def _numbers(k: mi.UInt32) -> list[mi.Float]:
     """Return five numbers in [0, 1) that are evenly spread over k: an additive recurrence."""
     root = 1.1673039782614187  # of x^6 = x + 1: its powers are badly approximable together
     values = (dr.fma(mi.Float(k), root**-d, 0.5) for d in range(1, 6))

@@ -12,12 +12,11 @@ probability of the choice is another one there instead, a ratio of densities lik
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import drjit as dr
 import mitsuba as mi
 
-from mitsuba_gdpt.integrators.emitter_table import EmitterTable
+from mitsuba_gdpt.integrators.emitter_table import EmitterTable, Importances
 
 
 @dataclass(frozen=True)
@@ -29,35 +28,44 @@ class Emitters:
         table: What is known about each emitter; None leaves the choice to the scene.
     """
 
-    scene: Any
+    scene: mi.Scene
     table: EmitterTable | None = None
 
-    def at(self, si: Any, flags: Any) -> LightSampling:
+    def at(self, si: mi.SurfaceInteraction3f, flags: mi.UInt32) -> LightSampling:
         """Return the light sampling of a vertex.
 
         Args:
             si: The vertex.
             flags: Those of its BSDF.
         """
-        if self.table is None:
-            return LightSampling(self, si)
-        vertex = self.table.vertex(si, flags)
-        return LightSampling(self, si, vertex, self.table.total(vertex))
+        importances = None if self.table is None else self.table.at(si, flags)
+        return LightSampling(self.scene, si, importances)
 
 
-@dataclass
-class Choice:
-    """An emitter that was chosen.
+@dataclass(frozen=True)
+class Pick:
+    """An emitter that was chosen by importance.
 
     Attributes:
-        u: What the direction to it is sampled with: a Point2f in [0, 1)^2.
-        index: Among the emitters of the scene. None: the scene chooses, with ``u``.
+        index: Among the emitters of the scene.
         probability: Of the choice.
     """
 
-    u: Any
-    index: Any = None
-    probability: Any = None
+    index: mi.UInt32
+    probability: mi.Float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How light is sampled.
+
+    Attributes:
+        u: What the direction to the emitter is sampled with, in [0, 1)^2.
+        pick: The emitter. None: the scene chooses, with ``u``.
+    """
+
+    u: mi.Point2f
+    pick: Pick | None = None
 
 
 @dataclass(frozen=True)
@@ -65,34 +73,33 @@ class LightSampling:
     """Light sampling at one vertex.
 
     Attributes:
-        emitters: The emitters of the scene.
+        scene: The scene.
         si: The vertex.
-        vertex: What the table wants to know of it.
-        total: Sum of all importances there.
+        importances: Of the emitters there. None: the scene chooses among them.
     """
 
-    emitters: Emitters
-    si: Any
-    vertex: Any = None
-    total: Any = None
+    scene: mi.Scene
+    si: mi.SurfaceInteraction3f
+    importances: Importances | None = None
 
-    def choose(self, u: Any) -> Choice:
+    def choose(self, u: mi.Point2f) -> Choice:
         """Choose an emitter with two random numbers in [0, 1)."""
-        table = self.emitters.table
-        if table is None:
+        if self.importances is None:
             return Choice(u)
-        index, probability, x = table.choose(self.vertex, self.total, u.x)
-        return Choice(mi.Point2f(x, u.y), index, probability)
+        index, probability, x = self.importances.choose(u.x)
+        return Choice(mi.Point2f(x, u.y), Pick(index, probability))
 
-    def ratio(self, choice: Choice) -> Any:
+    def ratio(self, choice: Choice) -> mi.Float:
         """Return the probability of a choice here over that where it was made."""
-        table = self.emitters.table
-        if table is None:
+        pick = choice.pick
+        if self.importances is None or pick is None:
             return mi.Float(1)
-        here = table.probability(self.vertex, self.total, choice.index)
-        return dr.select(choice.probability > 0, here / choice.probability, 1)
+        here = self.importances.probability(pick.index)
+        return dr.select(pick.probability > 0, here / pick.probability, 1)
 
-    def sample(self, choice: Choice, ratio: Any = 1.0, active: Any = True) -> tuple[Any, Any]:
+    def sample(
+        self, choice: Choice, ratio: mi.Float | float = 1.0, active: mi.Bool | bool = True
+    ) -> tuple[mi.DirectionSample3f, mi.Spectrum]:
         """Sample a direction towards an emitter, like ``scene.sample_emitter_direction``.
 
         Args:
@@ -101,25 +108,23 @@ class LightSampling:
             active: Lanes of interest.
 
         Returns:
-            ``DirectionSample3f`` with the density that it has at this vertex, 0 where nothing
-            arrives; and the radiance over the density with which the emitter *was* chosen
-            (Spectrum).
+            The direction with the density that it has at this vertex, 0 where nothing arrives;
+            and the radiance over the density with which the emitter *was* chosen.
         """
-        scene = self.emitters.scene
-        if choice.index is None:
+        scene, pick = self.scene, choice.pick
+        if pick is None:
             return scene.sample_emitter_direction(self.si, choice.u, True, active)
-        emitter = dr.gather(mi.EmitterPtr, scene.emitters_dr(), choice.index, active)
+        emitter = dr.gather(mi.EmitterPtr, scene.emitters_dr(), pick.index, active)
         ds, weight = emitter.sample_direction(self.si, choice.u, active)
-        lit = active & (ds.pdf != 0) & (choice.probability > 0)
+        lit = active & (ds.pdf != 0) & (pick.probability > 0)
         lit &= ~scene.ray_test(self.si.spawn_ray_to(ds.p), lit)
-        ds.pdf = dr.select(lit, ds.pdf * choice.probability * ratio, 0)
-        return ds, dr.select(lit, weight / choice.probability, 0)
+        ds.pdf = dr.select(lit, ds.pdf * pick.probability * ratio, 0)
+        return ds, dr.select(lit, weight / pick.probability, 0)
 
-    def pdf(self, ds: Any, active: Any = True) -> Any:
+    def pdf(self, ds: mi.DirectionSample3f, active: mi.Bool | bool = True) -> mi.Float:
         """Return the density of a direction, like ``scene.pdf_emitter_direction``, in 1/sr."""
-        table = self.emitters.table
-        if table is None:
-            return self.emitters.scene.pdf_emitter_direction(self.si, ds, active)
-        index = table.index(ds.emitter, active)
-        probability = table.probability(self.vertex, self.total, index)
+        if self.importances is None:
+            return self.scene.pdf_emitter_direction(self.si, ds, active)
+        index = self.importances.table.index(ds.emitter, active)
+        probability = self.importances.probability(index)
         return ds.emitter.pdf_direction(self.si, ds, active) * probability

@@ -7,7 +7,6 @@ would be a bias: both call these functions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import drjit as dr
 import mitsuba as mi
@@ -26,48 +25,50 @@ class Context:
     """
 
     emitters: Emitters
-    bsdf: Any
+    bsdf: mi.BSDFContext
     hide_emitters: bool
 
     @property
-    def scene(self) -> Any:
+    def scene(self) -> mi.Scene:
         """The scene."""
         return self.emitters.scene
 
 
-def mis_weight(pdf_a: Any, pdf_b: Any) -> Any:
+def mis_weight(pdf_a: mi.Float, pdf_b: mi.Float) -> mi.Float:
     """Power heuristic (beta = 2) for a sample drawn with ``pdf_a``; 0 where undefined."""
     a2 = dr.square(pdf_a)
     w = a2 / dr.fma(pdf_b, pdf_b, a2)
     return dr.select(dr.isfinite(w), w, 0)
 
 
-def survival_probability(throughput: Any, eta: Any) -> Any:
+def survival_probability(throughput: mi.Spectrum, eta: mi.Float) -> mi.Float:
     """Russian roulette survival probability, as in Mitsuba's ``path``."""
     return dr.minimum(dr.max(throughput) * dr.square(eta), 0.95)
 
 
-def is_rough(flags: Any) -> Any:
+def is_rough(flags: mi.UInt32) -> mi.Bool:
     """Whether a BSDF has smooth (non-delta) lobes, whichever lobe a sample may pick."""
     return mi.has_flag(flags, mi.BSDFFlags.Smooth)
 
 
-def is_connectable(hit: Any) -> Any:
+def is_connectable(hit: mi.PreliminaryIntersection3f) -> mi.Bool:
     """Whether a path may be reconnected to this hit: rough, an emitter, or escaped."""
     return glows(hit) | is_rough(hit.shape.bsdf().flags())
 
 
-def glows(hit: Any) -> Any:
+def glows(hit: mi.PreliminaryIntersection3f) -> mi.Bool:
     """Whether there may be emission to find at a hit: an emitter, or an escaped ray."""
     return ~hit.is_valid() | (hit.shape.emitter() != None)  # noqa: E711 - lane by lane
 
 
-def directly_visible(scene: mi.Scene, si: Any, active: Any) -> Any:
-    """Return the radiance (Spectrum) that a camera ray sees at its first vertex."""
+def directly_visible(scene: mi.Scene, si: mi.SurfaceInteraction3f, active: mi.Bool) -> mi.Spectrum:
+    """Return the radiance that a camera ray sees at its first vertex."""
     return si.emitter(scene, active).eval(si, active)
 
 
-def emission(at: LightSampling, si: Any, delta: Any, active: Any) -> tuple[Any, Any]:
+def emission(
+    at: LightSampling, si: mi.SurfaceInteraction3f, delta: mi.Bool, active: mi.Bool
+) -> tuple[mi.Spectrum, mi.Float]:
     """Return the radiance that ``si`` emits towards a vertex, and its light-sampling density.
 
     Args:
@@ -77,13 +78,13 @@ def emission(at: LightSampling, si: Any, delta: Any, active: Any) -> tuple[Any, 
         active: Lanes of interest. Emitters are rare, so the code is skipped where none is hit.
 
     Returns:
-        ``Le`` (Spectrum, radiance, not MIS-weighted) and ``q`` (Float, 1/sr), 0 where inactive.
+        ``Le`` (radiance, not MIS-weighted) and ``q`` (1/sr), 0 where inactive.
     """
 
-    def evaluate(Le: Any, q: Any) -> tuple[Any, Any]:
-        emitter = si.emitter(at.emitters.scene)
+    def evaluate(Le: mi.Spectrum, q: mi.Float) -> tuple[mi.Spectrum, mi.Float]:
+        emitter = si.emitter(at.scene)
         found = emitter != None  # noqa: E711
-        ds = mi.DirectionSample3f(at.emitters.scene, si, at.si)
+        ds = mi.DirectionSample3f(at.scene, si, at.si)
         q = at.pdf(ds, found & ~delta)
         return emitter.eval(si, found), dr.select(delta, 0, q)
 

@@ -38,8 +38,8 @@ class FeatureConfig:
     """
 
     names: frozenset[str]
-    to_camera: Any
-    roughness: Any = None
+    to_camera: mi.Transform4f
+    roughness: mi.Float | None = None
 
     @property
     def split(self) -> bool:
@@ -51,11 +51,11 @@ class FeatureConfig:
 class Features:
     """Features of one path sample; a PyTree of Dr.Jit arrays that travels through the loop."""
 
-    albedo: Any  # Spectrum
-    normal: Any  # camera space
-    depth: Any
-    walked: Any  # path length so far
-    done: Any  # the feature vertex has been found
+    albedo: mi.Spectrum
+    normal: mi.Vector3f  # camera space
+    depth: mi.Float
+    walked: mi.Float  # path length so far
+    done: mi.Bool  # the feature vertex has been found
     extra: dict[str, Any] = field(default_factory=dict)  # state of optional buffers
 
 
@@ -63,22 +63,24 @@ class Features:
 class Event:
     """What happened at vertex x_k of the base path."""
 
-    si: Any
-    bsdf: Any
-    rough: Any  # x_k has smooth lobes
-    null: Any  # an index-matched lobe was sampled: the path passed straight through
-    delta: Any  # any delta lobe was sampled
-    u_lobe: Any
-    u_direction: Any
-    ds: Any  # emitter sample
-    lit: Any  # it counted
-    bs: Any  # BSDF sample
-    nee: Any  # contribution of the emitter sample
-    found: Any  # contribution of the emission at x_{k+1}
-    next_si: Any
+    si: mi.SurfaceInteraction3f
+    bsdf: mi.BSDFPtr
+    rough: mi.Bool  # x_k has smooth lobes
+    null: mi.Bool  # an index-matched lobe was sampled: the path passed straight through
+    delta: mi.Bool  # any delta lobe was sampled
+    u_lobe: mi.Float
+    u_direction: mi.Point2f
+    ds: mi.DirectionSample3f  # emitter sample
+    lit: mi.Bool  # it counted
+    bs: mi.BSDFSample3f  # BSDF sample
+    nee: mi.Spectrum  # contribution of the emitter sample
+    found: mi.Spectrum  # contribution of the emission at x_{k+1}
+    next_si: mi.SurfaceInteraction3f
 
 
-def start(si: Any, ray: Any, emission: Any, config: FeatureConfig) -> Features:
+def start(
+    si: mi.SurfaceInteraction3f, ray: mi.Ray3f, emission: mi.Spectrum, config: FeatureConfig
+) -> Features:
     """Return the features before the first bounce: those of a camera ray that escapes.
 
     Args:
@@ -131,7 +133,7 @@ def follow(f: Features, config: FeatureConfig, e: Event) -> Features:
     return f
 
 
-def finish(f: Features, config: FeatureConfig, si: Any) -> Features:
+def finish(f: Features, config: FeatureConfig, si: mi.SurfaceInteraction3f) -> Features:
     """Record the vertex at which the depth limit stopped a path before a feature vertex."""
     half = mi.Float(0.5)
     return dr.if_stmt(
@@ -146,12 +148,12 @@ def finish(f: Features, config: FeatureConfig, si: Any) -> Features:
 def _record(
     f: Features,
     config: FeatureConfig,
-    si: Any,
-    bsdf: Any,
-    write: Any,
-    rough: Any,
-    u_lobe: Any,
-    u_direction: Any,
+    si: mi.SurfaceInteraction3f,
+    bsdf: mi.BSDFPtr,
+    write: mi.Bool | bool,
+    rough: mi.Bool | bool,
+    u_lobe: mi.Float,
+    u_direction: mi.Point2f,
 ) -> Features:
     """Overwrite the features with those of ``si`` where ``write``; done where also ``rough``."""
     n = dr.select(si.wi.z < 0, -si.sh_frame.n, si.sh_frame.n)
@@ -177,7 +179,9 @@ def _record(
     )
 
 
-def albedo(bsdf: Any, si: Any, u_lobe: Any, u_direction: Any) -> Any:
+def albedo(
+    bsdf: mi.BSDFPtr, si: mi.SurfaceInteraction3f, u_lobe: mi.Float, u_direction: mi.Point2f
+) -> mi.Spectrum:
     """Return a reflectance in [0, 1] that means the same for every BSDF.
 
     Diffuse reflectance where the plugin defines one. Mitsuba's fallback for the others evaluates
@@ -187,14 +191,14 @@ def albedo(bsdf: Any, si: Any, u_lobe: Any, u_direction: Any) -> Any:
     mask carries.
 
     Args:
-        bsdf: BSDFPtr.
+        bsdf: The BSDF.
         si: Surface interaction.
         u_lobe: Random number that chose the lobe of the path itself. Replayed, it chooses the
             same part of a mask.
         u_direction: Random numbers for the direction.
 
     Returns:
-        Spectrum in [0, 1].
+        In [0, 1].
     """
     flags = bsdf.flags()
     plain = mi.has_flag(flags, mi.BSDFFlags.Diffuse) & ~mi.has_flag(flags, mi.BSDFFlags.Null)
@@ -208,7 +212,7 @@ def albedo(bsdf: Any, si: Any, u_lobe: Any, u_direction: Any) -> Any:
     return dr.clip(dr.select(plain, diffuse, weight), 0, 1)
 
 
-def _split(f: Features, e: Event) -> tuple[Any, Any]:
+def _split(f: Features, e: Event) -> tuple[mi.Spectrum, mi.Spectrum]:
     """Return the diffuse radiance gathered so far, and the diffuse share of what is to come."""
     ctx = mi.BSDFContext()
     ctx.type_mask = mi.BSDFFlags.Diffuse
@@ -224,11 +228,11 @@ def _split(f: Features, e: Event) -> tuple[Any, Any]:
     return mi.Spectrum(diffuse), mi.Spectrum(share)  # products of spectra are plain arrays
 
 
-def _ratio(part: Any, whole: Any) -> Any:
+def _ratio(part: mi.Spectrum, whole: mi.Spectrum) -> mi.Spectrum:
     return dr.select(whole > 0, dr.clip(part / whole, 0, 1), 0)
 
 
-def roughness_table(scene: mi.Scene) -> Any:
+def roughness_table(scene: mi.Scene) -> mi.Float:
     """Return the roughness of every BSDF of a scene, indexed by Dr.Jit registry id.
 
     Mitsuba has no roughness query, and wrappers (``twosided``, ``mask``, ``bumpmap``, ...) do not
@@ -291,7 +295,7 @@ def _mean(value: Any, power: int, attributes: list[dict[str, Any]]) -> float | N
     return float(np.mean(np.square(value) if power == 2 else np.array(value)))
 
 
-def _grid(size: int) -> Any:
+def _grid(size: int) -> mi.SurfaceInteraction3f:
     """Return surface interactions whose texture coordinates are the centres of a square grid."""
     index = dr.arange(mi.UInt32, size * size)
     row = index // size

@@ -134,7 +134,7 @@ class FrozenMethod:
         """Return a function that is recorded for one key only: ``dr.freeze`` may confuse keys."""
         method = self._method
 
-        def call(scene: Any, sensor: Any, sampler: Any, arrays: Any) -> Any:
+        def call(scene: mi.Scene, sensor: mi.Sensor, sampler: mi.Sampler, arrays: Any) -> Any:
             bound = method()
             assert bound is not None
             return bound(scene, sensor, sampler, arrays, key)
@@ -153,7 +153,7 @@ class State:
             array that is written to becomes another variable.
     """
 
-    objects: tuple[Any, ...]
+    objects: tuple[mi.Object, ...]
     values: tuple[tuple[str, Any], ...]
 
     @classmethod
@@ -242,5 +242,5 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _is_native(plugin: Any) -> bool:
+def _is_native(plugin: mi.Object) -> bool:
     return type(plugin).__module__.partition(".")[0] == "mitsuba"

@@ -8,13 +8,12 @@ only base-path work remains.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import drjit as dr
 import mitsuba as mi
 
 from mitsuba_gdpt.integrators import features as feat
-from mitsuba_gdpt.integrators import shift
+from mitsuba_gdpt.integrators import offset_path
 from mitsuba_gdpt.integrators.emitters import Emitters
 from mitsuba_gdpt.integrators.estimators import (
     Context,
@@ -52,24 +51,24 @@ class PathConfig:
 class PrimaryHit:
     """Where the camera rays of one pixel (shifted by whole pixels) hit the scene."""
 
-    ray: Any
-    hit: Any
-    enabled: Any  # False where the neighbour lies outside the film
+    ray: mi.Ray3f
+    hit: mi.PreliminaryIntersection3f
+    enabled: mi.Bool  # False where the neighbour lies outside the film
 
 
 @dataclass
 class _State:
     """Loop state: the base path at x_k, its offset paths and what has been gathered."""
 
-    si: Any
-    beta: Any
-    L: Any
-    eta: Any
-    depth: Any
-    active: Any
-    met_surface: Any  # scattered at something that is not index-matched
-    offsets: list[shift.Offset]
-    D: list[Any]
+    si: mi.SurfaceInteraction3f
+    beta: mi.Spectrum
+    L: mi.Spectrum
+    eta: mi.Float
+    depth: mi.UInt32
+    active: mi.Bool
+    met_surface: mi.Bool  # scattered at something that is not index-matched
+    offsets: list[offset_path.Offset]
+    D: list[mi.Spectrum]
     features: feat.Features
 
 
@@ -78,15 +77,15 @@ class PathSample:
     """Result of tracing one base path per lane.
 
     Attributes:
-        L: Radiance (Spectrum).
+        L: Radiance.
         valid: Whether the path met a surface or a visible environment (alpha channel).
-        D: One gradient (Spectrum) per offset path.
+        D: One gradient per offset path.
         features: Recorded features.
     """
 
-    L: Any
-    valid: Any
-    D: list[Any]
+    L: mi.Spectrum
+    valid: mi.Bool
+    D: list[mi.Spectrum]
     features: feat.Features
 
 
@@ -117,7 +116,7 @@ def trace(
     Le = directly_visible(scene, si, base.enabled & seen & lit)
     offsets, D = [], []
     for n in neighbours:
-        offset, gradient = shift.start(ctx, n.ray, n.hit, Le, n.enabled & lit)
+        offset, gradient = offset_path.start(ctx, n.ray, n.hit, Le, n.enabled & lit)
         offsets.append(offset)
         D.append(gradient)
     state = _State(
@@ -194,7 +193,7 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
     # ---- Offset paths
     offsets, D = s.offsets, s.D
     if offsets:
-        b = shift.Bounce(
+        b = offset_path.Bounce(
             si=si,
             rough=rough,
             choice=choice,
@@ -220,7 +219,7 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
             emission=found,
             rr_active=rr_active,
         )
-        moved = [shift.advance(ctx, o, d, b) for o, d in zip(offsets, D, strict=True)]
+        moved = [offset_path.advance(ctx, o, d, b) for o, d in zip(offsets, D, strict=True)]
         offsets, D = [o for o, _ in moved], [d for _, d in moved]
 
     features = feat.follow(

@@ -13,7 +13,7 @@ in ``ldsampler``), and compile anew for each.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import drjit as dr
 import mitsuba as mi
@@ -25,11 +25,11 @@ PLAIN = "IndependentSampler"
 class Sampler(Protocol):
     """What the path loop draws from: Mitsuba's samplers or :class:`SobolSampler`."""
 
-    def next_1d(self) -> Any:
-        """Return a Float in [0, 1)."""
+    def next_1d(self) -> mi.Float:
+        """Return numbers in [0, 1)."""
 
-    def next_2d(self) -> Any:
-        """Return a Point2f in [0, 1)^2."""
+    def next_2d(self) -> mi.Point2f:
+        """Return points in [0, 1)^2."""
 
 
 @dataclass
@@ -37,21 +37,21 @@ class SobolSampler:
     """Draws like a Mitsuba sampler; a PyTree of Dr.Jit arrays.
 
     Attributes:
-        index: Number of the sample in its pixel (UInt32 over lanes).
+        index: Number of the sample in its pixel, over lanes.
         pixel: Seed of the pixel.
         draw: Number of the draw.
     """
 
-    index: Any
-    pixel: Any
-    draw: Any
+    index: mi.UInt32
+    pixel: mi.UInt32
+    draw: mi.UInt32
 
     @classmethod
-    def start(cls, seed: Any, pixels: int, spp: int) -> SobolSampler:
+    def start(cls, seed: mi.UInt32, pixels: int, spp: int) -> SobolSampler:
         """Begin the samples of ``pixels`` pixels, ``spp`` consecutive lanes each.
 
         Args:
-            seed: UInt32 of width 1.
+            seed: Of width 1.
             pixels: Number of pixels.
             spp: Samples per pixel.
         """
@@ -61,26 +61,26 @@ class SobolSampler:
         index = sequence_index(lane - pixel * count, spp)
         return cls(index, mi.sample_tea_32(pixel, seed)[0], mi.UInt32(0))
 
-    def next_1d(self) -> Any:
-        """Return a Float in [0, 1)."""
+    def next_1d(self) -> mi.Float:
+        """Return numbers in [0, 1)."""
         first, second = self._seeds()
         return _to_unit(_scramble(_shuffle(self.index, first), second))
 
-    def next_2d(self) -> Any:
-        """Return a Point2f in [0, 1)^2."""
+    def next_2d(self) -> mi.Point2f:
+        """Return points in [0, 1)^2."""
         first, second = self._seeds()
         index = _shuffle(self.index, first)
         x = _scramble(index, second)
         y = _scramble(_second_dimension(index), second * 0x9E3779B9 + 0x7F4A7C15)
         return mi.Point2f(_to_unit(x), _to_unit(y))
 
-    def _seeds(self) -> tuple[Any, Any]:
+    def _seeds(self) -> tuple[mi.UInt32, mi.UInt32]:
         seeds = mi.sample_tea_32(self.pixel, self.draw)
         self.draw = self.draw + 1
         return seeds[0], seeds[1]
 
 
-def sequence_index(sample: Any, spp: int) -> Any:
+def sequence_index(sample: mi.UInt32, spp: int) -> mi.UInt32:
     """Return the place of a sample in a low-discrepancy sequence.
 
     Samples whose numbers have the same remainder modulo 4 stand together, in the order 0, 2, 1, 3:
@@ -95,7 +95,7 @@ def sequence_index(sample: Any, spp: int) -> Any:
     return result
 
 
-def _hash(x: Any, seed: Any) -> Any:
+def _hash(x: mi.UInt32, seed: mi.UInt32) -> mi.UInt32:
     """Permute 32-bit numbers so that a bit depends on the lower ones only (Laine and Karras)."""
     x = x ^ (x * 0x3D20ADEA)
     x = x + seed
@@ -104,17 +104,17 @@ def _hash(x: Any, seed: Any) -> Any:
     return x ^ (x * 0x53A22864)
 
 
-def _shuffle(index: Any, seed: Any) -> Any:
+def _shuffle(index: mi.UInt32, seed: mi.UInt32) -> mi.UInt32:
     """Change the order of the samples, aligned blocks of 2^k staying together."""
     return dr.brev(_hash(dr.brev(index), seed))
 
 
-def _scramble(index: Any, seed: Any) -> Any:
+def _scramble(index: mi.UInt32, seed: mi.UInt32) -> mi.UInt32:
     """Return the Owen-scrambled radical inverse of an index."""
     return dr.brev(_hash(index, seed))
 
 
-def _second_dimension(index: Any) -> Any:
+def _second_dimension(index: mi.UInt32) -> mi.UInt32:
     """Multiply by the second generator matrix of Sobol: the binomial coefficients modulo 2."""
     for shift, mask in (
         (1, 0xAAAAAAAA),
@@ -127,5 +127,5 @@ def _second_dimension(index: Any) -> Any:
     return index
 
 
-def _to_unit(bits: Any) -> Any:
+def _to_unit(bits: mi.UInt32) -> mi.Float:
     return mi.Float(bits >> 8) * 2.0**-24

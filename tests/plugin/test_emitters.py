@@ -54,11 +54,8 @@ def probabilities(scene: Any, si: Any) -> np.ndarray:
     """(emitters, vertices)"""
     import mitsuba as mi
 
-    table = table_of(scene)
-    vertex = table.vertex(si, si.bsdf().flags())
-    total = table.total(vertex)
-    count = len(scene.emitters())
-    return np.array([table.probability(vertex, total, mi.UInt32(i)) for i in range(count)])
+    at = table_of(scene).at(si, si.bsdf().flags())
+    return np.array([at.probability(mi.UInt32(i)) for i in range(len(scene.emitters()))])
 
 
 # ------------------------------------------------------------------------------- bookkeeping
@@ -78,10 +75,9 @@ def test_emitters_are_chosen_with_their_probabilities(name: str) -> None:
 
     lane = dr.arange(mi.UInt32, count * draws)
     many = dr.gather(mi.SurfaceInteraction3f, si, lane // draws)
-    table = table_of(scene)
-    vertex = table.vertex(many, many.bsdf().flags())
+    at = table_of(scene).at(many, many.bsdf().flags())
     u = (mi.Float(lane % draws) + 0.5) / draws
-    index, probability, fresh = table.choose(vertex, table.total(vertex), u)
+    index, probability, fresh = at.choose(u)
     index, probability, fresh = (
         np.array(x).reshape(count, draws) for x in (index, probability, fresh)
     )
@@ -160,9 +156,8 @@ def two_lamps(**second: Any) -> Any:
     names = [e.id() for e in scene.emitters()]
     table = emitter_table.EmitterTable.of(scene)
     assert table is not None
-    vertex = table.vertex(si, si.bsdf().flags())
-    total = table.total(vertex)
-    values = [float(table.probability(vertex, total, mi.UInt32(i))[0]) for i in range(len(names))]
+    at = table.at(si, si.bsdf().flags())
+    values = [float(at.probability(mi.UInt32(i))[0]) for i in range(len(names))]
     spread = 0.5 * emitter_table._DEFENSIVE
     return (values[1] - spread) / (values[0] - spread)
 

@@ -204,7 +204,7 @@ class Interrupt:
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
 @pytest.mark.parametrize("freeze", [False, True])
-@pytest.mark.parametrize("where", ["shift.jacobian", "emitter_table._visible"])
+@pytest.mark.parametrize("where", ["offset_path.jacobian", "emitter_table._visible"])
 def test_an_interrupt_ends_a_render_and_nothing_else(
     freeze: bool, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

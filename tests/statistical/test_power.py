@@ -17,9 +17,9 @@ from tests.statistical.test_bias import BATCHES, PATH_SPP, batches, examine
 def _no_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:
     import mitsuba as mi
 
-    from mitsuba_gdpt.integrators import shift
+    from mitsuba_gdpt.integrators import offset_path
 
-    monkeypatch.setattr(shift, "jacobian", lambda *_: mi.Float(1))
+    monkeypatch.setattr(offset_path, "jacobian", lambda *_: mi.Float(1))
 
 
 def _equal_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,9 +29,9 @@ def _equal_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     import mitsuba as mi
 
-    from mitsuba_gdpt.integrators import shift
+    from mitsuba_gdpt.integrators import offset_path
 
-    finish, start = shift._finish, shift.start
+    finish, start = offset_path._finish, offset_path.start
 
     def forced(step: Any, D: Any, b: Any) -> Any:
         offset, D = finish(step, D, b)
@@ -41,32 +41,32 @@ def _equal_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         offset, D = start(*args)
         return dataclasses.replace(offset, r=mi.Float(1)), D
 
-    monkeypatch.setattr(shift, "_finish", forced)
-    monkeypatch.setattr(shift, "start", begun)
+    monkeypatch.setattr(offset_path, "_finish", forced)
+    monkeypatch.setattr(offset_path, "start", begun)
 
 
 def _not_invertible(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an offset replay a segment that it would connect if it were the base path."""
     import mitsuba as mi
 
-    from mitsuba_gdpt.integrators import shift
+    from mitsuba_gdpt.integrators import offset_path
 
-    monkeypatch.setattr(shift, "is_connectable", lambda _: mi.Bool(False))
+    monkeypatch.setattr(offset_path, "is_connectable", lambda _: mi.Bool(False))
 
 
 def _escaped_dies_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give an offset path whose camera ray escaped half of its next term."""
     import drjit as dr
 
-    from mitsuba_gdpt.integrators import shift
+    from mitsuba_gdpt.integrators import offset_path
 
-    start = shift.start
+    start = offset_path.start
 
     def late(*args: Any) -> Any:
         offset, D = start(*args)
         return dataclasses.replace(offset, r=dr.select(offset.r == 0, 1, offset.r)), D
 
-    monkeypatch.setattr(shift, "start", late)
+    monkeypatch.setattr(offset_path, "start", late)
 
 
 def _choice_twice_as_probable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,6 @@ offset path too, *before* the next term is added.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import drjit as dr
 import mitsuba as mi
@@ -46,30 +45,30 @@ REPLAY, RECENT, CONNECTED, DEAD = range(4)
 class Bounce:
     """What the base path did at its vertex x_k and where it went: read by every offset path."""
 
-    si: Any  # x_k
-    rough: Any  # x_k has smooth (non-delta) lobes
+    si: mi.SurfaceInteraction3f  # x_k
+    rough: mi.Bool  # x_k has smooth (non-delta) lobes
     choice: Choice  # emitter to sample, and random numbers: offset paths take the same
-    u_lobe: Any
-    u_direction: Any
-    ds: Any  # emitter sample at x_k
-    em_weight: Any  # its radiance / pdf
-    lit: Any  # the emitter sample counts: x_k is rough and sees it
-    nee_factor: Any  # light-sampling term without throughput: mis * f * em_weight
-    nee: Any  # base contribution of that term
-    bs: Any  # BSDF sample at x_k
-    bsdf_weight: Any  # its f cos / pdf
-    delta: Any  # it came from a delta lobe
-    q: Any  # Russian roulette survival probability, 1 before rr_depth
-    alive: Any  # survived with non-zero throughput: x_{k+1} exists
-    ray: Any  # x_k -> x_{k+1}
-    next_si: Any  # x_{k+1}; invalid where the ray escaped
-    next_connectable: Any
-    next_glows: Any  # there may be emission at x_{k+1}
-    next_Le: Any  # emission at x_{k+1}, not MIS-weighted
-    next_q: Any  # density with which light sampling at x_k would have found it, 1/sr
-    emission_factor: Any  # BSDF-sampling term without throughput: mis * Le
-    emission: Any  # base contribution of that term
-    rr_active: Any  # Russian roulette applies at this depth
+    u_lobe: mi.Float
+    u_direction: mi.Point2f
+    ds: mi.DirectionSample3f  # emitter sample at x_k
+    em_weight: mi.Spectrum  # its radiance / pdf
+    lit: mi.Bool  # the emitter sample counts: x_k is rough and sees it
+    nee_factor: mi.Spectrum  # light-sampling term without throughput: mis * f * em_weight
+    nee: mi.Spectrum  # base contribution of that term
+    bs: mi.BSDFSample3f  # BSDF sample at x_k
+    bsdf_weight: mi.Spectrum  # its f cos / pdf
+    delta: mi.Bool  # it came from a delta lobe
+    q: mi.Float  # Russian roulette survival probability, 1 before rr_depth
+    alive: mi.Bool  # survived with non-zero throughput: x_{k+1} exists
+    ray: mi.Ray3f  # x_k -> x_{k+1}
+    next_si: mi.SurfaceInteraction3f  # x_{k+1}; invalid where the ray escaped
+    next_connectable: mi.Bool
+    next_glows: mi.Bool  # there may be emission at x_{k+1}
+    next_Le: mi.Spectrum  # emission at x_{k+1}, not MIS-weighted
+    next_q: mi.Float  # density with which light sampling at x_k would have found it, 1/sr
+    emission_factor: mi.Spectrum  # BSDF-sampling term without throughput: mis * Le
+    emission: mi.Spectrum  # base contribution of that term
+    rr_active: mi.Bool  # Russian roulette applies at this depth
 
 
 @dataclass
@@ -80,13 +79,13 @@ class Offset:
     (RECENT), only ``ray.d`` counts: the direction y_{k-1} -> x_k.
     """
 
-    mode: Any
-    ray: Any
-    hit: Any
-    T: Any
-    r: Any
-    eta: Any  # product of relative refractive indices, for Russian roulette
-    met_surface: Any  # scattered at something that is not index-matched (for hide_emitters)
+    mode: mi.UInt32
+    ray: mi.Ray3f
+    hit: mi.PreliminaryIntersection3f
+    T: mi.Spectrum
+    r: mi.Float
+    eta: mi.Float  # product of relative refractive indices, for Russian roulette
+    met_surface: mi.Bool  # scattered at something that is not index-matched (for hide_emitters)
 
 
 @dataclass
@@ -94,10 +93,16 @@ class _Step:
     """Outcome of one bounce: the new state and the emission found at the new vertex."""
 
     offset: Offset
-    emission_factor: Any  # mis * Le as seen by this path
+    emission_factor: mi.Spectrum  # mis * Le as seen by this path
 
 
-def start(ctx: Context, ray: Any, hit: Any, base_Le: Any, enabled: Any) -> Any:
+def start(
+    ctx: Context,
+    ray: mi.Ray3f,
+    hit: mi.PreliminaryIntersection3f,
+    base_Le: mi.Spectrum,
+    enabled: mi.Bool,
+) -> tuple[Offset, mi.Spectrum]:
     """Begin an offset path at its primary hit.
 
     Args:
@@ -127,7 +132,7 @@ def start(ctx: Context, ray: Any, hit: Any, base_Le: Any, enabled: Any) -> Any:
     return offset, 0.5 * (Le - base_Le)
 
 
-def advance(ctx: Context, offset: Offset, D: Any, b: Bounce) -> tuple[Offset, Any]:
+def advance(ctx: Context, offset: Offset, D: mi.Spectrum, b: Bounce) -> tuple[Offset, mi.Spectrum]:
     """Move an offset path over the bounce ``b`` of its base path.
 
     Both terms of the estimator (light sampling at x_k, emission found at x_{k+1}) are added to
@@ -137,7 +142,9 @@ def advance(ctx: Context, offset: Offset, D: Any, b: Bounce) -> tuple[Offset, An
     takes costs nothing, and neighbouring lanes are samples of one pixel.
     """
 
-    def own(o: Offset, C: Any, ratio: Any, step: _Step) -> tuple[Any, Any, _Step]:
+    def own(
+        o: Offset, C: mi.Spectrum, ratio: mi.Float, step: _Step
+    ) -> tuple[mi.Spectrum, mi.Float, _Step]:
         return dr.if_stmt(
             (o, C, ratio, step),
             o.mode == REPLAY,
@@ -170,7 +177,9 @@ def advance(ctx: Context, offset: Offset, D: Any, b: Bounce) -> tuple[Offset, An
     return _finish(step, D, b)
 
 
-def _at_own_vertex(ctx: Context, o: Offset, step: _Step, b: Bounce) -> tuple[Any, Any, _Step]:
+def _at_own_vertex(
+    ctx: Context, o: Offset, step: _Step, b: Bounce
+) -> tuple[mi.Spectrum, mi.Float, _Step]:
     """Offset path at a vertex y_k of its own: light sampling, then reconnect or replay.
 
     Returns its light-sampling contribution (Spectrum), the ratio of the probabilities with which
@@ -183,7 +192,7 @@ def _at_own_vertex(ctx: Context, o: Offset, step: _Step, b: Bounce) -> tuple[Any
     light = ctx.emitters.at(si, flags)
     ratio = light.ratio(b.choice)
 
-    def light_sampling(C: Any) -> Any:
+    def light_sampling(C: mi.Spectrum) -> mi.Spectrum:
         # Replayed with the base's random numbers: no Jacobian, because the emitter sample is the
         # same function of the same numbers for both paths. Only the choice of the emitter, which
         # is the base's as well, has another probability here.
@@ -207,7 +216,7 @@ def _at_own_vertex(ctx: Context, o: Offset, step: _Step, b: Bounce) -> tuple[Any
     return C, ratio, step
 
 
-def _reconnect(ctx: Context, o: Offset, bsdf: Any, light: LightSampling, b: Bounce) -> _Step:
+def _reconnect(ctx: Context, o: Offset, bsdf: mi.BSDFPtr, light: LightSampling, b: Bounce) -> _Step:
     """Connect y_k to x_{k+1}."""
     si = light.si
     surface = b.next_si.is_valid()
@@ -242,7 +251,7 @@ def _reconnect(ctx: Context, o: Offset, bsdf: Any, light: LightSampling, b: Boun
     return _Step(offset, Le * mis_weight(pdf, q))
 
 
-def _at_shared_vertex(ctx: Context, o: Offset, b: Bounce) -> tuple[Any, Any, _Step]:
+def _at_shared_vertex(ctx: Context, o: Offset, b: Bounce) -> tuple[mi.Spectrum, mi.Float, _Step]:
     """Offset path at x_k, to which it has just been connected, arriving from y_{k-1}.
 
     Both directions of x_k are the base's, but its BSDF is seen from another side. The emitter is
@@ -270,7 +279,7 @@ def _at_shared_vertex(ctx: Context, o: Offset, b: Bounce) -> tuple[Any, Any, _St
     return C, mi.Float(1), _Step(offset, b.next_Le * mis_weight(pdf, b.next_q))
 
 
-def jacobian(b: Bounce, direction: Any, to_next: Any) -> Any:
+def jacobian(b: Bounce, direction: mi.Vector3f, to_next: mi.Vector3f) -> mi.Float:
     """Solid-angle Jacobian dw_y / dw_x of reconnecting to x_{k+1}, with geometric normals."""
     n = b.next_si.n
     cos_y = dr.abs(dr.dot(n, direction))
@@ -279,7 +288,12 @@ def jacobian(b: Bounce, direction: Any, to_next: Any) -> Any:
 
 
 def _replay(
-    ctx: Context, o: Offset, bsdf: Any, light: LightSampling, both_rough: Any, b: Bounce
+    ctx: Context,
+    o: Offset,
+    bsdf: mi.BSDFPtr,
+    light: LightSampling,
+    both_rough: mi.Bool,
+    b: Bounce,
 ) -> _Step:
     """Sample y_{k+1} with the base's random numbers: T takes y's own weight, r is unchanged."""
     si = light.si
@@ -309,7 +323,7 @@ def _replay(
     return _Step(offset, Le * mis_weight(bs.pdf, q))
 
 
-def _finish(step: _Step, D: Any, b: Bounce) -> tuple[Offset, Any]:
+def _finish(step: _Step, D: mi.Spectrum, b: Bounce) -> tuple[Offset, mi.Spectrum]:
     """Apply the base's Russian roulette, bury the dead, add the emission term of x_{k+1}."""
     o = step.offset
     # y as a base path ends at a zero throughput, so as an offset path it must carry no weight.
@@ -333,7 +347,7 @@ def _finish(step: _Step, D: Any, b: Bounce) -> tuple[Offset, Any]:
     ), D
 
 
-def _seen_along(si: Any, direction: Any) -> Any:
+def _seen_along(si: mi.SurfaceInteraction3f, direction: mi.Vector3f) -> mi.SurfaceInteraction3f:
     """Return a copy of a surface interaction reached along ``direction``."""
     result = mi.SurfaceInteraction3f(si)
     result.wi = dr.select(si.is_valid(), si.to_local(-direction), -direction)

@@ -1,0 +1,236 @@
+"""One tile of a frame: from camera rays to the means of all buffers over the samples of a pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import drjit as dr
+import mitsuba as mi
+
+from mitsuba_gdpt.errors import reraise_interrupt
+from mitsuba_gdpt.integrators import features as feat
+from mitsuba_gdpt.integrators.accumulate import PixelMean, pixel_mean, widened
+from mitsuba_gdpt.integrators.camera import Camera, SkipEmitters, Tile, primary_hit
+from mitsuba_gdpt.integrators.color import Wavelengths, radiance_rgb, reflectance_rgb
+from mitsuba_gdpt.integrators.emitter_table import EmitterTable
+from mitsuba_gdpt.integrators.emitters import Emitters
+from mitsuba_gdpt.integrators.parameters import Parameters
+from mitsuba_gdpt.integrators.path import PathConfig, PathSample, PrimaryHit, trace
+from mitsuba_gdpt.integrators.sampling import Sampler, SobolSampler
+from mitsuba_gdpt.integrators.shifts import ShiftSchedule
+
+_INFINITE = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class TileKey:
+    """What a tile is rendered with, besides arrays: all of it may be part of the kernels.
+
+    Attributes:
+        parameters: Of the integrator.
+        tile: Pixels to render.
+        spp: Samples per pixel.
+        stratified: Draw stratified numbers instead of those of the sampler.
+    """
+
+    parameters: Parameters
+    tile: Tile
+    spp: int
+    stratified: bool
+
+
+@dataclass
+class TileArrays:
+    """What a tile is rendered with that is data for the kernels.
+
+    Attributes:
+        seed: Of the tile (UInt32 of width 1).
+        frame_seed: Of the frame, likewise.
+        subpixel: Shared sub-pixel positions by sample index, or None.
+        roughness: Roughness by BSDF, or None.
+    """
+
+    seed: mi.UInt32
+    frame_seed: mi.UInt32
+    subpixel: tuple[mi.Float, mi.Float] | None
+    roughness: mi.Float | None
+
+
+@dataclass
+class TileMeans:
+    """Pixels of a tile.
+
+    Attributes:
+        buffers: By name, but for the gradients and variances.
+        sides: One-sided gradients by side (``shifts.SIDES``).
+        alpha: Share of the samples that met something.
+        nonfinite: Number of samples that were NaN or infinite (UInt32 of width 1).
+    """
+
+    buffers: dict[str, PixelMean]
+    sides: dict[str, PixelMean]
+    alpha: PixelMean
+    nonfinite: mi.UInt32
+
+
+def render_tile(
+    scene: mi.Scene,
+    sensor: mi.Sensor,
+    sampler: mi.Sampler,
+    arrays: TileArrays,
+    key: TileKey,
+    skip_emitters: SkipEmitters,
+) -> TileMeans:
+    """Render a tile; must not look at values of arrays, see :class:`freezing.FrozenMethod`.
+
+    Args:
+        scene: The scene.
+        sensor: The sensor.
+        sampler: Seeded for the tile; not read where ``key.stratified``.
+        arrays: Data.
+        key: Constants.
+        skip_emitters: ``skip_area_emitters`` of the integrator, for ``hide_emitters``.
+    """
+    parameters, tile, spp = key.parameters, key.tile, key.spp
+    skip = skip_emitters if parameters.hide_emitters else None
+    layout, variances = parameters.layout, parameters.variances
+    # A frozen method has to return the state of its arguments: spare it the sampler's.
+    draws: Sampler = sampler.clone()
+    if key.stratified:
+        draws = SobolSampler.start(arrays.seed, tile.area, spp)
+    camera = Camera(scene, sensor, spp, arrays.subpixel, skip)
+    schedule = ShiftSchedule.of(parameters.shifts, spp)
+    base, neighbours, moves, weight, sample = camera.primary_hits(
+        tile, draws, schedule, arrays.frame_seed
+    )
+    config = _path_config(parameters, camera.world_to_camera(tile), arrays.roughness)
+    result = trace(_emitters(scene, parameters, camera), draws, base, neighbours, config)
+    wavelengths = base.ray.wavelengths
+
+    # What is the same for all samples has width 1 until here: sums would count it once.
+    result = widened(result, tile.area * spp)
+    # A broken sample must not reach the pixel, nor its neighbours through a gradient.
+    L = dr.select(result.valid, result.L, 0) * weight
+    broken = ~dr.all(dr.isfinite(L))
+    lanes = _feature_lanes(result, layout.names, weight, wavelengths)
+    for name, components in lanes.items():
+        lanes[name] = [dr.select(dr.isfinite(c), c, 0) for c in components]
+    lanes["primal"] = radiance_rgb(dr.select(broken, 0, L), wavelengths)
+    alpha = [dr.select(result.valid, mi.Float(1), 0)]
+    gradients = []
+    for D in result.D:
+        D = D * weight
+        ok = dr.all(dr.isfinite(D))
+        broken |= ~ok
+        gradients.append(radiance_rgb(dr.select(ok, D, 0), wavelengths))
+    dr.eval(lanes, alpha, gradients, broken)
+
+    varying = {buffer.variance_of for buffer in layout.buffers}
+    return TileMeans(
+        {name: pixel_mean(values, spp, name in varying) for name, values in lanes.items()},
+        schedule.estimates(gradients, moves, sample, variances),
+        pixel_mean(alpha, spp, False),
+        dr.count(broken),
+    )
+
+
+def trace_ray(
+    scene: mi.Scene,
+    sampler: mi.Sampler,
+    ray: mi.Ray3f,
+    active: mi.Bool,
+    parameters: Parameters,
+    skip_emitters: SkipEmitters,
+) -> tuple[mi.Spectrum, mi.Bool, list[mi.Float]]:
+    """Trace paths along rays of unknown origin: no gradients, features in the world's frame.
+
+    Returns:
+        Radiance, whether the path met something, and the components of all buffers but the primal.
+    """
+    layout = parameters.layout
+    skip = skip_emitters if parameters.hide_emitters else None
+    base = PrimaryHit(ray, primary_hit(scene, ray, active, skip), active)
+    roughness = feat.roughness_table(scene) if "roughness" in layout else None
+    config = _path_config(parameters, mi.Transform4f(), roughness)
+    result = trace(_emitters(scene, parameters), sampler, base, [], config)
+    lanes = _feature_lanes(result, layout.names, None, ray.wavelengths)
+    aovs = [
+        component
+        for buffer in layout.buffers[1:]
+        for component in lanes.get(buffer.name, [mi.Float(0)] * len(buffer))
+    ]
+    return dr.select(result.valid, result.L, 0), result.valid, aovs
+
+
+def _path_config(
+    parameters: Parameters, to_camera: mi.Transform4f, roughness: mi.Float | None
+) -> PathConfig:
+    """Return the constants of the estimator.
+
+    Args:
+        parameters: Of the integrator.
+        to_camera: World to camera.
+        roughness: Roughness by BSDF, where it is recorded.
+    """
+    names = frozenset(parameters.layout.names) & feat.OPTIONAL
+    return PathConfig(
+        max_depth=_INFINITE if parameters.max_depth < 0 else parameters.max_depth,
+        rr_depth=parameters.rr_depth,
+        hide_emitters=parameters.hide_emitters,
+        features=feat.FeatureConfig(names, to_camera, roughness),
+        features_only=parameters.features_only,
+    )
+
+
+def _emitters(scene: mi.Scene, parameters: Parameters, camera: Camera | None = None) -> Emitters:
+    """Return the emitters of a scene, with what is known of their importance if that is wanted."""
+    if not parameters.emitter_importance:
+        return Emitters(scene)
+    try:
+        return Emitters(scene, EmitterTable.of(scene, camera.probes if camera else None))
+    except RuntimeError as error:  # plugins need not be able to emit rays
+        reraise_interrupt(error)
+        text = "gdpt: emitters are chosen by their sampling weights, since one cannot be"
+        mi.Log(mi.LogLevel.Info, f"{text} measured: {error}")
+        return Emitters(scene)
+
+
+def _feature_lanes(
+    result: PathSample,
+    names: tuple[str, ...],
+    weight: mi.Spectrum | None,
+    wavelengths: Wavelengths,
+) -> dict[str, list[mi.Float]]:
+    """Return the components of each feature buffer, by buffer name, over lanes.
+
+    Args:
+        result: Path samples.
+        names: Of the buffers that are wanted.
+        weight: Sensor weight; None where no sensor is known.
+        wavelengths: Of the samples.
+    """
+    f = result.features
+    lanes: dict[str, list[mi.Float]] = {
+        "albedo": reflectance_rgb(f.albedo, weight, wavelengths),
+        "normal": [*f.normal],
+        "depth": [f.depth],
+    }
+    if "position" in names:
+        lanes["position"] = [*f.extra["position"]]
+    if "visibility" in names:
+        rays = f.extra["shadow_rays"]
+        lanes["visibility"] = [dr.select(rays > 0, f.extra["lit"] / rays, 1)]
+    if "roughness" in names:
+        lanes["roughness"] = [f.extra["roughness"]]
+    counts = result.valid & dr.all(dr.isfinite(result.L))
+    parts = {}
+    if "diffuse" in names or "specular" in names:
+        parts["diffuse"] = dr.select(counts, f.extra["diffuse"], 0)
+        parts["specular"] = dr.select(counts, result.L, 0) - parts["diffuse"]
+    if "emission" in names:
+        parts["emission"] = dr.select(counts, f.extra["emission"], 0)
+    for name, part in parts.items():
+        if name in names:
+            part = part if weight is None else part * weight
+            lanes[name] = radiance_rgb(part, wavelengths)
+    return lanes
