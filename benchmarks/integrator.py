@@ -24,7 +24,8 @@ from mitsuba_gdpt import scenes
 
 CANDIDATES = {
     "path": {"type": "path"},
-    "gdpt": {"type": "gdpt"},
+    "gdpt": {"type": "gdpt"},  # one shift
+    "gdpt, shifts=4": {"type": "gdpt", "shifts": 4},
     "gdpt, shifts=2": {"type": "gdpt", "shifts": 2},
     "gdpt, shifts=0": {"type": "gdpt", "shifts": 0},
 }

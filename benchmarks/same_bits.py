@@ -101,7 +101,7 @@ def _rendered() -> dict[str, list[mitsuba_gdpt.FrameBuffers]]:
     from mitsuba_gdpt import FrameBuffers, scenes
 
     mi.set_variant(VARIANTS[0])
-    options = {"variances": True, "features": FEATURES, "max_depth": 5}
+    options = {"shifts": 4, "variances": True, "features": FEATURES, "max_depth": 5}
     integrator = mi.load_dict({"type": "gdpt", **options})
     result = {}
     for name in SCENES[:2]:

@@ -9,6 +9,7 @@ import typer
 
 from mitsuba_gdpt.cli import cluster, options
 from mitsuba_gdpt.errors import ConfigError, GDPTError
+from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.execution import Summary
@@ -24,7 +25,7 @@ _SHOWN_FAILURES = 5
 _LEAST_WIDTH = 192  # of a picture on a contact sheet
 
 _CATALOGUE = typer.Argument(help="Scene catalogue: a TOML file, or the name of one of the package.")
-_SHIFTS = typer.Option(help="Offset paths of gdpt: 4, 2 or 1.")
+_SHIFTS = typer.Option(help="Offset paths of gdpt per sample: 1, 2 or 4.")
 _SEED = typer.Option(help="Changes all that is random.", min=0)
 _SCENES = typer.Option(
     metavar="A,B", help="Only these scenes of the catalogue.", show_default=False
@@ -72,7 +73,7 @@ def crops(
             "of the scene in a crop.",
         ),
     ] = (1280, 720),
-    shifts: Annotated[int, _SHIFTS] = 4,
+    shifts: Annotated[int, _SHIFTS] = DEFAULT_SHIFTS,
     seed: Annotated[int, _SEED] = 0,
     scenes: Annotated[str | None, _SCENES] = None,
     *,
@@ -152,7 +153,7 @@ def frames(
             show_default="train for scenes that are for training, test for others",
         ),
     ] = None,
-    shifts: Annotated[int, _SHIFTS] = 4,
+    shifts: Annotated[int, _SHIFTS] = DEFAULT_SHIFTS,
     seed: Annotated[int, _SEED] = 0,
     *,
     place: cluster.Place,

@@ -12,6 +12,7 @@ import typer
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.cli import cluster, options
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.denoisers import Call
@@ -85,8 +86,9 @@ def evaluate(
     ] = 1024,
     repeats: Annotated[int, typer.Option(help="Timed renders per measurement.", min=1)] = 3,
     shifts: Annotated[
-        int, typer.Option(help="Offset paths of gdpt: 4, 2 or 1; one is best at equal time.")
-    ] = 1,
+        int,
+        typer.Option(help="Offset paths of gdpt per sample: 1, 2 or 4; one is best at equal time."),
+    ] = DEFAULT_SHIFTS,
     plain_path: Annotated[
         bool,
         typer.Option(

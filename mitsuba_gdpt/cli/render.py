@@ -12,6 +12,7 @@ import typer
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.cli import options
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
 
 if TYPE_CHECKING:
     import mitsuba as mi
@@ -121,7 +122,10 @@ def render(
     ] = None,
     shifts: Annotated[
         int | None,
-        typer.Option(help="Offset paths per sample: 4, 2 or 0 (no gradients).", show_default="4"),
+        typer.Option(
+            help="Offset paths of gdpt per sample: 1, 2, 4 or 0 (no gradients).",
+            show_default=str(DEFAULT_SHIFTS),
+        ),
     ] = None,
     features: Annotated[
         str | None,

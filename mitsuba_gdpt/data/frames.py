@@ -26,8 +26,10 @@ from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import GRADIENTS, Layout
 from mitsuba_gdpt.data import frame_set, workers
+from mitsuba_gdpt.data.metadata import SHIFTS_BEFORE_CHOICE
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.files import Checksums, replace_text, sweep_once
+from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
 from mitsuba_gdpt.motion import PinholeCamera, add_motion
 from mitsuba_gdpt.scenes import Camera, make_sensor
 from mitsuba_gdpt.scenes.catalogue import CatalogueScene
@@ -98,7 +100,7 @@ class FrameSettings:
         variances: Store variances.
         motion: Store screen-space motion.
         half: Store primal and albedo of the noisy renders as float16.
-        shifts: Offset paths of the noisy renders, as of ``gdpt``: 4, 2 or 1.
+        shifts: Offset paths of the noisy renders, as of ``gdpt``: 1, 2 or 4.
         seed: Changes all noise.
         max_lanes: As of ``gdpt``: paths per pass, which bounds the memory. Part of the settings
             because the random numbers of a render depend on how it is split.
@@ -119,7 +121,7 @@ class FrameSettings:
     seed: int = 0
     max_lanes: int = 1 << 20
     target: str = "rendered"
-    shifts: int = 4
+    shifts: int = DEFAULT_SHIFTS
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -172,7 +174,7 @@ class FramePlan:
         """Return the plan as it is stored, in types that JSON keeps."""
         plan: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         # Sets from before there was a choice say nothing.
-        for name, value in (("target", TARGETS[0]), ("shifts", 4)):
+        for name, value in (("target", TARGETS[0]), ("shifts", SHIFTS_BEFORE_CHOICE)):
             if getattr(self.settings, name) == value:
                 del plan["settings"][name]
         return plan

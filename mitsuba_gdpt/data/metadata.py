@@ -28,6 +28,8 @@ FORMAT, VERSION = "mitsuba_gdpt crops", 1
 #: crop is not rendered yet.
 MARKER = "faults"
 FAULTS = ("clamped", "nonfinite_samples")
+#: Offset paths of the noisy renders of sets, of crops or frames, whose plan says nothing of them.
+SHIFTS_BEFORE_CHOICE = 4
 #: Arrays of images.
 IMAGES = ("noisy", "targets", "target_deviation")
 #: Written before the marker: size and CRC-32 of each file of a shard, 0 where there is none since

@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitsuba_gdpt import checks
-from mitsuba_gdpt.data.metadata import MOST_CROPS, MOST_LEVELS
+from mitsuba_gdpt.data.metadata import MOST_CROPS, MOST_LEVELS, SHIFTS_BEFORE_CHOICE
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
 from mitsuba_gdpt.scenes.catalogue import CAMERA_DIMENSIONS, CatalogueScene
 from mitsuba_gdpt.scenes.registry import Camera
 
@@ -105,7 +106,7 @@ class CropPlan:
             less noisy than ``"halves"`` of as many samples.
         reference_spp: Samples per pixel behind the target; None for :data:`REFERENCE_SPP`.
         seed: Changes everything that is random.
-        shifts: Offset paths of the noisy renders, as of ``gdpt``: 4, 2 or 1.
+        shifts: Offset paths of the noisy renders, as of ``gdpt``: 1, 2 or 4.
         frame: Width and height of the full frame at zoom 1.
         max_lanes: As of ``gdpt``: paths per pass, which bounds the memory (0.3 kB each). Part of
             the plan because the random numbers of a render depend on how it is split.
@@ -123,7 +124,7 @@ class CropPlan:
     target: TargetKind = "halves"
     reference_spp: int | None = None
     seed: int = 0
-    shifts: int = 4
+    shifts: int = DEFAULT_SHIFTS
     frame: tuple[int, int] = (1280, 720)
     max_lanes: int = 1 << 20
 
@@ -275,8 +276,10 @@ class CropPlan:
     def differences(self, stored: Mapping[str, Any]) -> list[str]:
         """Name the entries of another plan, as :meth:`to_dict` gave it, that are not as here.
 
-        Where a scene's files lie and who made them counts for nothing.
+        Where a scene's files lie and who made them counts for nothing. Plans that say nothing of
+        shifts are older than the choice.
         """
+        stored = {"shifts": SHIFTS_BEFORE_CHOICE, **stored}
         return differences(self.to_dict(), stored, unimportant=_UNIMPORTANT)
 
 

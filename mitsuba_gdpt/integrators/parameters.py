@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _MOST_DEPTH = 2**31 - 1
 #: Dr.Jit counts lanes in 32 bits.
 MOST_LANES = 2**32 - 1
+#: Offset paths per base path, of plugin, command line, data sets and evaluations: the best for the
+#: default denoiser at equal time.
+DEFAULT_SHIFTS = 1
 _OPTIONAL = [buffer.name for buffer in channels.OPTIONAL]
 
 
@@ -73,9 +76,9 @@ class Parameters:
     )
     hide_emitters: bool = _parameter(False, "Hide directly visible emitters.")
     shifts: int = _parameter(
-        4,
-        "Offset paths per base path. 4: right, left, down and up. 2: right and down or left and up "
-        "on alternating samples. 1: right, down, left and up in turns. Renders of fewer than "
+        DEFAULT_SHIFTS,
+        "Offset paths per base path. 1: right, down, left and up in turns. 2: right and down or "
+        "left and up on alternating samples. 4: right, left, down and up. Renders of fewer than "
         "4 / shifts samples estimate a difference from one of its two pixels alone, by turns of "
         "chance. 0: none, gradients are not estimated and stay 0.",
         _Choice((0, 1, 2, 4)),

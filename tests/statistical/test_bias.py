@@ -41,7 +41,7 @@ def examine(case: Case, scale: int = 1) -> list[Finding]:
 
     scene = mi.load_dict(case.build())
     options = case.options | case.gdpt
-    gdpt = mi.load_dict({"type": "gdpt"} | options)
+    gdpt = mi.load_dict({"type": "gdpt", "shifts": 4} | options)
     path = mi.load_dict({"type": "path"} | case.options)
     ours = batches(scene, gdpt, GDPT_SPP * scale, BATCHES, 1000)
     theirs = batches(scene, path, PATH_SPP * scale, BATCHES, 5000)

@@ -114,6 +114,10 @@ def test_json() -> None:
     assert replace(PLAN, crops=255, seed=3).differences(stored) == ["crops", "seed"]
     assert replace(PLAN, scenes=(scene(),)).differences(stored) == ["scene squares"]
     assert replace(PLAN, scenes=(SCENE, scene("b"))).differences(stored) == ["scene b"]
+    del stored["shifts"]  # as in sets from before there was a choice: four
+    assert PLAN.differences(stored) == ["shifts"]
+    assert replace(PLAN, shifts=4).differences(stored) == []
+    stored["shifts"] = PLAN.shifts
     del stored["seed"]
     stored["news"] = 1
     assert PLAN.differences(stored) == ["seed", "news"]

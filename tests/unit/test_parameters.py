@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,18 @@ def test_every_parameter_is_described_and_part_of_the_key() -> None:
 
 def test_the_manual_is_that_of_the_parameters() -> None:
     assert Parameters.table() in MANUAL.read_text()
+
+
+def test_one_default_of_shifts() -> None:
+    """Of the plugin, data sets and commands; an evaluation's default is that of the plugin."""
+    from mitsuba_gdpt.cli import dataset, evaluate
+    from mitsuba_gdpt.data.frames import FrameSettings
+    from mitsuba_gdpt.data.plan import CropPlan
+
+    commands = (dataset.crops, dataset.frames, evaluate.evaluate)
+    defaults = [inspect.signature(command).parameters["shifts"].default for command in commands]
+    defaults += [FrameSettings.shifts, CropPlan.shifts, Parameters().shifts]
+    assert set(defaults) == {1}
 
 
 @pytest.mark.parametrize(
