@@ -47,7 +47,7 @@ def ssim(image: Tensor, reference: Tensor | Reference) -> Tensor:
     """Structural similarity of the displayed image (Wang et al. 2004).
 
     Gaussian window of 11 pixels and standard deviation 1.5, K = (0.01, 0.03), data range 1, per
-    channel, windows inside the image only; by ``pytorch-msssim``.
+    channel, windows inside the image only, as in the paper; by ``pytorch-msssim``.
 
     Args:
         image: (H, W, 3) or (N, H, W, 3) with sides of at least 11, scene-linear, non-negative.

@@ -1,9 +1,8 @@
-"""benchmarks/cuda.py: what hangs or dies in one test is told, and takes nothing else along."""
+"""benchmarks/on_cuda.py: what hangs or dies in one test is told, and takes nothing else along."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 import time
 from pathlib import Path
 from types import ModuleType
@@ -48,13 +47,7 @@ REPORT = """text
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     folder = Path(__file__).parents[2] / "benchmarks"
     monkeypatch.syspath_prepend(str(folder))  # for what it imports
-    # NVIDIA's bindings are called "cuda": nothing else may be.
-    spec = importlib.util.spec_from_file_location("benchmarks_of_cuda", folder / "cuda.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look it up
-    spec.loader.exec_module(module)
+    module = importlib.import_module("on_cuda")
     monkeypatch.setattr(module, "PATIENCE", 8.0)
     return module
 

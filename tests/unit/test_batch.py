@@ -115,7 +115,7 @@ def test_what_changes_a_render_and_what_does_not(
         ({"name": "{scene.exr"}, "is not a template"),
         ({"name": "{scene}.png"}, "ends in .exr"),
         ({"name": "../{scene}.exr"}, "inside the output folder"),
-        ({"name": "/tmp/{scene}.exr"}, "inside the output folder"),
+        ({"name": "/elsewhere/{scene}.exr"}, "inside the output folder"),
         ({"name": "{spp:>999999999}.exr"}, "expected at most a width of two digits"),
         ({"name": "{scene:{seed}}.exr"}, "expected at most a width of two digits"),
         ({"name": "{scene!r}.exr"}, "expected at most a width of two digits"),

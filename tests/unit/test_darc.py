@@ -170,7 +170,7 @@ class TestNames:
     @pytest.mark.parametrize(
         "code",
         [
-            b"\x80\x04cbuiltins\neval\n(Vopen('/tmp/x','w')\ntR.",  # GLOBAL
+            b"\x80\x04cbuiltins\neval\n(Vopen('x','w')\ntR.",  # GLOBAL
             b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93.",  # STACK_GLOBAL
             b"(S'touch x'\nios\nsystem\n.",  # INST
             b"\x80\x02\x82\x01.",  # EXT1

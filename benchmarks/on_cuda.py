@@ -1,7 +1,7 @@
 """All CUDA tests and benchmarks in one go, in under 10 minutes, with one summary at the end.
 
-    python benchmarks/cuda.py [--output cuda-results] [--only STEP ...] [--scale 1]
-    python benchmarks/cuda.py --variant llvm_ad_rgb --quick     # tries this script without a GPU
+    python benchmarks/on_cuda.py [--output cuda-results] [--only STEP ...] [--scale 1]
+    python benchmarks/on_cuda.py --variant llvm_ad_rgb --quick     # tries this script without a GPU
 
 Needs the package in ``PYTHONPATH`` (or the checkout as it is), pytest, scipy, scikit-image and a
 torch with CUDA. Every step is a process of its own with a time limit, and a test that hangs or
@@ -120,7 +120,7 @@ def steps(variant: str, quick: bool, output: Path) -> list[Step]:
         return (str(BENCHMARKS / f"{name}.py"), *arguments)
 
     return [
-        Step("facts", 30, script("cuda", "--facts", *chosen)),
+        Step("facts", 30, script("on_cuda", "--facts", *chosen)),
         Step("tests", 150, tests=(*tests, *mark)),
         Step("bias", 150, tests=("tests/statistical/test_bias.py", *mark, *table_of_bias)),
         Step(
