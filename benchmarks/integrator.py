@@ -38,7 +38,7 @@ mi.set_variant('{1}')
 imported = lap()
 from mitsuba_gdpt import scenes
 scene = scenes.load('corner-gallery', width=128, height=128)
-integrator = mi.load_dict({{'type': '{0}', 'max_depth': 12}})
+integrator = mi.load_dict({0} | {{'max_depth': 12}})
 lap()
 laps = []
 for i in range(3):
@@ -69,20 +69,20 @@ def ratios(name: str, width: int, spp: int, depth: int, repeats: int) -> list[fl
 
 def latencies(variant: str) -> Iterator[list[object]]:
     """Yield seconds of the first renders of new processes, twice with the same new caches."""
-    for plugin in ("path", "gdpt"):
+    for name in ("path", "gdpt", "gdpt, shifts=4"):
         with tempfile.TemporaryDirectory() as folder:
             # Dr.Jit's cache is in the home folder; OptiX and CUDA have their own.
             caches = dict.fromkeys(("HOME", "OPTIX_CACHE_PATH", "CUDA_CACHE_PATH"), folder)
             for kernels in ("to be compiled", "in caches on disk"):
                 done = subprocess.run(
-                    [sys.executable, "-c", LATENCY.format(plugin, variant)],
+                    [sys.executable, "-c", LATENCY.format(CANDIDATES[name], variant)],
                     stdout=subprocess.PIPE,
                     text=True,
                     check=True,
                     env={**os.environ, **caches},
                 )
                 seconds = map(float, done.stdout.split())
-                yield [plugin, kernels, *seconds]
+                yield [name, kernels, *seconds]
 
 
 def main() -> None:
