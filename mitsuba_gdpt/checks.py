@@ -19,6 +19,10 @@ MOST = 2**31 - 1
 MOST_SEED = 2**63 - 1
 #: Samples per pixel beyond this are not told apart by a float32 mean.
 MOST_SPP = 2**24
+#: Photographic stops up or down beyond this leave the range of float32 sooner or later.
+MOST_STOPS = 100
+#: Seconds beyond this are no budget: a week.
+MOST_SECONDS = 604_800
 #: Pixels along a side beyond this fit into no memory.
 MOST_PIXELS = 2**16
 #: Bytes of a file name: file systems take 255, and files are written as ``.NAME.XXXXXXXX.tmp``.
@@ -90,6 +94,16 @@ def real(
 def spp(name: str, value: Any, *, least: int = 1) -> int:
     """Check a number of samples per pixel; see :func:`whole`."""
     return whole(name, value, least=least, most=MOST_SPP)
+
+
+def stops(name: str, value: Any) -> float:
+    """Check a brightness in photographic stops; see :func:`real`."""
+    return real(name, value, least=-MOST_STOPS, most=MOST_STOPS)
+
+
+def budget(name: str, value: Any) -> float:
+    """Check a number of seconds to spend; see :func:`real`."""
+    return real(name, value, above=0, most=MOST_SECONDS)
 
 
 def pixels(name: str, value: Any) -> int:

@@ -25,7 +25,7 @@ import OpenEXR
 from numpy.typing import NDArray
 from PIL import Image
 
-from mitsuba_gdpt import colorimetry
+from mitsuba_gdpt import checks, colorimetry
 from mitsuba_gdpt.errors import FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.files import replace_file
 
@@ -257,9 +257,11 @@ def to_8bit(image: Any, *, exposure: float = 0.0) -> NDArray[np.uint8]:
     """Encode a scene-linear (H, W, 3) image as 8-bit sRGB; see :func:`write_png`.
 
     Raises:
+        ConfigError: ``exposure`` makes no sense.
         LayoutError: ``image`` has another shape.
         NonFiniteError: ``image`` contains NaN or infinity.
     """
+    checks.stops("exposure", exposure)
     array = _as_rgb(image)
     if bad := int(np.count_nonzero(~np.isfinite(array).all(axis=-1))):
         raise NonFiniteError(

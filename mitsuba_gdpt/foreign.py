@@ -443,7 +443,7 @@ def _turned(normals: torch.Tensor, transform: Any) -> torch.Tensor:
             f"to_sensor has the shape {matrix.shape}; expected a Transform4f or a (4, 4) matrix"
         )
     linear = matrix.reshape(4, 4)[:3, :3]
-    if abs(np.linalg.det(linear)) < 1e-12:
+    if abs(np.linalg.det(linear)) < 1e-12 * np.linalg.norm(linear) ** 3:  # whatever its scale
         raise ConfigError("to_sensor cannot be inverted; expected a sensor's transform")
     inverse = torch.as_tensor(np.linalg.inv(linear), dtype=normals.dtype, device=normals.device)
     turned = normals @ inverse  # normals transform with the inverse transpose

@@ -59,7 +59,7 @@ def _check_values(values: Mapping[str, Any]) -> None:
         if (value := values.get(key)) is not None:
             checks.pixels(key, value)
     if "exposure" in values:
-        checks.real("exposure", values["exposure"], least=-100, most=100)
+        checks.stops("exposure", values["exposure"])
     for key in ("settings", "options"):
         _check_settings(key, values.get(key, {}))
 

@@ -269,7 +269,7 @@ def _seconds(text: str | None) -> tuple[float, ...]:
         raise ConfigError(
             f"--seconds is {checks.show(text)}; expected a list of numbers such as 2,8.5"
         ) from None
-    return tuple(checks.real("--seconds", value, above=0) for value in found)
+    return tuple(checks.budget("--seconds", value) for value in found)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -102,7 +102,7 @@ def _check_numbers(option: str, name: str, value: Any) -> None:
         for item in value:
             _check_numbers(option, name, item)
     elif isinstance(value, float):
-        checks.real(option, value)
+        (checks.stops if name == "exposure" else checks.real)(option, value)
     elif isinstance(value, int) and not isinstance(value, bool):
         most = checks.MOST
         if name == "spp" or name.endswith("_spp"):

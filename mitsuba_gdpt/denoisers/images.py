@@ -34,6 +34,19 @@ def difference(image: torch.Tensor, dim: int) -> torch.Tensor:
     return result
 
 
+def mean_depth(depth: torch.Tensor) -> torch.Tensor:
+    """Return the mean depth of what was hit: a unit of length that fits the scene.
+
+    Args:
+        depth: (N, H, W, 1); 0 where nothing was hit.
+
+    Returns:
+        (N, 1, 1, 1); 1 where nothing was hit at all.
+    """
+    mean = depth.sum((1, 2, 3)) / (depth > 0).sum((1, 2, 3)).clamp_min(1)
+    return torch.where(mean > 0, mean, torch.ones_like(mean))[:, None, None, None]
+
+
 def mean_square(x: torch.Tensor) -> torch.Tensor:
     """Return the mean of squares over the channels, (..., C) to (..., 1)."""
     # Several times as fast as a reduction along the last axis, on planes of channels.

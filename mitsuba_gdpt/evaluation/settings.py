@@ -206,7 +206,7 @@ class Settings:
         for end in self.span:
             checks.real("span", end, least=0, most=1)
         for budget in self.seconds:
-            checks.real("seconds", budget, above=0)
+            checks.budget("seconds", budget)
         for side in self.cost_size:
             checks.pixels("cost_size", side)
         if self.clock not in CLOCKS:

@@ -41,7 +41,7 @@ class Augmentation:
         colour: Multiply RGB by three times a point drawn uniformly on the unit simplex.
         brightness: Multiply radiance by a log-normal factor of mean 1.
         shift: Move the crop inside its padding by up to 7 pixels.
-        depth: Multiply the normalised depth by a factor between 0.1 and 1.1.
+        depth: Multiply the normalised depth by a factor between 0.1 and 1.1; not of sequences.
     """
 
     flip: bool = True
@@ -146,14 +146,6 @@ def multiply(example: Example, factors: torch.Tensor, brightness: float) -> Exam
                 result.buffers[name].mul_(factor)
             if name + VARIANCE_SUFFIX in result.buffers:
                 result.buffers[name + VARIANCE_SUFFIX].mul_(factor.square().mean())
-    return result
-
-
-def scale_depth(example: Example, factor: float) -> Example:
-    """Multiply the depth by a factor: scenes have different units."""
-    result = _copied(example, lambda image: image)
-    if "depth" in result.buffers:
-        result.buffers["depth"].mul_(factor)
     return result
 
 

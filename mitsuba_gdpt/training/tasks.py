@@ -5,7 +5,6 @@ All else, the module, the run and validation, sees windows of frames; a still is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +18,7 @@ from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.metrics import find
 from mitsuba_gdpt.training import losses, sequence_losses
-from mitsuba_gdpt.training.augment import augment, scale_depth
+from mitsuba_gdpt.training.augment import augment
 from mitsuba_gdpt.training.crops import Crops, crop_names, split
 from mitsuba_gdpt.training.examples import Example, ExampleSet
 from mitsuba_gdpt.training.guides import GuideCache
@@ -27,8 +26,6 @@ from mitsuba_gdpt.training.windows import open_windows
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.training.config import TrainingConfig
-
-_DEPTH_FACTOR = 4.0  # the largest, and the inverse of the smallest: scenes have different units
 
 
 class Task(Protocol):
@@ -223,19 +220,9 @@ class SequenceTask:
         config: TrainingConfig,
         generator: torch.Generator,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See :meth:`Task.step`.
-
-        Instead of the normalised depth the depth itself is multiplied, by 1/4 to 4.
-        """
+        """See :meth:`Task.step`."""
         which = config.augmentation
-        changed = []
-        for i in range(len(batch)):
-            exponent = 2 * float(torch.rand((), generator=generator)) - 1
-            window = augment(batch[i], which, generator)
-            if which.depth:
-                window = scale_depth(window, math.pow(_DEPTH_FACTOR, exponent))
-            changed.append(window)
-        windows = Example.stack(changed)
+        windows = Example.stack([augment(batch[i], which, generator) for i in range(len(batch))])
         return self.reconstruct(model, windows), windows.target
 
     def reconstruct(self, model: RecurrentModel, batch: Example) -> torch.Tensor:

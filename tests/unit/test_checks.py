@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from mitsuba_gdpt import checks
+from mitsuba_gdpt import checks, exr
 from mitsuba_gdpt.errors import ConfigError
 
 
@@ -91,3 +91,13 @@ def test_showing_takes_no_time() -> None:
     assert "list" in checks.show(nested)
     while nested:  # freed level by level: all at once would overflow the stack of older Pythons
         nested = nested[0]
+
+
+@pytest.mark.parametrize("value", [math.nan, 1e12, -1e12])
+def test_stops_and_budgets(value: float) -> None:
+    with pytest.raises(ConfigError, match="expected a finite number and at least -100"):
+        checks.stops("--exposure", value)
+    with pytest.raises(ConfigError, match="above 0 and at most"):
+        checks.budget("seconds", value)
+    with pytest.raises(ConfigError, match="exposure is"):
+        exr.to_8bit(np.zeros((1, 1, 3)), exposure=value)

@@ -1,4 +1,4 @@
-"""The unit of radiance does not matter: k times the radiance gives k times the image."""
+"""Units do not matter: k times the radiance gives k times the image, k times lengths the same."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mitsuba_gdpt.denoisers.exposure import ExposedState, Exposure
 from mitsuba_gdpt.denoisers.images import exposure_scale
 
 RADIANCE = of_kind("radiance")
+LENGTHS = (*of_kind("distance"), *of_kind("point"))
 LAYOUT = Layout(TABLE)  # everything that any method reads
 
 #: Methods with the options that change what they compute.
@@ -59,16 +60,17 @@ def noisy(seed: int, height: int = 9, width: int = 10) -> FrameBuffers:
     frame["specular"].copy_(frame["primal"] - frame["diffuse"])
     frame["emission"].mul_(0.01)
     frame[MOTION].sub_(0.5)
+    frame["depth"][2:4] = 0  # nothing was hit
     for name in frame.names:
         if name.endswith(VARIANCE_SUFFIX):
             frame[name].mul_(0.01)
     return frame
 
 
-def times(frame: FrameBuffers, factor: float) -> FrameBuffers:
-    """Return a frame in another unit of radiance."""
+def times(frame: FrameBuffers, factor: float, names: tuple[str, ...] = RADIANCE) -> FrameBuffers:
+    """Return a frame in another unit of radiance, or of other buffers."""
     result = FrameBuffers(frame.data.clone(), frame.layout)
-    for name in RADIANCE:
+    for name in names:
         result[name].mul_(factor)
         if name + VARIANCE_SUFFIX in result:
             result[name + VARIANCE_SUFFIX].mul_(factor).mul_(factor)
@@ -94,6 +96,12 @@ class TestEveryMethod:
     def test_k_times_the_radiance_gives_k_times_the_image(self, call: str, factor: float) -> None:
         expected = at_unit(call)
         result = images(call, [times(frame, factor) for frame in FRAMES]) / factor
+        assert float((result - expected).abs().max()) < TOLERANCE * float(expected.abs().mean())
+
+    @pytest.mark.parametrize("factor", [1e-5, 1e5])
+    def test_the_unit_of_length_does_not_matter(self, call: str, factor: float) -> None:
+        expected = at_unit(call)
+        result = images(call, [times(frame, factor, LENGTHS) for frame in FRAMES])
         assert float((result - expected).abs().max()) < TOLERANCE * float(expected.abs().mean())
 
     @pytest.mark.parametrize("exponent", [-30, 20])

@@ -255,6 +255,9 @@ def test_images_beside_the_render() -> None:
     assert np.array_equal(frame.normal, arrays["normals"])
     assert np.array_equal(frame.motion, -arrays["flow"])
     turned = take(image, None, Words(normals=arrays["normals"], to_sensor=TURN)).normal
+    tiny = TURN * np.array([1e-5, 1e-5, 1e-5, 1])[:, None]  # a camera of a scene in small units
+    same = take(image, None, Words(normals=arrays["normals"], to_sensor=tiny)).normal
+    torch.testing.assert_close(same, turned)
     torch.testing.assert_close(turned, frame.normal @ torch.tensor(TURN[:3, :3].T).float())
     # In the place of the render's own.
     assert np.array_equal(take(frame, None, Words(albedo=image)).albedo, image)

@@ -221,7 +221,7 @@ class TestExposure:
         frames[1].depth[0, 0] = 1000.0
         near, far = (rdae.step(model, frame)[0] for frame in frames)
         assert not torch.equal(near[:8], far[:8])
-        assert torch.equal(near[150:], far[150:])
+        torch.testing.assert_close(near[150:], far[150:], rtol=1e-2, atol=1e-2)
 
 
 class TestMotion:

@@ -61,7 +61,7 @@ _LIGHT_WINDOW = 9  # side of what is around, in pixels
 _LIGHT_NOISE = 3.0  # standard deviations that noise explains; with 2, noise counts as change
 _STILL = 0.2  # motion in pixels that narrows the range of the neighbours to 1/e
 _DARKEST = 1e-3  # radiance, relative to the mean, at which logarithms become linear
-_DARK = 1e-6  # depth in scene units that counts as none
+_NEAREST = 1e-30  # depth that counts as none, in any unit of length
 _BLACK = 1e-12  # radiance at common brightness, likewise
 
 
@@ -280,7 +280,9 @@ class _Feature:
 
     def relative(self, earlier: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
         """Return the same relative to the larger of both values."""
-        return self.outside(earlier, still) / torch.maximum(self.values, earlier).clamp_min(_DARK)
+        return self.outside(earlier, still) / torch.maximum(self.values, earlier).clamp_min(
+            _NEAREST
+        )
 
 
 def _agreement(

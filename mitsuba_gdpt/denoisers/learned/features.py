@@ -27,7 +27,7 @@ RESIDUAL = "residual:"
 #: Pixels of padding on each side, as in NGPT.
 MARGIN = 8
 
-_DEPTH_EPSILON = 1e-10
+_TINY = 1e-30  # what counts as none, in any unit
 _ALBEDO_EPSILON = 0.01  # of the demodulation; black surfaces must not blow noise up
 _NO_ALBEDO = 0.02  # mean over RGB; a pixel below it shows next to no surface
 
@@ -37,7 +37,7 @@ def _signed_log1p(x: torch.Tensor) -> torch.Tensor:
 
 
 def _relative_to_maximum(x: torch.Tensor) -> torch.Tensor:
-    return x / (x.amax((1, 2, 3), keepdim=True) + _DEPTH_EPSILON)
+    return x / x.amax((1, 2, 3), keepdim=True).clamp_min(_TINY)
 
 
 #: Transfer functions by name; (N, H, W, c) to the same.

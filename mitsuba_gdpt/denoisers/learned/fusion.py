@@ -24,6 +24,7 @@ from mitsuba_gdpt.denoisers.classical import fusion
 from mitsuba_gdpt.denoisers.images import (
     difference,
     exposure_scale,
+    mean_depth,
     mean_square,
     planar,
     window_mean,
@@ -38,7 +39,7 @@ from mitsuba_gdpt.errors import ConfigError
 _FLOOR = 1e-4  # of what is shown as a logarithm: a relative standard deviation of one per cent
 _LOGARITHM = 0.25  # scale of logarithms, so that inputs are about 1
 _LARGEST = 3.0  # relative deviations beyond it look the same
-_DEPTH_EPSILON = 1e-3
+_DEPTH_EPSILON = 2.5e-4  # of the mean depth
 #: Smallest logit: a weight of a four-hundredth is as good as none.
 _LEAST_LOGIT = -6.0
 #: Slope below it: a network that has lost all trust must be able to gain it again.
@@ -234,7 +235,7 @@ def _directed(
     buffers = {name: data[..., part] for name, part in layout.slices.items()}
     factor = brightness.reciprocal()
     depth = buffers["depth"]
-    nearness = (depth + _DEPTH_EPSILON).reciprocal()
+    nearness = (depth + _DEPTH_EPSILON * mean_depth(depth)).reciprocal()
     result = []
     for name, dim in DIFFERENCE_AXES.items():
         gradient = buffers[name] * factor

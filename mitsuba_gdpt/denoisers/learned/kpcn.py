@@ -33,7 +33,7 @@ from mitsuba_gdpt.denoisers.learned.networks import (
 )
 
 ALBEDO_EPSILON = 0.00316
-_DEPTH_EPSILON = 1e-10
+_NEAREST = 1e-18  # depth that counts as none, in any unit; its square is a float32
 _PARTS = ("diffuse", "specular")
 _AUXILIARY = ("normal", "depth", "albedo")
 
@@ -141,7 +141,7 @@ def preprocess(
     specular = clamped.log1p()
     specular_variance = variances["specular"] / (1 + clamped).square().mean(-1, keepdim=True)
 
-    largest = values["depth"].amax((1, 2, 3), keepdim=True) + _DEPTH_EPSILON
+    largest = values["depth"].amax((1, 2, 3), keepdim=True).clamp_min(_NEAREST)
     if depth_scale is not None:
         largest = largest / depth_scale[:, None, None, None]
     values["depth"] = values["depth"] / largest

@@ -16,8 +16,9 @@ parameters with 7 inputs. The others work on blocks of 2x2 pixels, with one stag
 of the cost; they begin as a running mean of OIDN's images along the motion and learn from there.
 
 Differences from the paper: the normal has its three components (the paper's two leave its
-sign out), roughness is not used; depth is log(1 + depth in scene units), radiance log(1 + x) at a
-slowly changing exposure instead of a power of 0.2, which has no slope at 0 and no negative side.
+sign out), roughness is not used; depth is log(1 + depth) in a unit of the first frame, radiance
+log(1 + x) at a slowly changing exposure instead of a power of 0.2, which has no slope at 0 and no
+negative side.
 Networks without OIDN's image see the primal without isolated bright pixels: no data set here is
 large enough to teach them what fireflies are.
 """
@@ -53,7 +54,7 @@ __all__ = ["PRESETS", "State", "step", "with_changes"]
 
 _PRIMAL = Feature(PRIMAL, "log1p")
 _GRADIENTS = (Feature("dx", "signed-log1p"), Feature("dy", "signed-log1p"))
-#: A fixed function of depth: nothing in it changes with what is in view.
+#: A function of depth that is the same in all frames, whatever is in view.
 _GEOMETRY = (Feature("normal"), Feature("depth", "log1p"))
 
 #: Of networks whose image is theirs alone. Against 0, trained alike, relMSE on held-out windows is

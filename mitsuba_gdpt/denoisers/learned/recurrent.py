@@ -32,10 +32,13 @@ from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 HEADS = ("direct", "residual", "blend")
 
-_GEOMETRY = ("depth", "normal")
+_DEPTH = "depth"
+_GEOMETRY = (_DEPTH, "normal")
+_MEDIAN_DEPTH = 4.0  # of the first frame, as a network sees it
 _HISTORY_CHANNELS = 4  # the image before, and the frames in it
 _OLDEST = 8.0  # frames; training on windows of seven does not see more, so neither must use
 _DEPTH_TOLERANCE = 0.1  # relative
+_NEAREST = 1e-30  # depth that counts as none, in any unit of length
 _LEAST_AGE = 1e-3  # the network can overrule the comparison of depth and normal
 _ABSENT = -30.0  # logit of what is not there
 
@@ -136,6 +139,7 @@ class State:
     Attributes:
         hidden: Outputs of the recurrent blocks, (N, h, w, c) per stage, padded.
         exposure: (N, 1, 1, 1) factor on radiance.
+        length: (N, 1, 1, 1) median depth of the first frame in which anything was hit; 0: none yet.
         image: (N, H, W, 3) radiance, or None without ``history``. Its noise is not that of the
             albedo: to divide by one frame's albedo and multiply by another's would add the noise
             of both at every edge and in every light.
@@ -146,6 +150,7 @@ class State:
 
     hidden: tuple[torch.Tensor, ...]
     exposure: torch.Tensor
+    length: torch.Tensor
     image: torch.Tensor | None
     geometry: torch.Tensor | None
     age: torch.Tensor | None
@@ -154,7 +159,7 @@ class State:
     @property
     def bytes(self) -> int:
         """Memory that it takes."""
-        tensors = (*self.hidden, self.exposure, self.image, self.geometry, self.age)
+        tensors = (*self.hidden, self.exposure, self.length, self.image, self.geometry, self.age)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
     def exposed(self, factor: float) -> State:
@@ -231,6 +236,7 @@ class RecurrentModel(Model):
         height, width = int(data.shape[1]), int(data.shape[2])
         state = self._fit(state, data, layout)
         exposure = self._exposure(data[..., slices[PRIMAL]], state)
+        data, length = self._in_common_unit(data, layout, state)
         prepared = preprocess(
             data,
             layout,
@@ -258,7 +264,7 @@ class RecurrentModel(Model):
         image = prepared.restore(self._interpret(output, images, age).expm1())
         kept = image if config.history else None
         age = None if age is None else (age + 1).clamp_max(_OLDEST)
-        return image, State(hidden, exposure, kept, geometry, age, (height, width))
+        return image, State(hidden, exposure, length, kept, geometry, age, (height, width))
 
     # ------------------------------------------------------------------------------ parts
 
@@ -288,6 +294,28 @@ class RecurrentModel(Model):
         if state is None:
             return wanted
         return torch.lerp(state.exposure.log(), wanted.log(), self.config.adaptation).exp()
+
+    def _in_common_unit(
+        self, data: torch.Tensor, layout: Layout, state: State | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Bring depth to the unit of length that the network has learned with.
+
+        Returns:
+            The buffers, and the length that the next frame is to be measured with as well:
+            whatever is in view, equal surfaces are to look equal in all frames.
+        """
+        length = data.new_zeros(len(data), 1, 1, 1) if state is None else state.length
+        if _DEPTH not in layout:
+            return data, length
+        depth = data[..., layout.slices[_DEPTH]]
+        hit = torch.where(depth > 0, depth, torch.nan).flatten(1)
+        median = hit.nanmedian(1).values.nan_to_num(0)[:, None, None, None]
+        length = torch.where(length > 0, length, median)
+        data = data.clone()
+        data[..., layout.slices[_DEPTH]] = depth * torch.where(
+            length > 0, _MEDIAN_DEPTH / length, torch.ones_like(length)
+        )
+        return data, length
 
     def _candidates(
         self, data: torch.Tensor, layout: Layout, prepared: Prepared, guides: torch.Tensor | None
@@ -349,7 +377,7 @@ def _history(
         moved = warp(torch.cat(parts, -1), motion)
         old, age, inside = moved.split([part.shape[-1] for part in parts], -1)
     depth, normal = geometry[..., :1], geometry[..., 1:]
-    scale = torch.maximum(depth, old[..., :1]).clamp_min(1e-6) * _DEPTH_TOLERANCE
+    scale = torch.maximum(depth, old[..., :1]).clamp_min(_NEAREST) * _DEPTH_TOLERANCE
     same_depth = (-((depth - old[..., :1]).abs() / scale)).exp()
     # Both are 0 where the ray escapes, which is agreement.
     nothing = (normal.square().sum(-1, keepdim=True) == 0) & (depth == 0)

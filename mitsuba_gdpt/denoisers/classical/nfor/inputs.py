@@ -9,7 +9,7 @@ import torch
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX
 from mitsuba_gdpt.denoisers.classical.nfor.pair import Pair
-from mitsuba_gdpt.denoisers.images import window_mean
+from mitsuba_gdpt.denoisers.images import mean_depth, window_mean
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
 #: Features that a render always has, with their variances.
@@ -102,7 +102,9 @@ def _share(whole: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> float:
 def _image(name: str, buffers: FrameBuffers, halves: Halves | None, share: float | None) -> Image:
     """Take one buffer out of a render and its halves, with the best estimate of its variance."""
     value = _planar(buffers, name)
-    unit = _mean_depth(value) if name == "depth" else torch.ones_like(value[0, 0, 0])
+    unit = torch.ones_like(value[0, 0, 0])
+    if name == "depth":
+        unit = mean_depth(value[..., None])[0, 0, 0, 0]
     value = value / unit
     if halves is None or share is None:
         return Image(value, buffers[name + VARIANCE_SUFFIX][..., 0].clamp_min(0) / unit**2)
@@ -111,12 +113,6 @@ def _image(name: str, buffers: FrameBuffers, halves: Halves | None, share: float
         return Image(value, _window_mean(pair.variance(), _VISIBILITY_WINDOW), pair)
     variance = buffers[name + VARIANCE_SUFFIX][..., 0].clamp_min(0) / unit**2
     return Image(value, _matched(variance, pair.variance()), pair)
-
-
-def _mean_depth(depth: torch.Tensor) -> torch.Tensor:
-    """Mean of what was hit: a unit of length that fits the scene, 1 where there is nothing."""
-    mean = depth.sum() / (depth > 0).sum().clamp_min(1)
-    return torch.where(mean > 0, mean, 1.0)
 
 
 def _matched(variance: torch.Tensor, from_halves: torch.Tensor) -> torch.Tensor:
