@@ -151,7 +151,7 @@ class Method:
 
     Attributes:
         name: As given to ``denoise(method=...)``.
-        needs: Names of the buffers without which the method cannot run.
+        needs: Names of the buffers without which the method cannot run, by default.
         uses: Names of further buffers that it reads when they are there.
         doc: One line.
         target: The registered function.
@@ -163,6 +163,8 @@ class Method:
         after: Makes the state that follows a frame of its image alone, where a recurrent method
             can.
         anywhere: Whether it computes on every device of torch; others on CPU and CUDA only.
+        needed: Names of the buffers that it cannot do without, given some options, where they
+            depend on these.
     """
 
     name: str
@@ -176,6 +178,11 @@ class Method:
     version: Callable[[Mapping[str, Any]], str] | None = None
     after: Callable[[torch.Tensor], Any] | None = None
     anywhere: bool = False
+    needed: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+
+    def needs_for(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the buffers that it cannot do without, inner methods apart."""
+        return self.needs if self.needed is None else self.needed(options)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -232,12 +239,12 @@ class Method:
     def reads(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of all buffers that are read if they are there, given some options."""
         others = [name for call in self.inner_calls(options).values() for name in call.reads]
-        return tuple(dict.fromkeys((*self.needs, *self.uses, *others)))
+        return tuple(dict.fromkeys((*self.needs_for(options), *self.uses, *others)))
 
     def requires(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of the buffers without which the method fails, given some options."""
         others = [name for call in self.inner_calls(options).values() for name in call.requires]
-        return tuple(dict.fromkeys((*self.needs, *others)))
+        return tuple(dict.fromkeys((*self.needs_for(options), *others)))
 
     def exposure_for(self, options: Mapping[str, Any]) -> Exposure:
         """Return what brings frames to common brightness, given some options."""
@@ -301,7 +308,8 @@ class Method:
         """
         options = self.decode(options)
         buffers.require_one_frame()
-        if missing := [name for name in self.needs if name not in buffers]:
+        needs = self.needs_for(options)
+        if missing := [name for name in needs if name not in buffers]:
             raise LayoutError(
                 f"method {self.name!r} needs the buffer(s) {', '.join(missing)}; "
                 f"there are: {', '.join(buffers.names)}{_remedy(missing)}"
@@ -313,12 +321,12 @@ class Method:
             image, state = self.advance(_on(buffers, "cpu"), state, options)
             return _on(image, buffers.device), state
         _survive_fork()
-        buffers.validate((*self.needs, *self.uses))
+        buffers.validate((*needs, *self.uses))
         exposure = self.exposure_for(options)
         factor: float | None = 1.0
         held = None if state is None else state.state
         if exposure.applies:
-            factor = exposure.factor(buffers, self.needs)
+            factor = exposure.factor(buffers, needs)
             if state is not None:
                 factor, held = state.at(factor)
             buffers = expose(buffers, factor)
@@ -371,7 +379,7 @@ _METHODS: dict[str, Method] = {}
 def register(
     name: str,
     *,
-    needs: tuple[str, ...],
+    needs: tuple[str, ...] | Callable[[Mapping[str, Any]], tuple[str, ...]],
     uses: tuple[str, ...] = (),
     doc: str,
     check: Callable[[Mapping[str, Any]], None] | None = None,
@@ -385,7 +393,7 @@ def register(
 
     Args:
         name: Method name; must be new.
-        needs: Names of required buffers.
+        needs: Names of required buffers, or a function of the options.
         uses: Names of buffers that are read when present.
         doc: One line for ``mitsuba-gdpt info``.
         check: Called with the options before every run; raises a :class:`GDPTError` if the method
@@ -404,7 +412,9 @@ def register(
         ConfigError: The name is taken, or the options are not spelt out in the signature.
         LayoutError: A buffer name is not in the table.
     """
-    for buffer_name in (*needs, *uses):
+    needed = needs if callable(needs) else None
+    always = needs({}) if callable(needs) else needs
+    for buffer_name in (*always, *uses):
         table_row(buffer_name)
     if name in _METHODS:
         raise ConfigError(f"a method named {name!r} is registered already; choose another name")
@@ -414,7 +424,18 @@ def register(
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             raise ConfigError(f"method {name!r} takes **options; expected named keyword options")
         _METHODS[name] = Method(
-            name, needs, uses, doc, target, check, recurrent, exposure, version, after, anywhere
+            name,
+            always,
+            uses,
+            doc,
+            target,
+            check,
+            recurrent,
+            exposure,
+            version,
+            after,
+            anywhere,
+            needed,
         )
         return target
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,12 +10,8 @@ from typing import Any
 
 from mitsuba_gdpt import checks, toml
 from mitsuba_gdpt.decoding import decode
-from mitsuba_gdpt.denoisers.learned.dense import DenseModelConfig
-from mitsuba_gdpt.denoisers.learned.fusion import FusionModelConfig
-from mitsuba_gdpt.denoisers.learned.methods import with_guides, with_inputs
-from mitsuba_gdpt.denoisers.learned.model import PRECISIONS
-from mitsuba_gdpt.denoisers.learned.presets import PRESETS
-from mitsuba_gdpt.denoisers.learned.rdae import with_changes
+from mitsuba_gdpt.denoisers.learned.methods import PRESETS
+from mitsuba_gdpt.denoisers.learned.model import PRECISIONS, ModelConfig
 from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModelConfig
 from mitsuba_gdpt.denoisers.learned.weights import check_portable
 from mitsuba_gdpt.denoisers.registry import Call
@@ -36,7 +31,7 @@ class TrainingConfig:
     """Everything that decides the result of a run.
 
     Attributes:
-        method: A key of ``denoisers.learned.presets.PRESETS``. For :func:`load_config` also the
+        method: A key of ``denoisers.learned.methods.PRESETS``. For :func:`load_config` also the
             name of a recipe, see :mod:`mitsuba_gdpt.training.recipes`.
         data: Crop sets to train on; frame sets for recurrent methods.
         output: Folder of the run; by default ``runs/METHOD``, or ``runs/METHOD-2`` and so on.
@@ -194,28 +189,10 @@ class TrainingConfig:
     @property
     def model(self) -> Any:
         """Configuration of the model: the preset with other inputs, guides and sizes."""
-        preset = PRESETS[self.method].config
-        if self.inputs:
-            if not isinstance(preset, DenseModelConfig):
-                raise ConfigError(f"method {self.method!r} has no optional inputs")
-            preset = with_inputs(preset, self.inputs)
-        if isinstance(preset, RecurrentModelConfig):
-            return with_changes(preset, self.guides, self.network)
-        if self.guides:
-            for guide in self.guides:
-                Call.parse(guide)
-            if isinstance(preset, FusionModelConfig):
-                return dataclasses.replace(preset, guides=self.guides)
-            if not isinstance(preset, DenseModelConfig) or not preset.guides:
-                raise ConfigError(f"method {self.method!r} sees no images of other methods")
-            preset = with_guides(preset, self.guides)
-        if not self.network:
-            return preset
-        if isinstance(preset, DenseModelConfig):
-            merged = {**dataclasses.asdict(preset.network), **self.network}
-            network = decode(type(preset.network), merged, "network")
-            return dataclasses.replace(preset, network=network)
-        return decode(type(preset), {**dataclasses.asdict(preset), **self.network}, "network")
+        for guide in self.guides:
+            Call.parse(guide)
+        preset: ModelConfig = PRESETS[self.method].config
+        return preset.changed(self.network, guides=self.guides, inputs=self.inputs)
 
 
 def load_config(

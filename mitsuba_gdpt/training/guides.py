@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.denoisers.learned.methods import guide_images
+from mitsuba_gdpt.denoisers.learned.inference import guide_images
 from mitsuba_gdpt.denoisers.registry import Call
 from mitsuba_gdpt.files import replace_file
 

@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader
 
 from mitsuba_gdpt import progress, provenance
 from mitsuba_gdpt.denoisers.learned.fusion import FusionModelConfig
+from mitsuba_gdpt.denoisers.learned.methods import PRESETS
 from mitsuba_gdpt.denoisers.learned.model import Model
-from mitsuba_gdpt.denoisers.learned.presets import PRESETS
 from mitsuba_gdpt.denoisers.learned.weights import (
     WeightsInfo,
     find_weights,

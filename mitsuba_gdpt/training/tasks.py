@@ -158,7 +158,7 @@ class StillTask:
         depth = torch.empty(len(batch)).uniform_(0.1, 1.1, generator=generator)
         frames = changed.flattened()
         data = frames.buffers.data
-        image = model(
+        image = model.vary(
             data,
             frames.buffers.layout,
             frames.inner,

@@ -89,7 +89,7 @@ def test_train_kill_resume_denoise(
     frame = FrameBuffers(CropSet.open(data / "set.zarr")[0].noisy[0], LAYOUT)
     frame.to_exr(tmp_path / "in.exr")
     arguments = ["denoise", tmp_path / "in.exr", "-o", tmp_path / "out.exr"]
-    arguments += ["--method", "ngpt-poisson", "--option", f"weights={whole}"]
+    arguments += ["--method", "ngpt-small", "--option", f"weights={whole}"]
     code, _, err = run(capsys, [str(word) for word in arguments])
     assert code == 0, err
     assert (tmp_path / "out.exr").exists()

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from mitsuba_gdpt import denoisers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import LEVELS
 from mitsuba_gdpt.denoisers.learned import weights
-from mitsuba_gdpt.denoisers.learned.presets import PRESETS
+from mitsuba_gdpt.denoisers.learned.methods import PRESETS
+from mitsuba_gdpt.denoisers.learned.methods import SHIPPED as METHODS
 from mitsuba_gdpt.errors import WeightsError
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,13 @@ def test_shipped_weights(path: Path) -> None:
         image = model(data, layout, guides)
     assert image.shape == (1, 24, 40, 3)
     assert torch.isfinite(image).all()
+
+
+def test_methods_are_what_ships() -> None:
+    names = sorted(path.name.rsplit("-", 2)[0] for path in SHIPPED)
+    assert names == sorted(METHODS)
+    recurrent = {name for name in METHODS if denoisers.find(name).recurrent}
+    assert recurrent == {"rdae", "rdae-grad", "rdae-oidn"}
 
 
 def test_what_the_levels_of_quality_need_is_part_of_the_package() -> None:

@@ -12,7 +12,7 @@ from mitsuba_gdpt import denoise
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers.classical import oidn_weights
-from mitsuba_gdpt.denoisers.learned import backbone, methods, weights
+from mitsuba_gdpt.denoisers.learned import backbone, inference, weights
 from mitsuba_gdpt.denoisers.learned.backbone import BackboneConfig, BackboneModel
 from mitsuba_gdpt.errors import ConfigError, WeightsError
 
@@ -49,15 +49,15 @@ def trained(config: BackboneConfig = SMALL) -> BackboneModel:
 def test_image_of_the_library() -> None:
     buffers = render()
     expected = denoise(buffers, "oidn", aux="raw")
-    image = methods.reconstruct(BackboneModel(BASE), buffers)
+    image = inference.reconstruct(BackboneModel(BASE), buffers)
     torch.testing.assert_close(image, expected, rtol=3e-3, atol=1e-4)
 
 
 def test_adapter_starts_as_nothing_and_can_say_something() -> None:
     buffers = render()
-    plain = methods.reconstruct(BackboneModel(BASE), buffers)
-    assert torch.equal(methods.reconstruct(BackboneModel(SMALL), buffers), plain)
-    assert not torch.allclose(methods.reconstruct(trained(), buffers), plain, rtol=0.01)
+    plain = inference.reconstruct(BackboneModel(BASE), buffers)
+    assert torch.equal(inference.reconstruct(BackboneModel(SMALL), buffers), plain)
+    assert not torch.allclose(inference.reconstruct(trained(), buffers), plain, rtol=0.01)
 
 
 def test_only_the_adapter_learns() -> None:
@@ -82,17 +82,17 @@ def test_tuned_weights_are_stored_as_differences(tmp_path: Path) -> None:
     config = BackboneConfig(adapter=(), tuned=True, consistency=0.0)
     model = BackboneModel(config)
     assert model.network.delta is not None
-    assert torch.equal(*(methods.reconstruct(m, render()) for m in (model, BackboneModel(BASE))))
+    assert torch.equal(*(inference.reconstruct(m, render()) for m in (model, BackboneModel(BASE))))
     torch.nn.init.normal_(model.network.delta["dec_conv0_weight"], std=0.01)
     facts = {"recipe": "none", "commit": "none", "licence": "BSD-3-Clause"}
     path = weights.save_weights(model, tmp_path, name="ngpt-backbone", tag="t", **facts)
     loaded = weights.load_weights(path)
-    assert torch.equal(*(methods.reconstruct(m, render()) for m in (model, loaded)))  # type: ignore[arg-type]
+    assert torch.equal(*(inference.reconstruct(m, render()) for m in (model, loaded)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 40), (33, 17)])
 def test_any_size(height: int, width: int) -> None:
-    image = methods.reconstruct(trained(), render(height, width))
+    image = inference.reconstruct(trained(), render(height, width))
     assert image.shape == (height, width, 3)
     assert bool(image.isfinite().all())
 
@@ -103,9 +103,9 @@ def test_unit_of_radiance_does_not_matter() -> None:
     factors = torch.ones(LAYOUT.count)
     for name in ("primal", "dx", "dy"):
         factors[LAYOUT.slices[name]] = 1024.0
-    brighter = methods.reconstruct(model, FrameBuffers(buffers.data * factors, LAYOUT))
+    brighter = inference.reconstruct(model, FrameBuffers(buffers.data * factors, LAYOUT))
     torch.testing.assert_close(
-        brighter / 1024, methods.reconstruct(model, buffers), rtol=2e-3, atol=1e-4
+        brighter / 1024, inference.reconstruct(model, buffers), rtol=2e-3, atol=1e-4
     )
 
 

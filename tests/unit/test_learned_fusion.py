@@ -11,7 +11,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers.classical.fusion import fuse_gradients
 from mitsuba_gdpt.denoisers.images import difference, exposure_scale
-from mitsuba_gdpt.denoisers.learned import methods
+from mitsuba_gdpt.denoisers.learned import inference
 from mitsuba_gdpt.denoisers.learned.fusion import (
     DIRECTED,
     SHARED,
@@ -51,16 +51,18 @@ def test_starts_as_fusion_by_estimated_variances(patch: int) -> None:
     guide, data = denoise(buffers, "poisson-l2")[None], buffers.data[None]
     logits, variances = torch.zeros(1, 1, 1, 2), estimated_variances(data, LAYOUT)
     expected = fuse_gradients(guide, data, LAYOUT, logits, variances)[0]
-    image = methods.reconstruct(model(trained=False, patch=patch), buffers)
+    image = inference.reconstruct(model(trained=False, patch=patch), buffers)
     torch.testing.assert_close(image, expected, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(methods.reconstruct(model(patch=patch), buffers), expected, rtol=0.01)
+    assert not torch.allclose(
+        inference.reconstruct(model(patch=patch), buffers), expected, rtol=0.01
+    )
 
 
 def test_converges_to_the_primal() -> None:
     buffers = render()  # an image and gradients that agree have no noise
     buffers["dx"].copy_(difference(buffers["primal"][None], 2)[0])
     buffers["dy"].copy_(difference(buffers["primal"][None], 1)[0])
-    image = methods.reconstruct(model(consistency=0.005), buffers)
+    image = inference.reconstruct(model(consistency=0.005), buffers)
     torch.testing.assert_close(image, buffers["primal"], rtol=0.01, atol=0.01)
 
 
@@ -96,7 +98,7 @@ def test_exposure_does_not_matter() -> None:
 @pytest.mark.parametrize("patch", [1, 2])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 2), (7, 30)])
 def test_any_size(height: int, width: int, patch: int) -> None:
-    image = methods.reconstruct(model(patch=patch), render(height, width))
+    image = inference.reconstruct(model(patch=patch), render(height, width))
     assert image.shape == (height, width, 3)
     assert bool(image.isfinite().all())
 
@@ -105,7 +107,7 @@ def test_any_size(height: int, width: int, patch: int) -> None:
 def test_tiles_give_the_same_image(patch: int) -> None:
     buffers = render(70, 90)
     network = model(patch=patch)
-    whole, tiled = (methods.reconstruct(network, buffers, memory=m) for m in (2.0**30, 1.5e6))
+    whole, tiled = (inference.reconstruct(network, buffers, memory=m) for m in (2.0**30, 1.5e6))
     torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
 
 
@@ -126,7 +128,7 @@ def test_radius_is_not_too_small() -> None:
 def test_a_missing_buffer_is_named() -> None:
     poor = Layout(tuple(b for b in LAYOUT.buffers if b.name != "depth"))
     with pytest.raises(LayoutError, match="depth"):
-        methods.reconstruct(model(), FrameBuffers(torch.rand(4, 4, poor.count), poor))
+        inference.reconstruct(model(), FrameBuffers(torch.rand(4, 4, poor.count), poor))
 
 
 @pytest.mark.parametrize("turned", [False, True])

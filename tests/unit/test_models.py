@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.decoding import decode
 from mitsuba_gdpt.denoisers import find, load_weights
-from mitsuba_gdpt.denoisers.learned import methods, weights
+from mitsuba_gdpt.denoisers.learned import inference, methods, weights
 from mitsuba_gdpt.denoisers.learned.dense import DenseModel, DenseModelConfig
 from mitsuba_gdpt.denoisers.learned.features import Feature, InputConfig
 from mitsuba_gdpt.denoisers.learned.kpcn import KPCN, KPCNConfig, preprocess
@@ -63,29 +64,9 @@ def save(model: Any, folder: Path, name: str = "ngpt-small") -> Path:
 
 
 class TestHeads:
-    def test_residual_starts_as_its_guide(self) -> None:
-        buffers = render()
-        image = methods.reconstruct(tiny("residual", ("none",)), buffers)
-        torch.testing.assert_close(image, buffers["primal"])
-
-    def test_residual_can_be_limited(self) -> None:
-        buffers = render()
-        model = tiny("residual", ("none",), limit=0.25)
-        with torch.no_grad():
-            model.network.head.bias.fill_(50.0)
-        image = methods.reconstruct(model, buffers)
-        # Radiance is seen divided by albedo, at another exposure: there the factor on 1 + x counts.
-        assert (image > buffers["primal"]).all()
-        unlimited = tiny("residual", ("none",))
-        with torch.no_grad():
-            unlimited.network.head.bias.fill_(0.25)
-        torch.testing.assert_close(image, methods.reconstruct(unlimited, buffers))
-        with pytest.raises(ConfigError, match=r"limit is 0\.25 with head 'blend'"):
-            tiny("blend", ("none",), limit=0.25)
-
     def test_blend_starts_near_its_first_guide(self) -> None:
         buffers = render()
-        image = methods.reconstruct(tiny("blend", ("poisson-l2", "poisson-l1")), buffers)
+        image = inference.reconstruct(tiny("blend", ("poisson-l2", "poisson-l1")), buffers)
         first = denoise(buffers, "poisson-l2").clamp_min(0)
         assert (image - first).abs().mean() < 0.1 * (first - buffers["primal"]).abs().mean()
 
@@ -93,7 +74,7 @@ class TestHeads:
         buffers = render()
         buffers["primal"][:] = 1.0
         model = tiny("blend", ("poisson-l2",))
-        clean = methods.reconstruct(model, buffers)
+        clean = inference.reconstruct(model, buffers)
         data = buffers.data.clone()
         data[5, 5, LAYOUT.slices["primal"]] = 1000.0
         guide = denoise(buffers, "poisson-l2")[None, None]
@@ -107,23 +88,22 @@ class TestHeads:
         for index, method in enumerate(("poisson-l2", "poisson-l1", "none")):
             model.network.head.bias.data.zero_()
             model.network.head.bias.data[index] = 100
-            image = methods.reconstruct(model, buffers)
+            image = inference.reconstruct(model, buffers)
             expected = denoise(buffers, method)
             lit = (expected > 0).all(-1)
             torch.testing.assert_close(image[lit], expected[lit], rtol=1e-4, atol=1e-4)
 
     def test_guides_have_options(self) -> None:
         buffers = render()
-        image = methods.reconstruct(tiny("residual", ("poisson-l2,alpha=2.0",)), buffers)
-        expected = denoise(buffers, "poisson-l2", alpha=2.0)
-        torch.testing.assert_close(image, expected.clamp_min(0), rtol=1e-4, atol=1e-4)
+        (image,) = inference.guide_images(("poisson-l2,alpha=2.0",), buffers)
+        assert torch.equal(image, denoise(buffers, "poisson-l2", alpha=2.0))
 
     def test_direct_head_is_a_logarithm(self) -> None:
         model, buffers = tiny(), render()
         for parameter in model.network.head.parameters():
             parameter.data.zero_()
         model.network.head.bias.data.fill_(1.0)
-        prepared_scale = methods.reconstruct(model, buffers) / (buffers["albedo"] + 0.01)
+        prepared_scale = inference.reconstruct(model, buffers) / (buffers["albedo"] + 0.01)
         assert prepared_scale.std() < 1e-4 * prepared_scale.mean()  # (e - 1) / exposure
         assert prepared_scale.mean() > 0
 
@@ -154,21 +134,21 @@ class TestHeads:
         buffers, model = render(), tiny("fusion", ("none",))
         for name in ("dx", "dy", "dx.var", "dy.var"):
             buffers[name].zero_()
-        clean = methods.reconstruct(model, buffers)
+        clean = inference.reconstruct(model, buffers)
         buffers["dx"][5, 5], buffers["dx.var"][5, 5] = 1000.0, 1000.0**2
-        image = methods.reconstruct(model, buffers)
+        image = inference.reconstruct(model, buffers)
         assert 0 < (image - clean).abs().max() < 0.03  # 1000 / 9 without the prior
 
     def test_consistency_gate(self) -> None:
         """As the variance falls the result goes to the primal; with noise it is the network's."""
         buffers, guide = render(), ("poisson-l2",)
-        free = methods.reconstruct(tiny("residual", guide, measured=True), buffers)
-        gated = tiny("residual", guide, measured=True, consistency=0.005)
+        free = inference.reconstruct(tiny("blend", guide, measured=True), buffers)
+        gated = tiny("blend", guide, measured=True, consistency=0.005)
         assert "primal.var" in gated.needs
         errors = []
         for variance in (1e2, 1e-5, 1e-12):
             buffers["primal.var"].fill_(variance)
-            image = methods.reconstruct(gated, buffers)
+            image = inference.reconstruct(gated, buffers)
             errors.append(float((image - buffers["primal"]).abs().max()))
             if variance == 1e2:
                 torch.testing.assert_close(image, free, rtol=1e-3, atol=1e-3)
@@ -177,35 +157,37 @@ class TestHeads:
 
     def test_consistency_gate_without_a_variance(self) -> None:
         """Where no variance is rendered, what the gradients say against the primal is the noise."""
-        gated = tiny("residual", ("poisson-l2",), consistency=0.005)
+        gated = tiny("blend", ("poisson-l2",), consistency=0.005)
         assert "primal.var" not in gated.needs
         assert {"primal", "dx", "dy"} <= set(gated.needs)
         buffers = render()
-        free = methods.reconstruct(tiny("residual", ("poisson-l2",)), buffers)
-        torch.testing.assert_close(methods.reconstruct(gated, buffers), free, rtol=1e-3, atol=1e-3)
+        free = inference.reconstruct(tiny("blend", ("poisson-l2",)), buffers)
+        torch.testing.assert_close(
+            inference.reconstruct(gated, buffers), free, rtol=1e-3, atol=1e-3
+        )
         primal = buffers["primal"]
         buffers["dx"][:, :-1], buffers["dy"][:-1] = primal.diff(dim=1), primal.diff(dim=0)
-        torch.testing.assert_close(methods.reconstruct(gated, buffers), primal)
+        torch.testing.assert_close(inference.reconstruct(gated, buffers), primal)
 
     @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (8, 8), (17, 30)])
     def test_any_size(self, height: int, width: int) -> None:
         buffers = render(height, width)
         for model in (tiny(), tiny("blend", ("none",), patch=2, consistency=0.01)):
-            assert methods.reconstruct(model, buffers).shape == (height, width, 3)
+            assert inference.reconstruct(model, buffers).shape == (height, width, 3)
 
     def test_tiles_are_chosen_by_the_budget(self) -> None:
         model, buffers = tiny(), render(120, 100)
-        whole = methods.reconstruct(model, buffers)
+        whole = inference.reconstruct(model, buffers)
         calls: list[tuple[int, ...]] = []
         model.network.register_forward_hook(lambda _, args, __: calls.append(args[0].shape[1:3]))
-        tiled = methods.reconstruct(model, buffers, memory=300 * 40 * 40)
+        tiled = inference.reconstruct(model, buffers, memory=300 * 40 * 40)
         assert len(calls) > 1
         torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
 
     def test_impossible_combinations(self) -> None:
         inputs = InputConfig((Feature("primal", "log1p"),))
         with pytest.raises(ConfigError, match="needs at least one guide"):
-            DenseModelConfig.make(inputs, head="residual", **SIZES)
+            DenseModelConfig.make(inputs, head="blend", **SIZES)
         with pytest.raises(ConfigError, match="expected one of direct"):
             DenseModelConfig.make(inputs, head="x", **SIZES)
         good = DenseModelConfig.make(inputs, **SIZES)
@@ -216,8 +198,8 @@ class TestHeads:
 @pytest.mark.parametrize("make", [tiny, lambda: preset("ngpt-small")], ids=["tiny", "ngpt-small"])
 def test_agrees_with_cpu(make: Callable[[], DenseModel], device: torch.device) -> None:
     model, buffers = make(), render(33, 47)
-    expected = methods.reconstruct(model, buffers, precision="float32")
-    result = methods.reconstruct(model.to(device), buffers.to(device), precision="float32")
+    expected = inference.reconstruct(model, buffers, precision="float32")
+    result = inference.reconstruct(model.to(device), buffers.to(device), precision="float32")
     assert result.device.type == device.type
     # The GPU may multiply in TF32 (10 bits of mantissa) where cuDNN convolves.
     assert (result.cpu() - expected).abs().mean() < 2e-3 * expected.abs().mean()
@@ -225,8 +207,8 @@ def test_agrees_with_cpu(make: Callable[[], DenseModel], device: torch.device) -
 
 def test_bfloat16_is_close(device: torch.device) -> None:
     model, buffers = tiny().to(device), render().to(device)
-    exact = methods.reconstruct(model, buffers, precision="float32")
-    rough = methods.reconstruct(model, buffers, precision="bfloat16")
+    exact = inference.reconstruct(model, buffers, precision="float32")
+    rough = inference.reconstruct(model, buffers, precision="bfloat16")
     assert rough.dtype == torch.float32
     assert not torch.equal(rough, exact)
     assert (rough - exact).abs().mean() < 0.02 * exact.abs().mean()
@@ -285,14 +267,14 @@ class TestKPCN:
             for parameter in network[-1].parameters():
                 parameter.data.zero_()
             network[-1].bias.data[12] = 100.0  # the centre
-        image = methods.reconstruct(model, buffers)
+        image = inference.reconstruct(model, buffers)
         torch.testing.assert_close(image, buffers["diffuse"] + buffers["specular"])
 
     def test_tiles_give_the_same_image(self) -> None:
         torch.manual_seed(0)
         model, buffers = KPCN(KPCNConfig(layers=2, width=4, filter=3, kernel=5)), render(60, 50)
-        whole = methods.reconstruct(model, buffers)
-        tiled = methods.reconstruct(model, buffers, memory=600 * 20 * 20)
+        whole = inference.reconstruct(model, buffers)
+        tiled = inference.reconstruct(model, buffers, memory=600 * 20 * 20)
         # Beyond a tile a filter would repeat the border: only the overlap prevents it.
         torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
 
@@ -305,7 +287,7 @@ class TestWeights:
         assert not any(parameter.requires_grad for parameter in loaded.parameters())
         buffers = render()
         torch.testing.assert_close(
-            methods.reconstruct(loaded, buffers), methods.reconstruct(model, buffers)
+            inference.reconstruct(loaded, buffers), inference.reconstruct(model, buffers)
         )
         again, info = weights.read_weights(path)
         assert again.config == model.config == info.config
@@ -503,7 +485,7 @@ class TestMethods:
         image = denoise(render(), "ngpt-small")
         torch.testing.assert_close(image, denoise(render(), "ngpt-small", weights=str(path)))
         torch.manual_seed(1)
-        save(tiny(head="residual", guides=("none",)), tmp_path)
+        save(tiny(head="blend", guides=("none",)), tmp_path)
         assert "2 files" in str(method.obstacle)
 
     def test_weights_option_works_without_shipped_ones(
@@ -516,7 +498,7 @@ class TestMethods:
             denoise(render(), "ngpt")
 
     def test_needs_of_other_weights_are_checked(self, tmp_path: Path) -> None:
-        model = tiny("residual", ("none",), measured=True, consistency=0.01)
+        model = tiny("blend", ("none",), measured=True, consistency=0.01)
         path = save(model, tmp_path)
         plain = FrameBuffers(torch.rand(8, 8, 16), Layout.make())
         with pytest.raises(LayoutError, match=r"primal\.var"):
@@ -528,6 +510,30 @@ class TestMethods:
 
     def test_twins_differ_by_gradients_only(self) -> None:
         for name in ("ngpt", "ngpt-l1", "ngpt-small", "ngpt-small-l1"):
-            needs, twin = set(find(name).needs), set(find(name + "-nograd").needs)
+            needs, twin = (
+                set(methods.PRESETS[preset].config.needs) for preset in (name, name + "-nograd")
+            )
             assert needs - twin == {"dx", "dy"}
         assert not {"dx", "dy"} & set(find("ngpt-oidn-nograd").needs)
+
+
+def test_calls_in_threads_keep_apart() -> None:
+    """They share one model; how much memory each may use must not reach the others."""
+    model, buffers = tiny(), render(120, 100)
+    here, tiles = threading.local(), set()
+    model.network.register_forward_hook(
+        lambda _, inputs, __: tiles.add((here.memory, len(inputs[0][0])))
+    )
+
+    def reconstruct(memory: float) -> torch.Tensor:
+        here.memory = memory
+        return inference.reconstruct(model, buffers, memory=memory)
+
+    memories = [2.0**30, 300.0 * 40 * 40] * 6
+    alone = {memory: reconstruct(memory) for memory in memories[:2]}
+    rows = set(tiles)
+    assert max(size for memory, size in rows if memory == memories[1]) < 120 < max(rows)[1]
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(reconstruct, memories))
+    assert tiles == rows
+    assert all(torch.equal(image, alone[m]) for m, image in zip(memories, images, strict=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DERIVED, Layout
-from mitsuba_gdpt.decoding import decode
-from mitsuba_gdpt.denoisers import denoise, denoise_sequence, find, stream
+from mitsuba_gdpt.denoisers import denoise, denoise_sequence, stream
 from mitsuba_gdpt.denoisers.images import warp
-from mitsuba_gdpt.denoisers.learned import rdae, weights
+from mitsuba_gdpt.denoisers.learned import inference, weights
+from mitsuba_gdpt.denoisers.learned.methods import PRESETS
 from mitsuba_gdpt.denoisers.learned.networks import RecurrentUNet, RecurrentUNetConfig
-from mitsuba_gdpt.denoisers.learned.presets import PRESETS
 from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel, RecurrentModelConfig
-from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError, WeightsError
+from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError
 
 CORE = Layout.make()
 LAYOUT = Layout((*CORE.buffers, *DERIVED))
@@ -117,7 +115,7 @@ class TestState:
         frames = [render(seed) for seed in range(5)]
         whole = model.sequence(torch.stack([f.data for f in frames])[None], LAYOUT)[0].detach()
         for image, expected in zip(
-            denoise_sequence(frames, preset, weights=path, precision="float32"),
+            denoise_sequence(frames, "rdae", weights=path, precision="float32"),
             whole,
             strict=True,
         ):
@@ -143,10 +141,10 @@ class TestState:
 
     def test_step_is_a_function(self) -> None:
         model = tiny()
-        _, state = rdae.step(model, render(0))
+        _, state = inference.step(model, render(0))
         kept = [h.clone() for h in state.hidden]
-        image, _ = rdae.step(model, render(1), state)
-        again, _ = rdae.step(model, render(1), state)
+        image, _ = inference.step(model, render(1), state)
+        again, _ = inference.step(model, render(1), state)
         assert torch.equal(image, again)
         assert all(torch.equal(a, b) for a, b in zip(kept, state.hidden, strict=True))
 
@@ -178,7 +176,7 @@ class TestState:
             state = None
             for seed in range(2):
                 buffers = render(seed, height, width)
-                image, state = rdae.step(model, buffers, state)
+                image, state = inference.step(model, buffers, state)
                 assert image.shape == (height, width, 3)
                 assert bool(torch.isfinite(image).all())
 
@@ -196,9 +194,9 @@ class TestExposure:
         model = tiny("rdae", adaptation=0.25)
         bright = render(0)
         bright["primal"].mul_(16)
-        _, state = rdae.step(model, render(0))
+        _, state = inference.step(model, render(0))
         start = float(state.exposure)
-        _, state = rdae.step(model, bright, state)
+        _, state = inference.step(model, bright, state)
         assert float(state.exposure) == pytest.approx(start * 16**-0.25, rel=1e-4)
 
     def test_scale_of_radiance_does_not_matter(self) -> None:
@@ -210,7 +208,7 @@ class TestExposure:
                 buffers = render(seed)
                 for name in ("primal", "dx", "dy"):
                     buffers[name].mul_(factor)
-                image, state = rdae.step(model, buffers, state, precision="float32")
+                image, state = inference.step(model, buffers, state, precision="float32")
             images.append(image / factor)
         torch.testing.assert_close(images[1], images[0], rtol=1e-3, atol=1e-4)
 
@@ -219,7 +217,7 @@ class TestExposure:
         model = tiny("rdae")
         frames = [render(0, 200, 8), render(0, 200, 8)]
         frames[1].depth[0, 0] = 1000.0
-        near, far = (rdae.step(model, frame)[0] for frame in frames)
+        near, far = (inference.step(model, frame)[0] for frame in frames)
         assert not torch.equal(near[:8], far[:8])
         torch.testing.assert_close(near[150:], far[150:], rtol=1e-2, atol=1e-2)
 
@@ -243,7 +241,7 @@ class TestMotion:
         """After a pan by one coarsest block the inner states are those of the panned frame."""
         model = tiny("rdae", warp=True)
         step = model.config.network.alignment
-        _, state = rdae.step(model, render(0, 24, 32), precision="float32")
+        _, state = inference.step(model, render(0, 24, 32), precision="float32")
         motion = torch.zeros(1, 24, 32, 2)
         motion[..., 0] = step
         padding = type("", (), {"apply": staticmethod(lambda x, source: x)})()
@@ -260,7 +258,7 @@ class TestMotion:
         state, logs = None, []
         for seed in range(12):
             buffers = self.wall(seed)
-            image, state = rdae.step(model, buffers, state)
+            image, state = inference.step(model, buffers, state)
             exposure = state.exposure[0]
             logs.append((buffers.primal / 0.51).log())
             found = (image / 0.51 * exposure).log1p()
@@ -273,7 +271,7 @@ class TestMotion:
     def test_history_of_something_else_is_not_favoured(self) -> None:
         model, images = tiny("rdae-oidn", guides=("none",)), []
         for change in ("nothing", "depth", "normal", "motion"):
-            _, state = rdae.step(model, self.wall(0))
+            _, state = inference.step(model, self.wall(0))
             buffers = self.wall(1)
             if change == "depth":
                 buffers.depth.mul_(3)
@@ -281,7 +279,7 @@ class TestMotion:
                 buffers.normal[:] = torch.tensor([1.0, 0.0, 0.0])
             if change == "motion":
                 buffers.motion.fill_(100.0)  # out of the frame
-            image, _ = rdae.step(model, buffers, state)
+            image, _ = inference.step(model, buffers, state)
             images.append(float((image - buffers.primal).abs().mean()))
         assert images[0] > 10 * max(images[1:])
 
@@ -303,13 +301,6 @@ class TestMotion:
 
 
 class TestMethods:
-    @pytest.mark.parametrize("name", list(rdae.PRESETS))
-    def test_every_preset_survives_json(self, name: str) -> None:
-        config = rdae.PRESETS[name].config
-        data = json.loads(json.dumps(dataclasses.asdict(config)))
-        assert decode(type(config), data, "config") == config
-        assert find(name).recurrent
-
     def test_round_trip(self, tmp_path: Path) -> None:
         model = tiny("rdae-oidn", guides=("none",))
         path = save(model, tmp_path)
@@ -324,8 +315,17 @@ class TestMethods:
         frame = FrameBuffers(torch.rand(4, 4, layout.count), layout)
         with pytest.raises(LayoutError, match=r"needs the buffer\(s\) normal"):
             denoise(frame, "rdae", weights=save(tiny("rdae"), tmp_path))
-        with pytest.raises(WeightsError, match="mitsuba-gdpt train rdae-plain"):
-            denoise(render(), "rdae-plain")
+
+    def test_what_is_needed_follows_from_the_weights(self, tmp_path: Path) -> None:
+        """Without albedo there is no shipped network, but one's own."""
+        layout = Layout(tuple(b for b in CORE.buffers if b.name != "albedo"))
+        frame = FrameBuffers(torch.rand(4, 4, layout.count), layout)
+        path = save(tiny("rdae-plain"), tmp_path)
+        assert denoise(frame, "rdae", weights=path).shape == (4, 4, 3)
+        with pytest.raises(LayoutError, match=r"needs the buffer\(s\) albedo"):
+            denoise(frame, "rdae")
+        with pytest.raises(ConfigError, match="unknown reconstruction method 'rdae-plain'"):
+            denoise(frame, "rdae-plain")
 
     def test_non_finite_motion(self, tmp_path: Path) -> None:
         buffers = render()
@@ -337,6 +337,6 @@ class TestMethods:
     def test_weights_of_another_method(self, tmp_path: Path) -> None:
         path = save(tiny(), tmp_path)
         with pytest.raises(ConfigError, match="has no state"):
-            rdae.step(torch.nn.Identity(), render())  # type: ignore[arg-type]
+            inference.step(torch.nn.Identity(), render())  # type: ignore[arg-type]
         # A recurrent model can be asked for one frame by anybody.
         assert denoise(render(), "ngpt-small", weights=path).shape == (12, 15, 3)

@@ -2,5 +2,4 @@
 
 from __future__ import annotations
 
-from mitsuba_gdpt.denoisers.learned import methods as methods  # registers them, as the next
-from mitsuba_gdpt.denoisers.learned import rdae as rdae
+from mitsuba_gdpt.denoisers.learned import methods as methods  # registers them

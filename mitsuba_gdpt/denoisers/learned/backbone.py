@@ -12,7 +12,6 @@ contradicts them, relative to the brightness around.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,7 +21,7 @@ from mitsuba_gdpt.channels import DIFFERENCE_AXES, PRIMAL, Layout
 from mitsuba_gdpt.denoisers.classical import oidn_weights
 from mitsuba_gdpt.denoisers.images import difference, mean_square, planar, window_mean
 from mitsuba_gdpt.denoisers.learned.features import require
-from mitsuba_gdpt.denoisers.learned.model import Model, converge
+from mitsuba_gdpt.denoisers.learned.model import Model, ModelConfig, converge
 from mitsuba_gdpt.denoisers.learned.networks.oidn_unet import (
     ALIGNMENT,
     INPUTS,
@@ -67,7 +66,7 @@ _FLOATS = 300
 
 
 @dataclass(frozen=True)
-class BackboneConfig:
+class BackboneConfig(ModelConfig):
     """The model.
 
     Attributes:
@@ -123,11 +122,9 @@ class BackboneModel(Model):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shifts: Sequence[tuple[int, int]] = (),
-        depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
-        """Reconstruct images; see :meth:`Model.forward`. ``shifts``, ``depth_scale``: no effect."""
+        """Reconstruct images; see :meth:`Model.forward`."""
         require(self.needs, layout)
         data = planar(data)
         buffers = {name: data[..., layout.slices[name]] for name in self.needs}

@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from mitsuba_gdpt.channels import PRIMAL, VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.channels import PRIMAL, TABLE, VARIANCE_SUFFIX, Layout
+from mitsuba_gdpt.decoding import decode
 from mitsuba_gdpt.denoisers.classical import fusion
-from mitsuba_gdpt.denoisers.learned.features import InputConfig, Prepared, preprocess
-from mitsuba_gdpt.denoisers.learned.model import FAVOUR, Model, blend, compressed, converge
+from mitsuba_gdpt.denoisers.learned.features import (
+    GUIDE,
+    Feature,
+    InputConfig,
+    Prepared,
+    preprocess,
+)
+from mitsuba_gdpt.denoisers.learned.model import (
+    FAVOUR,
+    Model,
+    ModelConfig,
+    blend,
+    compressed,
+    converge,
+)
 from mitsuba_gdpt.denoisers.learned.networks import DenseUNet, DenseUNetConfig
 from mitsuba_gdpt.denoisers.variances import SAMPLED, estimated_variances, rendered_variances
 from mitsuba_gdpt.errors import ConfigError
 
-HEADS = ("direct", "residual", "blend", "fusion")
+HEADS = ("direct", "blend", "fusion")
+#: Inputs that the networks can have besides, and do not have in the shipped configurations.
+OPTIONAL_INPUTS = ("diffuse", "specular", "variances")
 
 
 @dataclasses.dataclass(frozen=True)
-class DenseModelConfig:
+class DenseModelConfig(ModelConfig):
     """A dense U-Net and how it is used.
 
     Attributes:
         inputs: What it sees.
         network: Sizes; inputs and outputs follow from the rest and may be left at 0.
-        head: ``"direct"``: the output is the image's log(1 + x). ``"residual"``: it is added to
-            that of the first guide. ``"blend"``: it holds a weight for each guide and the primal
-            (softmax), and three residuals that are added to the weighted mean of log(1 + x).
+        head: ``"direct"``: the output is the image's log(1 + x). ``"blend"``: it holds a weight for
+            each guide and the primal (softmax), and three residuals that are added to the weighted
+            mean of log(1 + x).
             ``"fusion"``: that image is then brought into line with dx and dy by a screened Poisson
             solve (:mod:`mitsuba_gdpt.denoisers.classical.fusion`); the output holds factors on its
             weights, one per pixel and direction. All but ``"direct"`` start as the first guide,
@@ -38,7 +54,6 @@ class DenseModelConfig:
             consists half of the primal. It makes the method consistent: as the number of samples
             grows, the result converges to the primal, whatever the network says. The variance is
             estimated (:mod:`mitsuba_gdpt.denoisers.variances`) unless a rendered one is an input.
-        limit: If not 0, the largest residual: how far log(1 + x) can be from that of the guide.
     """
 
     inputs: InputConfig
@@ -46,7 +61,6 @@ class DenseModelConfig:
     head: str = "direct"
     guides: tuple[str, ...] = ()
     consistency: float = 0.0
-    limit: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse combinations that make no sense.
@@ -54,11 +68,6 @@ class DenseModelConfig:
         Raises:
             ConfigError: The head is unknown or lacks a guide, or a channel count does not fit.
         """
-        if self.limit < 0 or (self.limit and self.head != "residual"):
-            raise ConfigError(
-                f"limit is {self.limit} with head {self.head!r}; expected 0, or a positive number "
-                f"with head 'residual'"
-            )
         if self.head not in HEADS:
             raise ConfigError(f"head is {self.head!r}; expected one of {', '.join(HEADS)}")
         if self.head != "direct" and not self.guides:
@@ -99,7 +108,6 @@ class DenseModelConfig:
         head: str = "direct",
         guides: tuple[str, ...] = (),
         consistency: float = 0.0,
-        limit: float = 0.0,
         **network: Any,
     ) -> DenseModelConfig:
         """Fill in the channel counts; ``network`` are fields of :class:`DenseUNetConfig`."""
@@ -112,8 +120,47 @@ class DenseModelConfig:
             head,
             guides,
             consistency,
-            limit,
         )
+
+    def changed(
+        self,
+        changes: Mapping[str, Any],
+        *,
+        guides: tuple[str, ...] = (),
+        inputs: tuple[str, ...] = (),
+    ) -> DenseModelConfig:
+        """See :meth:`ModelConfig.changed`: fields of the network, of inputs OPTIONAL_INPUTS."""
+        if guides and not self.guides:
+            raise ConfigError("this method sees no images of other methods")
+        images = guides or self.guides
+        features = [*self.inputs.features, *self._added(inputs)]
+        if guides:
+            features = [feature for feature in features if feature.guide is None]
+            features += [Feature(GUIDE + guide, "log1p") for guide in guides]
+        sizes = {**dataclasses.asdict(self.network), **changes}
+        network = dataclasses.asdict(decode(DenseUNetConfig, sizes, "network"))
+        del network["inputs"], network["outputs"]
+        return DenseModelConfig.make(
+            dataclasses.replace(self.inputs, features=tuple(features)),
+            head=self.head,
+            guides=images,
+            consistency=self.consistency,
+            **network,
+        )
+
+    def _added(self, names: tuple[str, ...]) -> list[Feature]:
+        """Return further features; ``"variances"``: one for each buffer that there is then."""
+        if unknown := [name for name in names if name not in OPTIONAL_INPUTS]:
+            raise ConfigError(
+                f"inputs: got {', '.join(unknown)}; expected some of {', '.join(OPTIONAL_INPUTS)}"
+            )
+        seen = [feature.source for feature in self.inputs.features]
+        added = [name for name in OPTIONAL_INPUTS[:-1] if name in names and name not in seen]
+        if "variances" in names:
+            sources = [name + VARIANCE_SUFFIX for name in (*seen, *added)]
+            known = {row.name for row in TABLE}
+            added += [name for name in sources if name in known and name not in seen]
+        return [Feature(name, "log1p") for name in added]
 
 
 def _outputs(head: str, guides: int) -> int:
@@ -138,11 +185,32 @@ class DenseModel(Model):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shifts: Sequence[tuple[int, int]] = (),
-        depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
         """Reconstruct images; see :meth:`Model.forward`."""
+        return self._reconstruct(data, layout, guides, (), None, memory)
+
+    def vary(
+        self,
+        data: torch.Tensor,
+        layout: Layout,
+        guides: torch.Tensor | None = None,
+        *,
+        shifts: Sequence[tuple[int, int]],
+        depth_scale: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """See :meth:`Model.vary`."""
+        return self._reconstruct(data, layout, guides, shifts, depth_scale, None)
+
+    def _reconstruct(
+        self,
+        data: torch.Tensor,
+        layout: Layout,
+        guides: torch.Tensor | None,
+        shifts: Sequence[tuple[int, int]],
+        depth_scale: torch.Tensor | None,
+        memory: float | None,
+    ) -> torch.Tensor:
         config = self.config
         prepared = preprocess(
             data,
@@ -199,19 +267,12 @@ class DenseModel(Model):
         if self.config.head == "direct":
             return output.expm1()
         assert guides is not None  # the configuration has some
-        candidates = list(guides.unbind(1))
-        mixed = self.config.head != "residual"
-        if mixed:
-            candidates.append(data[..., layout.slices[PRIMAL]])
+        candidates = [*guides.unbind(1), data[..., layout.slices[PRIMAL]]]
         # Logarithms also keep a firefly of the primal from showing with the smallest of weights.
         candidates = [compressed(image, prepared) for image in candidates]
-        if mixed:
-            start = output.new_zeros(len(candidates))
-            start[0] = FAVOUR
-            return blend(output, candidates, start).expm1()
-        if limit := self.config.limit:
-            output = limit * (output / limit).tanh()
-        return (candidates[0] + output).expm1()
+        start = output.new_zeros(len(candidates))
+        start[0] = FAVOUR
+        return blend(output, candidates, start).expm1()
 
 
 # ------------------------------------------------------------------------------- precision

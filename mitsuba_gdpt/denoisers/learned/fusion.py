@@ -13,8 +13,9 @@ All inputs are relative to the brightness of the guide's image, so the exposure 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -30,7 +31,7 @@ from mitsuba_gdpt.denoisers.images import (
     window_mean,
 )
 from mitsuba_gdpt.denoisers.learned.features import require
-from mitsuba_gdpt.denoisers.learned.model import Model, converge
+from mitsuba_gdpt.denoisers.learned.model import Model, ModelConfig, converge
 from mitsuba_gdpt.denoisers.learned.networks import FusionWeights, FusionWeightsConfig
 from mitsuba_gdpt.denoisers.solvers.screened_poisson import ITERATIONS
 from mitsuba_gdpt.denoisers.variances import SAMPLED, Variances, estimated_variances
@@ -60,7 +61,7 @@ DIRECTED_BLOCK, SHARED_BLOCK = (5, 6), (1, 3)
 
 
 @dataclass(frozen=True)
-class FusionModelConfig:
+class FusionModelConfig(ModelConfig):
     """The model.
 
     Attributes:
@@ -93,6 +94,17 @@ class FusionModelConfig:
         """Names of the buffers that the model reads: what every render has."""
         return (*SAMPLED, "albedo", "normal", "depth")
 
+    def changed(
+        self,
+        changes: Mapping[str, Any],
+        *,
+        guides: tuple[str, ...] = (),
+        inputs: tuple[str, ...] = (),
+    ) -> FusionModelConfig:
+        """See :meth:`ModelConfig.changed`: any fields."""
+        config = replace(self, guides=guides) if guides else self
+        return super(FusionModelConfig, config).changed(changes, inputs=inputs)
+
     @property
     def network(self) -> FusionWeightsConfig:
         """Sizes of the network."""
@@ -119,11 +131,9 @@ class FusionModel(Model):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shifts: Sequence[tuple[int, int]] = (),
-        depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
-        """Reconstruct images; see :meth:`Model.forward`. ``shifts``, ``depth_scale``: no effect."""
+        """Reconstruct images; see :meth:`Model.forward`."""
         require(self.needs, layout)
         chosen = self._choose(guides, self.guides)
         assert chosen is not None  # there is one

@@ -25,7 +25,7 @@ import torch
 from mitsuba_gdpt.channels import DIFFERENCE_AXES, VARIANCE_SUFFIX, Layout, buffer
 from mitsuba_gdpt.denoisers.images import difference
 from mitsuba_gdpt.denoisers.learned.features import require
-from mitsuba_gdpt.denoisers.learned.model import Model
+from mitsuba_gdpt.denoisers.learned.model import Model, ModelConfig
 from mitsuba_gdpt.denoisers.learned.networks import (
     KernelNetwork,
     KernelNetworkConfig,
@@ -39,7 +39,7 @@ _AUXILIARY = ("normal", "depth", "albedo")
 
 
 @dataclass(frozen=True)
-class KPCNConfig:
+class KPCNConfig(ModelConfig):
     """Sizes of both networks; the defaults are those of the paper.
 
     Attributes:
@@ -85,11 +85,30 @@ class KPCN(Model):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shifts: Sequence[tuple[int, int]] = (),
-        depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
-        """Reconstruct images; see :meth:`Model.forward`. ``shifts`` have no meaning here."""
+        """Reconstruct images; see :meth:`Model.forward`."""
+        return self._reconstruct(data, layout, None, memory)
+
+    def vary(
+        self,
+        data: torch.Tensor,
+        layout: Layout,
+        guides: torch.Tensor | None = None,
+        *,
+        shifts: Sequence[tuple[int, int]],
+        depth_scale: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """See :meth:`Model.vary`; shifts mean nothing here."""
+        return self._reconstruct(data, layout, depth_scale, None)
+
+    def _reconstruct(
+        self,
+        data: torch.Tensor,
+        layout: Layout,
+        depth_scale: torch.Tensor | None,
+        memory: float | None,
+    ) -> torch.Tensor:
         diffuse, specular, albedo = preprocess(data, layout, depth_scale)
         diffuse = self._filter(self.diffuse, diffuse, memory)
         specular = self._filter(self.specular, specular, memory)

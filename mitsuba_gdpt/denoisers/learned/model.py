@@ -7,12 +7,15 @@ It is described completely by a configuration, which is stored with its weights.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Self, cast
 
 import torch
 from torch import nn
 
 from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.decoding import decode
 from mitsuba_gdpt.denoisers.images import mean_square, window_mean
 from mitsuba_gdpt.denoisers.learned import tiling
 from mitsuba_gdpt.denoisers.learned.features import Prepared
@@ -26,6 +29,42 @@ FAVOUR = 6.0
 
 _BLUR = 7  # pixels; the variance of one pixel alone is too noisy an estimate to trust
 _GATE_EPSILON = 1e-4  # squared radiance at common brightness
+
+
+class ModelConfig:
+    """What the configurations of all models share; each is a frozen dataclass."""
+
+    guides: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the buffers that the model reads."""
+        raise NotImplementedError
+
+    def changed(
+        self,
+        changes: Mapping[str, Any],
+        *,
+        guides: tuple[str, ...] = (),
+        inputs: tuple[str, ...] = (),
+    ) -> Self:
+        """Return the same model with other sizes, guides or further inputs; counts follow.
+
+        Args:
+            changes: Sizes and parts by name; which there are is up to the model.
+            guides: Methods whose images it sees instead of those that it has; none leaves them.
+            inputs: Names of inputs that it sees besides.
+
+        Raises:
+            ConfigError: A name is unknown or has a bad value, or the model has no such part.
+        """
+        if inputs:
+            raise ConfigError(f"got the inputs {', '.join(inputs)}; there are no optional ones")
+        if guides:
+            raise ConfigError("this method sees no images of other methods")
+        if not changes:
+            return self
+        return cast("Self", decode(type(self), {**asdict(self), **changes}, "network"))  # type: ignore[call-overload]
 
 
 class Model(nn.Module):
@@ -45,8 +84,6 @@ class Model(nn.Module):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shifts: Sequence[tuple[int, int]] = (),
-        depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
         """Reconstruct images.
@@ -55,15 +92,37 @@ class Model(nn.Module):
             data: (N, H, W, C) buffers, finite.
             layout: Meaning of C.
             guides: (N, G, H, W, 3) radiance, in the order of ``self.guides``.
-            shifts: Position of each frame inside its padding; for training.
-            depth_scale: (N,) factors on the normalised depth; for training.
             memory: Bytes of activations that inference may use; larger frames are tiled. None
-                never tiles. Ignored while gradients are recorded.
+                never tiles. Ignored while gradients are recorded, and by models with a state.
 
         Returns:
             (N, H, W, 3) radiance.
         """
         raise NotImplementedError
+
+    def vary(
+        self,
+        data: torch.Tensor,
+        layout: Layout,
+        guides: torch.Tensor | None = None,
+        *,
+        shifts: Sequence[tuple[int, int]],
+        depth_scale: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Reconstruct images in training, with variations of what the network sees.
+
+        Models for which these mean nothing reconstruct the images as :meth:`forward` does.
+
+        Args:
+            data: See :meth:`forward`.
+            layout: See :meth:`forward`.
+            guides: See :meth:`forward`.
+            shifts: Position of each frame inside its padding.
+            depth_scale: (N,) factors on the normalised depth, or None.
+        """
+        del shifts, depth_scale
+        image: torch.Tensor = self(data, layout, guides)
+        return image
 
     def _choose(self, guides: torch.Tensor | None, names: tuple[str, ...]) -> torch.Tensor | None:
         """Return some of the guides, or None if none are wanted.

@@ -16,6 +16,8 @@ What keeps the result steady over time, besides the memory of the network:
 
 from __future__ import annotations
 
+import dataclasses
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,13 +26,21 @@ import torch
 from torch.nn import functional
 
 from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
+from mitsuba_gdpt.decoding import decode
 from mitsuba_gdpt.denoisers.images import exposure_scale, warp
-from mitsuba_gdpt.denoisers.learned.features import BatchPadding, InputConfig, Prepared, preprocess
-from mitsuba_gdpt.denoisers.learned.model import FAVOUR, Model, blend, compressed
+from mitsuba_gdpt.denoisers.learned.features import (
+    GUIDE,
+    BatchPadding,
+    Feature,
+    InputConfig,
+    Prepared,
+    preprocess,
+)
+from mitsuba_gdpt.denoisers.learned.model import FAVOUR, Model, ModelConfig, blend, compressed
 from mitsuba_gdpt.denoisers.learned.networks import RecurrentUNet, RecurrentUNetConfig
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
-HEADS = ("direct", "residual", "blend")
+HEADS = ("direct", "blend")
 
 _DEPTH = "depth"
 _GEOMETRY = (_DEPTH, "normal")
@@ -44,7 +54,7 @@ _ABSENT = -30.0  # logit of what is not there
 
 
 @dataclass(frozen=True)
-class RecurrentModelConfig:
+class RecurrentModelConfig(ModelConfig):
     """A recurrent autoencoder and how it is used.
 
     Attributes:
@@ -52,8 +62,7 @@ class RecurrentModelConfig:
         network: Sizes; inputs and outputs follow from the rest, see :meth:`make`.
         head: One of :data:`HEADS`, which are as of
             :class:`~mitsuba_gdpt.denoisers.learned.dense.DenseModelConfig`. Its candidates are the
-            guides, the primal, and the image before if ``history``. ``"residual"`` adds to the
-            first.
+            guides, the primal, and the image before if ``history``.
         guides: Methods whose images the head uses; they are inputs too if ``inputs`` says so.
         warp: Move the state by ``motion``.
         history: Show the image before to the network and, with ``"blend"``, to the head.
@@ -95,6 +104,39 @@ class RecurrentModelConfig:
     def later(self) -> tuple[str, ...]:
         """Names of the buffers that frames with a predecessor must have besides."""
         return (MOTION,) if self.warp else ()
+
+    def changed(
+        self,
+        changes: Mapping[str, Any],
+        *,
+        guides: tuple[str, ...] = (),
+        inputs: tuple[str, ...] = (),
+    ) -> RecurrentModelConfig:
+        """See :meth:`ModelConfig.changed`.
+
+        ``changes`` are fields of
+        :class:`~mitsuba_gdpt.denoisers.learned.networks.RecurrentUNetConfig`, and ``head``,
+        ``warp``, ``history``, ``adaptation``.
+        """
+        if inputs:
+            raise ConfigError(f"got the inputs {', '.join(inputs)}; there are no optional ones")
+        if guides and not self.guides:
+            raise ConfigError("this method sees no images of other methods")
+        images = tuple(guides) or self.guides
+        features = [feature for feature in self.inputs.features if feature.guide is None]
+        features += [Feature(GUIDE + guide, "log1p") for guide in images]
+        kinds = typing.get_type_hints(RecurrentModelConfig)
+        options = {
+            name: decode(kinds[name], changes.get(name, getattr(self, name)), name)
+            for name in ("head", "warp", "history", "adaptation")
+        }
+        sizes = dataclasses.asdict(self.network)
+        del sizes["zero_head"]  # follows the head
+        sizes |= {name: value for name, value in changes.items() if name not in options}
+        network = decode(RecurrentUNetConfig, sizes, "network")
+        chosen = {name: getattr(network, name) for name in sizes}
+        seen = dataclasses.replace(self.inputs, features=tuple(features))
+        return RecurrentModelConfig.make(seen, guides=images, network=chosen, **options)
 
     @classmethod
     def make(
@@ -184,8 +226,6 @@ class RecurrentModel(Model):
         layout: Layout,
         guides: torch.Tensor | None = None,
         *,
-        shifts: Sequence[tuple[int, int]] = (),
-        depth_scale: torch.Tensor | None = None,
         memory: float | None = None,
     ) -> torch.Tensor:
         """Reconstruct single frames; the options have no meaning here."""
@@ -330,8 +370,6 @@ class RecurrentModel(Model):
         """Turn the output of the network into log(1 + image) without albedo."""
         if self.config.head == "direct":
             return output
-        if self.config.head == "residual":
-            return images[0] + output
         start = output.new_zeros((*output.shape[:-1], len(images)))
         start[..., 0] = FAVOUR
         if age is not None:

@@ -252,13 +252,7 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[Model, WeightsInfo]:
         WeightsError: See :func:`load_weights`.
     """
     path = Path(path)
-    try:
-        size = path.stat().st_size
-        if size > _LARGEST_FILE:
-            raise WeightsError(f"{path}: {size} bytes; expected weights of {_LARGEST_FILE} at most")
-        contents = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot read these weights: {error.strerror}") from error
+    contents = _contents(path)
     info = _parse(path, contents)
     try:
         tensors = load(contents)
@@ -276,6 +270,31 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[Model, WeightsInfo]:
             f"{bad[0]}; expected finite weights. Train them again, or use others"
         )
     return model, info
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST_FILE:
+            raise WeightsError(f"{path}: {size} bytes; expected weights of {_LARGEST_FILE} at most")
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot read these weights: {error.strerror}") from error
+
+
+def describe(name_or_path: str | os.PathLike[str]) -> WeightsInfo:
+    """Return what a file of weights says about itself, without making the model.
+
+    Raises:
+        WeightsError: See :func:`load_weights`.
+    """
+    path = find_weights(name_or_path)
+    return _described(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _described(path: Path, modified: int) -> WeightsInfo:
+    return _parse(path, _contents(path))
 
 
 class _NoInitialValues(TorchFunctionMode):
@@ -373,6 +392,8 @@ def _parse(path: Path, contents: bytes) -> WeightsInfo:
     kind, _ = ARCHITECTURES[metadata["arch"]]
     try:
         described = json.loads(metadata["config"])
+        if described.get("limit") == 0:  # of files from before, where it had no effect
+            del described["limit"]
         _check_sizes(described)
         config = decode(kind, described, "config")
     except RecursionError as error:
