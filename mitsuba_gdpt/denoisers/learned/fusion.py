@@ -52,7 +52,7 @@ _REACH = 4
 _QUANTITIES = 60
 #: Bytes that a tile may take on a CPU. Memory of larger ones is returned to the system when it is
 #: freed, and filled with zeros when it is wanted again, which costs more than the overlap of tiles.
-_TILE = 256 << 20
+_TILE = 320 << 20
 
 #: Channels of :func:`features`, per direction and besides.
 DIRECTED, SHARED = 11, 4
