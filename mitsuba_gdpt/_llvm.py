@@ -12,7 +12,8 @@ fminimum"), which no ``except`` can catch. So importing :mod:`mitsuba_gdpt` sets
 Where Dr.Jit was imported first and has taken an old library, it is restarted with the good one,
 as long as no Mitsuba object exists yet. (Where it has found none at all there is no second try;
 for that case the installed package has a one-line ``.pth`` file that sets the variable when
-Python starts.) What is left after that is refused by :func:`require` with an exception.
+Python starts, and for Python 3.15 and later a ``.start`` file.) What is left after that is refused
+by :func:`require` with an exception.
 """
 
 from __future__ import annotations

@@ -159,18 +159,36 @@ def test_scalar_variants_need_no_library() -> None:
     assert done.returncode == 0, done.stderr
 
 
+#: How Python 3.15 reads a file of startup entry points (PEP 829), as far as ours goes.
+LIKE_SITE = """
+import pkgutil, sys
+from pathlib import Path
+sys.path.append(folder)
+for line in Path(folder, "mitsuba_gdpt_libllvm.start").read_text("utf-8").splitlines():
+    if line.strip() and not line.startswith("#"):
+        module, colon, function = line.strip().partition(":")
+        assert colon and function.isidentifier(), line
+        pkgutil.resolve_name(line.strip())()
+assert "mitsuba" not in sys.modules and "mitsuba_gdpt" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("kind", ["pth", "start"])
 @pytest.mark.parametrize("user_path", [None, "/chosen/by/user.so"])
-def test_startup_file(tmp_path: Path, user_path: str | None) -> None:
-    """The .pth file of the installed package finds the wheel's library beside site-packages."""
+def test_startup_file(tmp_path: Path, user_path: str | None, kind: str) -> None:
+    """The files of the installed package find the wheel's library beside site-packages."""
     site = tmp_path / "lib" / "python3" / "site-packages"
     site.mkdir(parents=True)
     library = tmp_path / "lib" / "libLLVM.so.19.1"
     library.touch()
     (tmp_path / "lib" / "libLLVM-15.so").touch()
-    source = (ROOT / "packaging" / "mitsuba_gdpt_libllvm.pth").read_text()
-    (site / "x.pth").write_text(source)
-    code = f"import os, site; {'pass' if user_path else UNSET}; site.addsitedir({str(site)!r})"
-    code += "; print(os.environ['DRJIT_LIBLLVM_PATH'])"
+    for source in (ROOT / "packaging").glob("mitsuba_gdpt_libllvm.*"):
+        (site / source.name).write_text(source.read_text())
+    read = f"import site; site.addsitedir({str(site)!r})"
+    if kind == "start":
+        read = f"folder = {str(site)!r}\n{LIKE_SITE}"
+    code = f"import os; {'pass' if user_path else UNSET}\n{read}\n"
+    code += "print(os.environ['DRJIT_LIBLLVM_PATH'])"
     done = python(code, **({_llvm.ENVIRONMENT_VARIABLE: user_path} if user_path else {}))
     assert done.stderr == ""
     assert done.stdout.strip() == (user_path or str(library))
