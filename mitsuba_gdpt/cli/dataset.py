@@ -230,6 +230,59 @@ def import_darc(
     _tell_crops(output, summary, "imported", watch.seconds["all"])
 
 
+@dataset.command("export-oidn")
+def export_oidn(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SET|IN.exr",
+            help="A crop set (.zarr), the folder of a frame set, or noisy renders of one view.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Data set of the toolkit, such as data/train; created if need be.",
+        ),
+    ],
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="REF.exr", help="Converged image of the renders.", show_default=False),
+    ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            help="What the files of the renders begin with; by default the reference's name.",
+            show_default=False,
+        ),
+    ] = "",
+) -> None:
+    """Export noisy images, features and references in the layout of OIDN's training toolkit.
+
+    Example: mitsuba-gdpt dataset export-oidn train.zarr -o data/train
+    """
+    options.check_folder(output)
+
+    from mitsuba_gdpt.data import CropSet, FrameSet, oidn_kit
+
+    first = sources[0]
+    renders = all(source.suffix.lower() == ".exr" for source in sources)
+    if renders and reference is None:
+        raise ConfigError("renders need a reference to learn from; give --reference REF.exr")
+    if not renders and (len(sources) > 1 or reference is not None or name):
+        raise ConfigError("expected one set, or renders that end in .exr with their --reference")
+    if reference is not None:
+        count = oidn_kit.export_renders(sources, reference, output, name=name)
+    elif first.suffix.lower() == ".zarr":
+        count = oidn_kit.export_crops(CropSet.open(first), output)
+    else:
+        count = oidn_kit.export_frames(FrameSet.open(first), output)
+    print(f"{output}: {count} noisy images with their references")
+
+
 def _choose(catalogue: str, names: str | None) -> tuple[CatalogueScene, ...]:
     """Return the scenes of a catalogue that are named, separated by commas; by default all."""
     from mitsuba_gdpt.scenes.catalogue import Catalogue

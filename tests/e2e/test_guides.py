@@ -1,0 +1,147 @@
+"""The pages for users of other tools: every command and every snippet on them runs, small."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import mitsuba as mi
+import numpy as np
+import pytest
+
+from mitsuba_gdpt import exr, pfm
+from mitsuba_gdpt.cli import main
+from tests import crops
+
+PAGES = Path(__file__).parents[2] / "docs" / "how-to"
+NAMES = ("from-optix-denoiser", "from-oidn", "from-ngpt", "from-rae", "from-blender")
+#: Sizes on the pages, and what is enough here.
+SMALL = (
+    (r"(--width|--height) \d+", r"\1 16"),
+    (r"--frames \d+", "--frames 2"),
+    (r"--(target-)?spp \d+", r"--\1spp 2"),
+    (r"\bspp=\d+", "spp=2"),
+)
+RGB, XYZ = ("R", "G", "B"), ("X", "Y", "Z")
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return the languages and texts of a page's commands and snippets."""
+    text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```(sh|python)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert found
+    return found
+
+
+def small(text: str) -> str:
+    for long, short in SMALL:
+        text = re.sub(long, short, text)
+    return text
+
+
+def planes(*names: str) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {name: random.random((8, 12), np.float32) for name in names}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the pages name."""
+    monkeypatch.chdir(tmp_path)
+    image = np.random.default_rng(0).random((8, 12, 3)).astype(np.float32)
+    for name in ("color", "albedo", "normal"):
+        pfm.write(f"{name}.pfm", image)
+        exr.write_image(f"{name}.exr", image)
+    for name in ("primal", "dx", "dy", "albedo", "normal", "depth"):
+        exr.write_image(f"scene-{name}.exr", image / 2, half=True)
+    normals = [f"normal.{c}" for c in XYZ]
+    exr.write("layers.exr", planes(*RGB, *(f"albedo.{c}" for c in RGB), *normals))
+    layers = {"Noisy Image": RGB, "Denoising Albedo": RGB, "Denoising Normal": XYZ}
+    view = planes(*(f"ViewLayer.{name}.{c}" for name, suffixes in layers.items() for c in suffixes))
+    exr.write("blender.exr", view)
+    for number in (0, 1, 2):
+        exr.write_image(f"frame.{number:04d}.exr", image, metadata={"spp": number + 1})
+        exr.write(f"blender.{number:04d}.exr", view)
+        frame = tmp_path / "set" / "train" / "Room" / f"frame-{number:04d}"
+        frame.mkdir(parents=True)
+        for name in ("noisy-0.exr", "target.exr"):
+            exr.write(frame / name, planes(*RGB, "depth.Z", *(f"normal.{c}" for c in RGB)))
+    crops.fill("crops.zarr", crops.fill_plan(size=8, crops=2))
+    Path("scene.xml").write_text(SCENE)
+    return tmp_path
+
+
+#: A room that is open to the front: walls that a camera must not touch.
+SCENE = """<scene version="3.0.0">
+  <integrator type="path"/>
+  <sensor type="perspective">
+    <float name="fov" value="60"/>
+    <film type="hdrfilm">
+      <integer name="width" value="12"/><integer name="height" value="8"/>
+      <rfilter type="box"/>
+    </film>
+    <transform name="to_world"><lookat origin="0,1,3.5" target="0,1,0" up="0,1,0"/></transform>
+  </sensor>
+  <emitter type="constant"/>
+  <shape type="cube">
+    <transform name="to_world"><scale x="3" y="2" z="4"/></transform>
+    <bsdf type="twosided"><bsdf type="diffuse"/></bsdf>
+  </shape>
+  <shape type="sphere"><point name="center" x="1" y="0.5" z="-1"/><float name="radius" value="0.5"/>
+    <emitter type="area"><rgb name="radiance" value="5"/></emitter></shape>
+  <shape type="cube">
+    <transform name="to_world"><scale value="0.5"/><rotate y="1" angle="30"/>
+      <translate x="-1" y="-1" z="-1.5"/></transform>
+    <bsdf type="diffuse"><rgb name="reflectance" value="0.8,0.3,0.2"/></bsdf>
+  </shape>
+</scene>"""
+
+
+def run(language: str, text: str, names: dict[str, Any]) -> None:
+    if language == "python":
+        exec(small(text), names)
+        return
+    for line in text.splitlines():
+        words = shlex.split(small(line))
+        assert words[0] == "mitsuba-gdpt", line
+        with pytest.raises(SystemExit) as stop:
+            main(words[1:])
+        assert not stop.value.code, line
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_everything_on_the_page_runs(page: str, folder: Path, variant_llvm_rgb: str) -> None:
+    scene = mi.load_file("scene.xml")
+    names: dict[str, Any] = {"scene": scene, "sensor": scene.sensors()[0]}
+    for language, text in blocks(page):
+        run(language, text, names)
+
+
+#: What 'propose' writes, for tests without the minutes of a search.
+ROOM = """split = "train"
+[scenes.room]
+source = "scene.xml"
+title = "Room"
+author = "nobody"
+licence = "CC0"
+max_depth = 3
+fly_through = [
+  { origin = [0, 1, 3], target = [0, 1, 0], up = [0, 1, 0], fov = 60 },
+  { origin = [0, 1, 2], target = [0, 1, 0], up = [0, 1, 0], fov = 60 },
+]
+"""
+
+
+@pytest.mark.parametrize("search", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_fly_throughs(search: bool, folder: Path, variant_llvm_rgb: str) -> None:
+    for language, text in blocks("fly-throughs"):
+        if not search:
+            Path("room.toml").write_text(ROOM)
+            lines = [line for line in text.splitlines() if " catalogue " not in line]
+            text = "\n".join(lines)
+        run(language, text, {})
+    files = sorted(path.name for path in (folder / "frames/train/room/frame-0001").iterdir())
+    assert "target.exr" in files
+    assert "noisy-0.exr" in files
