@@ -74,9 +74,6 @@ def pixel_mean(
     means = [_block_sum(c, spp) * _reciprocal(n) for c in components]
     if not variance:
         return PixelMean(means)
-    if n == 1:
-        squares = sum((dr.square(mean) for mean in means), mi.Float(0))
-        return PixelMean(means, squares * _reciprocal(len(components)))
     pixel = dr.arange(mi.UInt32, dr.width(components[0])) // dr.opaque(mi.UInt32, spp)
     total = mi.Float(0)
     for c, mean in zip(components, means, strict=True):
@@ -84,7 +81,13 @@ def pixel_mean(
         if selected is not None:
             deviation = dr.select(selected, deviation, 0)
         total += _block_sum(dr.square(deviation), spp)
-    return PixelMean(means, total * _reciprocal(len(components) * n * (n - 1)))
+    result = total * _reciprocal(len(components) * n * max(n - 1, 1))
+    if selected is not None:
+        squares = sum((dr.square(mean) for mean in means), mi.Float(0))
+        # Whether there is one is data: how many of 4 to 7 samples look to a side differs.
+        lonely = dr.opaque(mi.Bool, n == 1)
+        result = dr.select(lonely, squares * _reciprocal(len(components)), result)
+    return PixelMean(means, result)
 
 
 def _reciprocal(n: int) -> mi.Float:
