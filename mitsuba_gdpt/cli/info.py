@@ -79,14 +79,14 @@ def _methods() -> list[tuple[str, str]]:
         return [("denoisers", f"NOT AVAILABLE: {error}")]
 
     rows: list[tuple[str, str]] = []
+    headings = {"everyday": "methods", "baseline": "baselines", "experiment": "experiments"}
     for method in denoisers.methods():
-        text = f"{method.name}: {method.doc}"
+        cost = method.seconds_per_megapixel
+        text = f"{method.name:<20} {'' if cost is None else f'{cost:g} s':>6}  {method.doc}"
         if obstacle := method.obstacle:
             text += f"; NOT AVAILABLE: {obstacle}"
-        elif method.options:
-            options = (f"{name}={default}" for name, default in method.options.items())
-            text += f" ({', '.join(options)})"
-        rows.append(("" if rows else "denoisers", text))
+        rows.append((headings.pop(method.group, ""), text))
+    rows.append(("", "seconds are per megapixel on two CPU cores, roughly"))
     return rows
 
 

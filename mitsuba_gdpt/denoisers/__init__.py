@@ -158,6 +158,8 @@ def denoise(
     "none",
     needs=("primal",),
     doc="the noisy primal itself",
+    group="baseline",
+    seconds_per_megapixel=0.0,
     exposure=Exposure.UNTOUCHED,
     anywhere=True,
 )

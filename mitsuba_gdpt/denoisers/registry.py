@@ -39,6 +39,9 @@ from mitsuba_gdpt.decoding import call_parts, decode, encode
 from mitsuba_gdpt.denoisers.exposure import ExposedState, Exposure, expose, expose_option, restore
 from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError
 
+#: What methods are there for: to be used, to be compared with, or to see what else is possible.
+GROUPS = ("everyday", "baseline", "experiment")
+
 Target = TypeVar("Target", bound=Callable[..., Any])
 
 
@@ -165,6 +168,9 @@ class Method:
         anywhere: Whether it computes on every device of torch; others on CPU and CUDA only.
         needed: Names of the buffers that it cannot do without, given some options, where they
             depend on these.
+        group: One of :data:`GROUPS`.
+        seconds_per_megapixel: What it takes by default on two CPU cores, roughly; None if that is
+            not known, or it runs on a GPU only.
     """
 
     name: str
@@ -179,6 +185,8 @@ class Method:
     after: Callable[[torch.Tensor], Any] | None = None
     anywhere: bool = False
     needed: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    group: str = GROUPS[0]
+    seconds_per_megapixel: float | None = None
 
     def needs_for(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of the buffers that it cannot do without, inner methods apart."""
@@ -388,6 +396,8 @@ def register(
     version: Callable[[Mapping[str, Any]], str] | None = None,
     after: Callable[[torch.Tensor], Any] | None = None,
     anywhere: bool = False,
+    group: str = GROUPS[0],
+    seconds_per_megapixel: float | None = None,
 ) -> Callable[[Target], Target]:
     """Enter a function under a method name; see the module's docstring.
 
@@ -407,15 +417,20 @@ def register(
         after: Makes a state of the image of the frame before, (H, W, 3).
         anywhere: It needs no float64, so that it computes on devices such as Apple's ``mps`` too.
             For others, frames are brought to the host, and the image back.
+        group: One of :data:`GROUPS`.
+        seconds_per_megapixel: What it takes by default on two CPU cores, roughly.
 
     Raises:
-        ConfigError: The name is taken, or the options are not spelt out in the signature.
+        ConfigError: The name is taken, the group is unknown, or the options are not spelt out in
+            the signature.
         LayoutError: A buffer name is not in the table.
     """
     needed = needs if callable(needs) else None
     always = needs({}) if callable(needs) else needs
     for buffer_name in (*always, *uses):
         table_row(buffer_name)
+    if group not in GROUPS:
+        raise ConfigError(f"group is {group!r}; expected one of: {', '.join(GROUPS)}")
     if name in _METHODS:
         raise ConfigError(f"a method named {name!r} is registered already; choose another name")
 
@@ -436,6 +451,8 @@ def register(
             after,
             anywhere,
             needed,
+            group,
+            seconds_per_megapixel,
         )
         return target
 
@@ -462,7 +479,7 @@ class Methods(tuple[Method, ...]):
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        head = ("method", "what", "needs", "options", "here")
+        head = ("method", "group", "s per megapixel", "what", "needs", "options", "here")
         return pictures.to_table(head, (_row(method) for method in self))
 
 
@@ -470,13 +487,17 @@ def _row(method: Method) -> tuple[str, ...]:
     options = ", ".join(f"{name}={default}" for name, default in method.options.items())
     obstacle = method.obstacle
     here = "yes" if obstacle is None else str(obstacle)
-    return method.name, method.doc, ", ".join(method.needs), options, here
+    cost = "" if method.seconds_per_megapixel is None else f"{method.seconds_per_megapixel:g}"
+    return method.name, method.group, cost, method.doc, ", ".join(method.needs), options, here
 
 
 def methods() -> Methods:
-    """Return all registered methods, available or not; those of plug-ins too."""
+    """Return all registered methods, available or not; those of plug-ins too.
+
+    Those of everyday use come first, then baselines, then experiments; see :data:`GROUPS`.
+    """
     plugins.load()
-    return Methods(_METHODS.values())
+    return Methods(sorted(_METHODS.values(), key=lambda method: GROUPS.index(method.group)))
 
 
 def find(name: str) -> Method:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mitsuba_gdpt.denoisers.learned.features import MARGIN
+from mitsuba_gdpt.denoisers.learned.methods import runs_as
 from mitsuba_gdpt.denoisers.learned.model import Model
 from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
 from mitsuba_gdpt.errors import ConfigError
@@ -179,7 +180,7 @@ class StillTask:
     def use(self, method: str, weights: Path) -> str:
         """See :meth:`Task.use`."""
         return (
-            f"mitsuba-gdpt denoise in.exr -o out.exr --method {method} "
+            f"mitsuba-gdpt denoise in.exr -o out.exr --method {runs_as(method)} "
             f"--option weights={weights.name}"
         )
 
@@ -231,7 +232,8 @@ class SequenceTask:
 
     def use(self, method: str, weights: Path) -> str:
         """See :meth:`Task.use`."""
-        return f"mitsuba_gdpt.stream({method!r}, weights={weights.name!r}), called frame by frame"
+        stream = f"mitsuba_gdpt.stream({runs_as(method)!r}, weights={weights.name!r})"
+        return f"{stream}, called frame by frame"
 
 
 def loss_window(

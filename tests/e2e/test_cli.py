@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -236,8 +237,12 @@ def test_scene_previews(run, tmp_path: Path) -> None:
 def test_info(run) -> None:
     done = run("info")
     assert done.code == 0, done.err
-    for word in ("mitsuba_gdpt", "Dr.Jit", "LLVM", "llvm_ad_rgb", "torch", "poisson-l1"):
+    for word in ("mitsuba_gdpt", "Dr.Jit", "LLVM", "llvm_ad_rgb", "torch"):
         assert word in done.out
+    words = done.out.split()
+    order = ("methods", "oidn", "baselines", "poisson-l1", "experiments", "ngpt-small")
+    assert sorted(order, key=words.index) == list(order)
+    assert re.search(r"ngpt-fusion-fast +4\.8 s  one pass of OIDN", done.out)
 
 
 def test_environment_of_a_python_caller_is_its_own(run) -> None:

@@ -420,7 +420,7 @@ class TestExamples:
     def test_missing_buffer_is_an_error(self) -> None:
         with pytest.raises(LayoutError, match=r"lack the buffer\(s\) diffuse"):
             Crops(Toy(), range(1), ("primal", "diffuse"), GuideCache(None, ()))
-        guides = GuideCache(None, ("oidn-fusion(using=kpcn)",))
+        guides = GuideCache(None, ("oidn-fusion(using=kpcn-small)",))
         with pytest.raises(LayoutError, match=r"lack the buffer\(s\) diffuse"):
             Crops(Toy(), range(1), ("primal",), guides)
 

@@ -97,6 +97,8 @@ def brightness(image: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 @registry.register(
     "oidn-fusion",
     needs=(PRIMAL, *NEEDS),
+    group="experiment",
+    seconds_per_megapixel=16.0,
     doc="OIDN's image fused with the gradients by their variance, without a network",
 )
 def oidn_fusion(

@@ -61,6 +61,8 @@ def _exposure(options: Mapping[str, Any]) -> Exposure:
 
 @register(
     "oidn",
+    group="everyday",
+    seconds_per_megapixel=11.0,
     needs=("primal",),
     uses=_GUIDES,
     doc="Intel Open Image Denoise",

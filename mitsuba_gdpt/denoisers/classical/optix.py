@@ -72,6 +72,7 @@ def _survives(variant: str) -> bool:
 
 @register(
     "optix",
+    group="baseline",
     needs=("primal",),
     uses=_GUIDES,
     doc="NVIDIA OptiX denoiser (GPU only)",
@@ -111,6 +112,7 @@ class Previous:
 
 @register(
     "optix-temporal",
+    group="baseline",
     needs=("primal",),
     uses=(*_GUIDES, MOTION),
     doc="NVIDIA OptiX denoiser for sequences (GPU only)",

@@ -104,7 +104,13 @@ L1_PRESETS = {
 }
 
 
-@register("poisson-l1", needs=("primal", "dx", "dy"), doc="screened Poisson, L1 by IRLS")
+@register(
+    "poisson-l1",
+    needs=("primal", "dx", "dy"),
+    doc="screened Poisson, L1 by IRLS",
+    group="baseline",
+    seconds_per_megapixel=0.8,
+)
 def poisson_l1(
     buffers: FrameBuffers,
     *,
@@ -150,6 +156,8 @@ def poisson_l1(
 
 @register(
     "poisson-l2",
+    group="everyday",
+    seconds_per_megapixel=0.13,
     needs=("primal", "dx", "dy"),
     doc="screened Poisson, L2, solved directly",
     exposure=Exposure.BINARY,

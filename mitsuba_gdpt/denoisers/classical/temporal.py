@@ -374,6 +374,7 @@ def _fetch(image: torch.Tensor, pixel: torch.Tensor) -> torch.Tensor:
 
 @registry.register(
     "temporal",
+    group="everyday",
     needs=(PRIMAL, *FEATURES),
     uses=(MOTION, EMISSION),
     doc="another method on the samples of several frames, gathered along the motion",

@@ -149,12 +149,14 @@ def _still_presets() -> dict[str, Preset]:
     table["ngpt-oidn-nograd"] = _correction(seen, (_OIDN,), "blend", ", without gradients")
     table["ngpt-poisson"] = _correction((*seen, *gradients), ("poisson-l1",), "blend")
     table["ngpt-fusion"] = Preset(
-        FusionModelConfig(), "fusion", "oidn-fusion with weights predicted by a small U-Net"
+        FusionModelConfig(),
+        "fusion",
+        "prefiltered OIDN of four mirror images, fused with the gradients by a small U-Net",
     )
     table["ngpt-fusion-fast"] = Preset(
         FusionModelConfig((_OIDN_RAW,), iterations=12),
         "fusion",
-        "the same from one pass of OIDN",
+        "one pass of OIDN, fused with the gradients by a small U-Net",
     )
     table["ngpt-backbone"] = Preset(
         BackboneConfig(), "fusion-seen", "OIDN's network with an adapter that reads the gradients"
@@ -170,8 +172,8 @@ def _sequence_presets() -> dict[str, Preset]:
     table = {}
     for name, seen, demodulate, text in (
         ("rdae", (), True, "recurrent autoencoder of Chaitanya et al. 2017"),
-        ("rdae-plain", (), False, "the same without albedo"),
-        ("rdae-grad", _GRADIENTS, True, "the same with gradients"),
+        ("rdae-plain", (), False, "rdae without albedo"),
+        ("rdae-grad", _GRADIENTS, True, "rdae with gradients"),
     ):
         features = (_PRIMAL, *seen, *_GEOMETRY)
         inputs = InputConfig(
@@ -184,7 +186,7 @@ def _sequence_presets() -> dict[str, Preset]:
         table[name] = Preset(RecurrentModelConfig.make(inputs), "rdae", text)
     for name, seen, text in (
         ("rdae-oidn", _GRADIENTS, "oidn, made steady over time by a recurrent autoencoder"),
-        ("rdae-oidn-nograd", (), "the same without gradients"),
+        ("rdae-oidn-nograd", (), "rdae-oidn without gradients"),
     ):
         features = (_PRIMAL, *seen, *_GEOMETRY, Feature(GUIDE + _OIDN, "log1p"))
         config = RecurrentModelConfig.make(
@@ -201,22 +203,44 @@ def _sequence_presets() -> dict[str, Preset]:
 
 #: What can be trained: name to its configuration before training.
 PRESETS: dict[str, Preset] = {**_still_presets(), **_sequence_presets()}
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What a preset is as a method.
+
+    Attributes:
+        group: See :data:`mitsuba_gdpt.denoisers.registry.GROUPS`.
+        seconds: Per megapixel on two CPU cores, roughly, guides included; None if not measured.
+    """
+
+    group: str
+    seconds: float | None = None
+
+
 #: Methods: the presets that weights ship for, with this package or with ``mitsuba-gdpt-weights``.
-SHIPPED = (
-    "ngpt-fusion-fast",
-    "ngpt-fusion",
-    "ngpt-oidn",
-    "ngpt-oidn-nograd",
-    "ngpt",
-    "ngpt-small",
-    "ngpt-small-nograd",
-    "ngpt-small-l1",
-    "ngpt-small-l1-nograd",
-    "kpcn-small",
-    "rdae-oidn",
-    "rdae",
-    "rdae-grad",
-)
+SHIPPED = {
+    "ngpt-fusion-fast": Shipped("everyday", 4.8),
+    "ngpt-fusion": Shipped("everyday", 17.0),
+    "ngpt": Shipped("baseline", 11.0),
+    "kpcn-small": Shipped("baseline", 7.6),
+    "rdae": Shipped("baseline"),
+    "ngpt-oidn": Shipped("experiment", 14.0),
+    "ngpt-oidn-nograd": Shipped("experiment"),
+    "ngpt-small": Shipped("experiment", 1.3),
+    "ngpt-small-nograd": Shipped("experiment", 1.3),
+    "ngpt-small-l1": Shipped("experiment", 1.3),
+    "ngpt-small-l1-nograd": Shipped("experiment", 1.3),
+    "rdae-oidn": Shipped("experiment"),
+    "rdae-grad": Shipped("experiment"),
+}
+
+
+def runs_as(name: str) -> str:
+    """Return the method that runs weights of a preset: its own, or one of the same task."""
+    if name in SHIPPED:
+        return name
+    return "rdae" if isinstance(PRESETS[name].config, RecurrentModelConfig) else "ngpt-small"
 
 
 def _still_method(name: str) -> Callable[..., torch.Tensor]:
@@ -289,6 +313,8 @@ def _register(name: str) -> None:
         version=lambda options: weight_files.find_weights(options.get("weights") or name).stem,
         recurrent=recurrent,
         anywhere=True,
+        group=SHIPPED[name].group,
+        seconds_per_megapixel=SHIPPED[name].seconds,
     )(_sequence_method(name) if recurrent else _still_method(name))
 
 

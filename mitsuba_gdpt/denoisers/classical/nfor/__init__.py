@@ -67,6 +67,7 @@ _SECOND_BANDWIDTH = 1.0
     uses=(inputs.VISIBILITY,),
     doc="nonlinearly weighted first-order regression on features; best with halves",
     exposure=Exposure.BINARY,
+    group="baseline",
 )
 def nfor(
     buffers: FrameBuffers,
