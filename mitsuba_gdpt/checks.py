@@ -29,6 +29,9 @@ MOST_PIXELS = 2**16
 MOST_NAME_BYTES = 240
 
 _FORBIDDEN = frozenset('\\:*?"<>|')
+_DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
+)
 _SHOWN = 60
 _REASON = 300
 
@@ -132,6 +135,22 @@ def file_name(what: str, name: str) -> str:
         )
     if name != name.strip():
         raise ConfigError(f"{what}: got the file name {shown}; expected no space at its ends")
+    if name.partition(".")[0].upper() in _DEVICES:
+        raise ConfigError(f"{what}: got the file name {shown}, which is a device on Windows")
+    return file_system_name(what, name)
+
+
+def file_system_name(what: str, name: str) -> str:
+    """Check that this file system takes a name, whoever has chosen it.
+
+    Args:
+        what: What has the name, for the message.
+        name: Without folders.
+
+    Raises:
+        ConfigError: It is too long, or has characters that the locale lacks.
+    """
+    shown = show(name)
     try:
         length = len(os.fsencode(name))
     except UnicodeEncodeError:

@@ -180,10 +180,9 @@ def _named(source: Any, layout: Any) -> FrameBuffers | _Named:
         path = Path(source)
         if path.suffix.lower() not in image_files.SUFFIXES:
             raise LayoutError(
-                f"got an object of type {type(source).__module__}.{type(source).__qualname__}; "
-                f"expected a Mitsuba TensorXf, FrameBuffers, a torch tensor, a NumPy array, an "
-                f"mi.Bitmap, or the path of an image ({', '.join(image_files.SUFFIXES)}), not "
-                f"{str(path)!r}"
+                f"got {str(path)!r}; expected the path of an image "
+                f"({', '.join(image_files.SUFFIXES)}), a Mitsuba TensorXf, FrameBuffers, a torch "
+                f"tensor, a NumPy array or an mi.Bitmap"
             )
         return _from_file(path)
     if is_bitmap(source):
@@ -443,7 +442,7 @@ def _turned(normals: torch.Tensor, transform: Any) -> torch.Tensor:
             f"to_sensor has the shape {matrix.shape}; expected a Transform4f or a (4, 4) matrix"
         )
     linear = matrix.reshape(4, 4)[:3, :3]
-    if abs(np.linalg.det(linear)) < 1e-12 * np.linalg.norm(linear) ** 3:  # whatever its scale
+    if abs(np.linalg.det(linear)) <= 1e-12 * np.linalg.norm(linear) ** 3:  # whatever its scale
         raise ConfigError("to_sensor cannot be inverted; expected a sensor's transform")
     inverse = torch.as_tensor(np.linalg.inv(linear), dtype=normals.dtype, device=normals.device)
     turned = normals @ inverse  # normals transform with the inverse transpose

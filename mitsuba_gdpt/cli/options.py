@@ -172,6 +172,7 @@ def check_folder(path: Path) -> None:
     Raises:
         ConfigError: There is a file of that name.
     """
+    checks.file_system_name("cannot write this folder", path.name)
     if path.exists() and not path.is_dir():
         raise ConfigError(f"cannot write into {path}: it is not a folder")
 
@@ -192,6 +193,7 @@ def check_output(path: Path | None, *suffixes: str, folder: bool = False) -> Non
         return
     if path.suffix.lower() not in suffixes:
         raise ConfigError(f"output file {path} should end in {' or '.join(suffixes)}")
+    checks.file_system_name("cannot write this file", path.name)
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
     if path.exists() and path.is_dir() != folder:

@@ -275,6 +275,8 @@ BAD_RENDERS = {
     "no output": ((), "nothing would be written"),
     "wrong suffix": (("-o", "a.png"), "should end in .exr"),
     "no folder": (("-o", "nowhere/a.exr"), "folder nowhere does not exist"),
+    "long name": (("-o", f"{'a' * 300}.exr"), "has 304 bytes; expected at most 240"),
+    "exposure": ((*GOOD, "--exposure", "1e12"), "--exposure is 1000000000000.0; expected a finite"),
     "spp 0": (("-o", "a.exr", "--spp", "0"), "--spp"),
     "spp text": (("-o", "a.exr", "--spp", "many"), "--spp"),
     "width 0": ((*GOOD, "--width", "0"), "--width"),

@@ -56,7 +56,22 @@ def test_bounds_of_numbers() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "a/b", "a:b", "a\\b", "a\nb", "a\0b", " a", "a ", "x*", "é" * 121, "\ud800"],
+    [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "a:b",
+        "a\\b",
+        "a\nb",
+        "a\0b",
+        " a",
+        "a ",
+        "x*",
+        "é" * 121,
+        "\ud800",
+        "nul.exr",
+    ],
 )
 def test_names_that_no_file_may_have(name: str) -> None:
     with pytest.raises(ConfigError, match="file name"):
