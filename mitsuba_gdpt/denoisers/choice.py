@@ -67,7 +67,7 @@ LEVELS: dict[str, Level] = {
     ),
     "balanced": Level(
         (Candidate("ngpt-fusion-fast"), *_ONE_PASS, *_POISSON),
-        4.8,
+        3.8,
         "one pass of OIDN, fused with the gradients",
     ),
     "high": Level(
@@ -77,7 +77,7 @@ LEVELS: dict[str, Level] = {
             *_ONE_PASS,
             *_POISSON,
         ),
-        17.0,
+        16.0,
         "prefiltered OIDN, averaged over four mirror images, fused with the gradients",
     ),
 }
