@@ -23,7 +23,8 @@ from mitsuba_gdpt.channels import PRIMAL, Buffer
 
 #: Largest width of a picture, in pixels.
 WIDTH = 256
-_BRIGHT, _SHARE = 0.8, 0.98  # so much of the pixels is darker than this
+_BRIGHT, _LIT = 0.8, 0.9  # so bright is shown what such a share of the pixels is darker than
+_SHARE = 0.98  # of values that are not cut off
 _MISSING = (255, 0, 255)  # pixels that are not finite
 
 
@@ -75,7 +76,7 @@ def of_image(image: NDArray[np.float32], name: str, exposure: float) -> Picture:
 
 def automatic_exposure(image: NDArray[np.float32]) -> float:
     """Return the factor that makes an (H, W, 3) image as bright as a picture should be."""
-    return _BRIGHT / size if (size := _typical(image)) > 0 else 1.0
+    return _BRIGHT / size if (size := _typical(image, _LIT)) > 0 else 1.0
 
 
 def picture(shown: NDArray[np.float32], values: NDArray[np.float32], name: str) -> Picture:
@@ -148,11 +149,11 @@ def _three(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return image
 
 
-def _typical(image: NDArray[np.float32]) -> float:
+def _typical(image: NDArray[np.float32], share: float = _SHARE) -> float:
     """Return the magnitude that few values exceed; 0 where there is none."""
     sizes = np.abs(image[np.isfinite(image)])
     sizes = sizes[sizes > 0]
-    return float(np.quantile(sizes, _SHARE)) if sizes.size else 0.0
+    return float(np.quantile(sizes, share)) if sizes.size else 0.0
 
 
 def _relative(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -478,6 +478,9 @@ class Methods(tuple[Method, ...]):
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        return f"Methods({', '.join(method.name for method in self)})"
+
     def _repr_html_(self) -> str:
         head = ("method", "group", "s per megapixel", "what", "needs", "options", "here")
         return pictures.to_table(head, (_row(method) for method in self))
