@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mitsuba_gdpt import Layout, denoise, exr, pfm, scenes
+from mitsuba_gdpt import Layout, denoise, display, exr, pfm, scenes
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.cli.options import key_values, typed_values
@@ -621,6 +621,16 @@ class TestFilesOfOtherPrograms:
                 expected = exr.to_8bit(self.COLOUR / number, exposure=1)
                 np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), expected)
         expect_bad_input(run("denoise", "frame.#.exr", *words, "all.gif"), "cannot animate all.gif")
+
+    def test_tev(self, run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        sent: dict[str, object] = {}
+        monkeypatch.setattr(display, "to_tev", lambda **images: sent.update(images))
+        assert run("denoise", "color.exr", "--method", "none", "--tev").code == 0
+        assert list(sent) == ["color.exr", "color.exr by none"]
+        done = run("render", write_scene(folder), "--spp", "2", "--denoise", "none", "--tev")
+        assert done.code == 0, done.err
+        assert list(sent)[2:] == ["square", "square by none"]
+        assert sent["square"].primal.shape == sent["square by none"].shape
 
     def test_npz_and_files_of_ngpt(self, run, folder: Path) -> None:
         for name in ("primal", "dx", "dy"):
