@@ -32,6 +32,15 @@ LAYERS = (
     {PACKAGE, "__main__", "mitsuba_plugin"},  # the public API in __init__.py; what Mitsuba imports
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+#: The same inside of ``denoisers``.
+ROOMS = (
+    {"images", "solvers"},
+    {"exposure", "variances"},
+    {"registry"},
+    {"choice", "classical"},
+    {"learned", "streams"},
+)
+ROOM_LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 #: Parts that must not import a library when they are imported themselves, directly or not.
 FORBIDDEN_AT_IMPORT = {
@@ -163,6 +172,16 @@ def path_to(library: str, start: Module, modules: dict[str, Module]) -> list[str
 
 def test_package_obeys() -> None:
     assert violations(read(ROOT)) == []
+
+
+def test_rooms_of_the_denoisers_build_on_those_below() -> None:
+    prefix = f"{PACKAGE}.denoisers."
+    for name, module in read(ROOT).items():
+        room = name.removeprefix(prefix).split(".")[0]
+        if not name.startswith(prefix) or room == "__init__":
+            continue
+        others = {n.removeprefix(prefix).split(".")[0] for n in module.anywhere if prefix in n}
+        assert [o for o in others - {room} if ROOM_LEVEL[o] >= ROOM_LEVEL[room]] == [], name
 
 
 @pytest.mark.parametrize(
