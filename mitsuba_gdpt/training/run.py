@@ -111,7 +111,8 @@ def train(
     module = Training(_initial_model(config), config, len(sets.training), _teacher(config))
     examples_of = {"training": len(sets.training), "validation": len(sets.validation)}
     write_run_file(folder, config, examples_of)
-    trainer = _make_trainer(config, folder, [_Monitor(config, sets, folder, report)])
+    monitor = _Monitor(config, sets, folder, report)
+    trainer = _make_trainer(config, folder, [monitor])
     start = 0 if checkpoint is None else step_of(checkpoint)
     batches = StepBatches(len(sets.training), config.batch, config.steps, config.seed, start=start)
     if checkpoint is None or start < config.steps:
@@ -127,7 +128,11 @@ def train(
             persistent_workers=workers > 0,
             **worker_options(workers),
         )
-        with warnings.catch_warnings():
+        with (
+            progress.task(f"training {config.method}", total=config.steps) as monitor.task,
+            warnings.catch_warnings(),
+        ):
+            monitor.task.advance(start)
             warnings.filterwarnings("ignore", module=r"lightning\..*")
             trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
         if trainer.interrupted:
@@ -313,6 +318,7 @@ class _Monitor(pl.Callback):
         self.config, self.sets, self.folder, self.report = config, sets, folder, report
         self.losses: list[float] = []
         self.started = time.perf_counter()
+        self.task: progress.Task
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         self.started = time.perf_counter()
@@ -322,6 +328,7 @@ class _Monitor(pl.Callback):
     ) -> None:
         step, config = trainer.global_step, self.config
         module.update_average()
+        self.task.advance()
         self.losses.append(float(module.terms["loss"].detach()))
         if step % config.report_every == 0 or step == config.steps:
             self._report(trainer, module, step)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from mitsuba_gdpt import metrics, report
+from mitsuba_gdpt import metrics, progress, report
 from mitsuba_gdpt.channels import PRIMAL
 from mitsuba_gdpt.denoisers.images import exposure_scale
 from mitsuba_gdpt.denoisers.learned.model import Model, autocast
@@ -60,25 +60,27 @@ def validate(
     subset = torch.utils.data.Subset(examples, chosen)
     loader = DataLoader(subset, batch_size=batch, collate_fn=Example.stack)
     done = 0
-    for loaded in loader:
-        example = loaded.to(device)
-        with torch.no_grad(), autocast(precision, device):
-            output = task.reconstruct(model, example).float()
-        primal = example.buffers[PRIMAL]
-        images = [primal, *example.inner.unbind(-4), output]
-        candidates = dict(zip(names, images, strict=True))
-        halves = example.target.unbind(-4)[:2]
-        for name, image in candidates.items():
-            for metric, value in _measure(image, halves).items():
-                sums[name][metric] = sums[name].get(metric, 0.0) + value * len(image)
-        candidates["target"] = torch.stack(halves).mean(0)
-        candidates = {name: image[:, -1] for name, image in candidates.items()}
-        for i in range(len(example)):
-            if sheet is not None and chosen[done + i] in shown:
-                scale = exposure_scale(candidates["target"][i : i + 1])[0]
-                for name, image in candidates.items():
-                    pictures[f"{name} {int(loaded.index[i])}"] = (image[i] * scale).cpu()
-        done += len(example)
+    with progress.task("validating", total=count) as told:
+        for loaded in loader:
+            example = loaded.to(device)
+            with torch.no_grad(), autocast(precision, device):
+                output = task.reconstruct(model, example).float()
+            primal = example.buffers[PRIMAL]
+            images = [primal, *example.inner.unbind(-4), output]
+            candidates = dict(zip(names, images, strict=True))
+            halves = example.target.unbind(-4)[:2]
+            for name, image in candidates.items():
+                for metric, value in _measure(image, halves).items():
+                    sums[name][metric] = sums[name].get(metric, 0.0) + value * len(image)
+            candidates["target"] = torch.stack(halves).mean(0)
+            candidates = {name: image[:, -1] for name, image in candidates.items()}
+            for i in range(len(example)):
+                if sheet is not None and chosen[done + i] in shown:
+                    scale = exposure_scale(candidates["target"][i : i + 1])[0]
+                    for name, image in candidates.items():
+                        pictures[f"{name} {int(loaded.index[i])}"] = (image[i] * scale).cpu()
+            done += len(example)
+            told.advance(len(example))
     if sheet is not None:
         report.contact_sheet(pictures, sheet, columns=len(names) + 1)
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from mitsuba_gdpt import progress
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import DERIVED, Layout
 from mitsuba_gdpt.denoisers import denoise, load_weights
@@ -570,7 +572,7 @@ class TestConfig:
         assert make_model(config.model)(data, layout).shape == (1, 8, 8, 3)
         with pytest.raises(ConfigError, match="got colours; expected some of diffuse, specular"):
             load_config(None, values | {"inputs": ["colours"]})
-        with pytest.raises(ConfigError, match="has no optional inputs"):
+        with pytest.raises(ConfigError, match="there are no optional ones"):
             load_config(None, values | {"method": "rdae", "inputs": ["diffuse"]})
 
     def test_every_pixel_of_a_crop_counts_in_the_loss(self) -> None:
@@ -861,6 +863,23 @@ class TestRun:
         )
         asked = dataclasses.replace(config, loss="smape")
         assert run.fitting(asked, sets, print).loss == "smape"
+
+    def test_progress_is_told(self, tmp_path: Path) -> None:
+        told: dict[str, list[float]] = {}
+
+        class Recorder:
+            def start(self, description: str, total: float) -> Any:
+                steps = told.setdefault(f"{description}: {total:g}", [])
+                return SimpleNamespace(advance=lambda n=1.0: steps.append(n), close=lambda: None)
+
+        first, config = (
+            self.config(tmp_path, steps=steps, schedule="constant") for steps in (2, 3)
+        )
+        run.train(first, sets=self.sets(first))
+        with progress.reporting(Recorder()):
+            run.train(config, sets=self.sets(config), resume=True)
+        assert told[f"training {config.method}: 3"] == [2, 1]
+        assert told["validating: 3"] == [2, 1]
 
     def test_non_finite_loss_names_the_examples(self, tmp_path: Path) -> None:
         class Broken(Toy):
