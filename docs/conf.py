@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -52,7 +51,8 @@ def _gather(app: Sphinx) -> None:
         (pages / f"{name.lower()}.md").write_text(text, encoding="utf-8")
     notebooks = Path(app.srcdir) / "tutorials"
     for source in sorted((ROOT / "examples").glob("*.ipynb")):
-        shutil.copyfile(source, notebooks / source.name)
+        text = source.read_text(encoding="utf-8").replace("](../docs/", "](../")
+        (notebooks / source.name).write_text(text, encoding="utf-8")
 
 
 def _literal_blocks(
