@@ -18,6 +18,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import total_time
+
 ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(
     r"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end of (?P=name) -->)",
@@ -179,6 +183,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "parameters": parameters,
     "training-recipes": training_recipes,
     "training-settings": training_settings,
+    **total_time.blocks(table),
 }
 
 
