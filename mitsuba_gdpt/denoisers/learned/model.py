@@ -59,7 +59,7 @@ class ModelConfig:
             ConfigError: A name is unknown or has a bad value, or the model has no such part.
         """
         if inputs:
-            raise ConfigError(f"got the inputs {', '.join(inputs)}; there are no optional ones")
+            raise ConfigError(f"this model has no optional inputs; got {', '.join(inputs)}")
         if guides:
             raise ConfigError("this method sees no images of other methods")
         if not changes:

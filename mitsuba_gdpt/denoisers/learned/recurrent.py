@@ -119,7 +119,7 @@ class RecurrentModelConfig(ModelConfig):
         ``warp``, ``history``, ``adaptation``.
         """
         if inputs:
-            raise ConfigError(f"got the inputs {', '.join(inputs)}; there are no optional ones")
+            raise ConfigError(f"this model has no optional inputs; got {', '.join(inputs)}")
         if guides and not self.guides:
             raise ConfigError("this method sees no images of other methods")
         images = tuple(guides) or self.guides
