@@ -44,6 +44,25 @@ class TotalTime:
         values = [self.error(scene, pair, seconds, metric) for scene in self.scenes]
         return math.nan if any(map(math.isnan, values)) else statistics.geometric_mean(values)
 
+    def power_law(self, pair: str, metric: str) -> tuple[float, float]:
+        """Return what an error is at 8 spp, and the power of the samples that it falls with.
+
+        Geometric and arithmetic means over the scenes; each scene's line goes through the least and
+        the most samples that were rendered.
+        """
+        at, powers = [], []
+        for scene in self.scenes:
+            known = {
+                spp: self.error(scene, pair, seconds, metric)
+                for seconds in self.budgets
+                if (spp := self.spp.get((scene, pair, seconds))) is not None
+            }
+            few, many = min(known), max(known)
+            power = math.log(known[few] / known[many]) / math.log(many / few)
+            powers.append(power)
+            at.append(known[few] * (8 / few) ** -power)
+        return statistics.geometric_mean(at), statistics.fmean(powers)
+
     def ratios(self, pair: str, seconds: float, metric: str, over: str) -> dict[str, float]:
         """Return a pair's errors over those of another, scene by scene."""
         return {

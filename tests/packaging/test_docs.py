@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from mitsuba_gdpt.rendering.budget import ERRORS
+
 ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
@@ -38,6 +40,19 @@ def test_an_edited_block_is_noticed(generate: ModuleType) -> None:
     edited = text.replace("path-traced radiance", "painted radiance")
     assert edited != text
     assert generate.generated(edited) == text
+
+
+def test_budgets_count_on_the_published_errors(generate: ModuleType) -> None:
+    """What a render on a budget expects of errors is what was measured; "high" was not."""
+    found = generate.total_time.latest()
+    pairs = {
+        (0, "fast"): "gdpt shifts=0 + oidn(aux=raw)",
+        (1, "balanced"): "gdpt shifts=1 + ngpt-fusion-fast",
+    }
+    base, _ = found.power_law(pairs[0, "fast"], "relmse-trimmed")
+    for row, pair in pairs.items():
+        error, power = found.power_law(pair, "relmse-trimmed")
+        assert ERRORS[row] == pytest.approx((error / base, power), abs=0.02)
 
 
 def documents() -> list[Path]:
