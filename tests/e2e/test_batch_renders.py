@@ -19,6 +19,7 @@ from mitsuba_gdpt import batch, denoisers, exr, provenance, rendering
 from mitsuba_gdpt.batch import Batch, IntegratorChoice, Override, SceneChoice
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError, FormatError, GDPTError
 from mitsuba_gdpt.execution import ClusterOptions
 
@@ -98,7 +99,7 @@ def test_files_and_reuse(spec: Batch, square: str, tmp_path: Path, renders: list
     assert report["metrics"]["psnr"]["value"] > 10
     assert report["seconds"]["render"] > 0
     assert report["sources"] == provenance.sources()
-    assert report["job"]["method"] == "poisson-l2"
+    assert report["job"]["call"] == "poisson-l2"
     page = (spec.output / "gallery.html").read_text()
     assert page.count("data:image/png;base64") == 4
     assert 'href="square/0-gdpt-2spp-0-poisson-l2.exr"' in page
@@ -108,7 +109,8 @@ def test_files_and_reuse(spec: Batch, square: str, tmp_path: Path, renders: list
     # Nothing has changed.
     assert str(batch.run(spec).summary) == "0 done, 2 skipped, 0 failed"
     # Another option of a denoiser: reconstructed again, from the buffers that are there.
-    other = replace(spec, denoisers=(DENOISERS[0], "poisson-l2(alpha=1.0)"))
+    calls = {"none": Call("none"), "poisson-l2": Call.parse("poisson-l2(alpha=1.0)")}
+    other = replace(spec, denoisers=calls)
     assert str(batch.run(other).summary) == "2 done, 0 skipped, 0 failed"
     assert renders == [1, 2]
     assert np.array_equal(FrameBuffers.from_exr(path).data, frame.data)
@@ -202,7 +204,7 @@ def test_all_is_checked_before_anything_is_rendered(
         ({"scenes": (SceneChoice("nothing.xml"),)}, "the file nothing.xml does not exist"),
         ({"scenes": (SceneChoice("builtin:tiled-hall", parameters={"a": "1"}),)}, "no parameters"),
         ({"scenes": (SceneChoice(square, reference=reference),)}, "no such file"),
-        ({"denoisers": ("magic",)}, "'magic': unknown reconstruction method"),
+        ({"denoisers": ("magic",)}, "unknown reconstruction method 'magic'"),
         ({"denoisers": ("none(a=1)",)}, "has no option 'a'"),
         ({"integrators": (IntegratorChoice("x", {"depth": 1}),)}, "integrator 'x': .*depth"),
         ({"integrators": (IntegratorChoice("x", {"shifts": 3}),)}, "integrator 'x': .*shifts"),

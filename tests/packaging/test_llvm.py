@@ -163,7 +163,7 @@ def test_scalar_variants_need_no_library() -> None:
 LIKE_SITE = """
 import pkgutil, sys
 from pathlib import Path
-sys.path.append(folder)
+sys.path.insert(0, folder)  # before an installed one
 for line in Path(folder, "mitsuba_gdpt_libllvm.start").read_text("utf-8").splitlines():
     if line.strip() and not line.startswith("#"):
         module, colon, function = line.strip().partition(":")

@@ -13,6 +13,7 @@ import torch
 from mitsuba_gdpt import FrameBuffers, Layout, denoise, stream
 from mitsuba_gdpt.decoding import Text, decode
 from mitsuba_gdpt.denoisers import Call, find, methods
+from mitsuba_gdpt.denoisers.learned import weights
 from mitsuba_gdpt.errors import ConfigError
 
 NESTED = "temporal(frames=4, using=oidn(ensemble=4))"
@@ -148,9 +149,11 @@ class TestValue:
         assert find("temporal").inner == find("oidn-fusion").inner == ("using",)
         assert find("oidn").inner == ()
 
-    def test_knows_what_keeps_it_from_running(self) -> None:
+    def test_knows_what_keeps_it_from_running(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Call("temporal", {"using": "none"}).obstacle is None
-        assert "no weights ship" in str(Call.parse("temporal(using=kpcn)").obstacle)
+        monkeypatch.setattr(weights, "folders", list)
+        obstacle = Call.parse("temporal(using=ngpt-small)").obstacle
+        assert "no weights for 'ngpt-small'" in str(obstacle)
 
     def test_identity_has_the_weights(self) -> None:
         own = Call("ngpt-small", {"precision": "float32"}).identity

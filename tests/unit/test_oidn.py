@@ -109,11 +109,9 @@ def test_denoises() -> None:
 
 
 def test_none_on_the_command_line() -> None:
-    from mitsuba_gdpt.cli.options import denoiser_options
-
     frame = noisy()
-    options = denoiser_options(["aux=none", "quality=fast"])
-    assert torch.equal(denoise(frame, "oidn", **options), directly(frame, "none", "fast"))
+    image = denoise(frame, "oidn(aux=none, quality=fast)")  # as after --denoise
+    assert torch.equal(image, directly(frame, "none", "fast"))
 
 
 def test_input_scale() -> None:

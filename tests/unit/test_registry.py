@@ -251,8 +251,10 @@ class TestRefusals:
         denoise(tensor, "none", layout=LAYOUT)  # does not look at dx
 
     def test_foreign_object(self) -> None:
-        with pytest.raises(LayoutError, match=r"type builtins.str; expected a Mitsuba TensorXf"):
+        with pytest.raises(LayoutError, match=r"got 'scene.xml'; expected the path of an image"):
             denoise("scene.xml")
+        with pytest.raises(LayoutError, match=r"expected .*a Mitsuba TensorXf"):
+            denoise(object())
 
 
 class TestRegistry:

@@ -572,7 +572,7 @@ class TestConfig:
         assert make_model(config.model)(data, layout).shape == (1, 8, 8, 3)
         with pytest.raises(ConfigError, match="got colours; expected some of diffuse, specular"):
             load_config(None, values | {"inputs": ["colours"]})
-        with pytest.raises(ConfigError, match="there are no optional ones"):
+        with pytest.raises(ConfigError, match="has no optional inputs; got diffuse"):
             load_config(None, values | {"method": "rdae", "inputs": ["diffuse"]})
 
     def test_every_pixel_of_a_crop_counts_in_the_loss(self) -> None:
