@@ -2,9 +2,9 @@
 
     python docs/teaser.py RESULTS SCENE SECONDS
 
-RESULTS is a folder of ``mitsuba-gdpt evaluate SCENE --seconds ... --cost-size ...``. The best of
-``path`` + OIDN for the budget stands beside the default. The insets are where these two differ
-most, seen from the reference.
+RESULTS is a folder of ``mitsuba-gdpt evaluate ... --seconds ...``, SCENE one of its scenes, by its
+path. The best of ``path`` + OIDN for the budget stands beside the default. The insets are where the
+default gains most, and where it gains least.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from mitsuba_gdpt import exr, metrics, rendering
 from mitsuba_gdpt.denoisers import default_call
+from mitsuba_gdpt.scenes import SceneRef
 
 WIDTH, INSET, GAP, LINE = 480, 56, 8, 17
 METRIC = "relmse-trimmed"
@@ -31,17 +32,20 @@ Pixels = NDArray[np.float32]
 def main(folder: Path, scene: str, seconds: float) -> None:
     """Choose, crop and compose."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    spp = {s["pair"]: s["spp"] for s in results["spp"] if s["seconds"] == seconds}
+    name = SceneRef.parse(scene).name
+    spp = {
+        s["pair"]: s["spp"] for s in results["spp"] if (s["scene"], s["seconds"]) == (name, seconds)
+    }
     errors = {
         r["method"]: r["metrics"]
         for r in results["records"]
-        if r["seed"] == 0 and spp.get(r["method"]) == r["spp"]
+        if (r["scene"], r["seed"]) == (name, 0) and spp.get(r["method"]) == r["spp"]
     }
     theirs = min(
         (p for p in errors if p.startswith("path + oidn")), key=lambda p: errors[p][METRIC]
     )
     ours = f"gdpt shifts=1 + {default_call().method}"
-    (images,) = (folder / "images").iterdir()
+    images = folder / "images" / name
     pictures = {
         pair: _read(next(p for p in images.glob(f"*-{spp[pair]}spp.exr") if _is_of(p, pair)))
         for pair in (theirs, ours)
@@ -64,7 +68,7 @@ def main(folder: Path, scene: str, seconds: float) -> None:
         (*captions[ours], _display(pictures[ours], exposure)),
         (
             "reference",
-            f"all images: {seconds:g} s, render and reconstruction",
+            f"the others: {seconds:g} s each, in all",
             _display(reference, exposure),
         ),
     ]
