@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 #: and the power of the samples that it falls with: means over the development scenes, of
 #: docs/results/data. The last row is an estimate.
 ERRORS: dict[tuple[int, str], tuple[float, float]] = {
-    (0, "fast"): (1.0, 0.51),
-    (1, "balanced"): (0.93, 0.60),
-    (1, "high"): (0.80, 0.60),
+    (0, "fast"): (1.0, 0.50),
+    (1, "balanced"): (0.91, 0.56),
+    (1, "high"): (0.80, 0.56),
 }
 _REFERENCE_SPP = 8
 #: An image in between is worth its time if it takes no more than this share of what is left.
