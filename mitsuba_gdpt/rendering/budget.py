@@ -37,8 +37,9 @@ ERRORS: dict[tuple[int, str], tuple[float, float]] = {
 _REFERENCE_SPP = 8
 #: An image in between is worth its time if it takes no more than this share of what is left.
 _UPDATE_SHARE = 0.1
-#: Reconstruction is timed on the middle of the frame, of this share of each side.
-_PROBE = 0.5
+#: Reconstruction is timed on the middle of the frame: this share of its area, and less where that
+#: would take more than a share of the time that is left.
+_LEAST_PROBE, _PROBE, _PROBE_SHARE = 1 / 16, 1 / 4, 0.02
 #: A sample costs at least this share of the mean cost per sample; timings are noisy.
 _LEAST_SLOPE = 0.5
 #: A last pass may be larger than the next of the usual sequence by this factor.
@@ -333,7 +334,7 @@ class BudgetedRender:
             other.denoise = first.denoise * other.megapixel / first.megapixel
         chosen = min(self._contenders, key=self._expected)
         assert chosen.denoise is not None
-        if chosen is not first and 2 * _PROBE**2 * chosen.denoise < _UPDATE_SHARE * self._left():
+        if chosen is not first:
             self._measure_denoise(chosen)
         return chosen
 
@@ -345,8 +346,12 @@ class BudgetedRender:
 
     def _measure_denoise(self, contender: _Contender) -> None:
         """Time a reconstruction of the middle of the frame, after one that is not counted."""
-        frame = self._accumulation.frame
-        width, height = (max(1, round(_PROBE * side)) for side in (frame.width, frame.height))
+        frame, area = self._accumulation.frame, _PROBE
+        if contender.denoise:
+            affordable = _PROBE_SHARE * max(0.0, self._left()) / (2 * contender.denoise)
+            area = min(max(affordable, _LEAST_PROBE), _PROBE)
+        sides = (frame.width, frame.height)
+        width, height = (max(1, round(math.sqrt(area) * side)) for side in sides)
         probe = frame.crop((frame.width - width) // 2, (frame.height - height) // 2, width, height)
         seconds = []
         for _ in range(2):
