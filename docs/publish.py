@@ -17,7 +17,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).parent / "results" / "data"
+from total_time import DATA
+
 _DIGITS = 4
 
 

@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional
+from total_time import default_pair
 
 from mitsuba_gdpt import exr, metrics, rendering
-from mitsuba_gdpt.denoisers import default_call
+from mitsuba_gdpt.evaluation.store import Store
 from mitsuba_gdpt.scenes import SceneRef
 
 WIDTH, INSET, GAP, LINE = 480, 56, 8, 17
@@ -44,13 +45,9 @@ def main(folder: Path, scene: str, seconds: float) -> None:
     theirs = min(
         (p for p in errors if p.startswith("path + oidn")), key=lambda p: errors[p][METRIC]
     )
-    ours = f"gdpt shifts=1 + {default_call().method}"
-    images = folder / "images" / name
-    pictures = {
-        pair: _read(next(p for p in images.glob(f"*-{spp[pair]}spp.exr") if _is_of(p, pair)))
-        for pair in (theirs, ours)
-    }
-    reference = _read(images / "reference.exr")
+    ours, store = default_pair(), Store(folder)
+    pictures = {pair: _read(store.image_path(name, pair, spp[pair])) for pair in (theirs, ours)}
+    reference = _read(store.image_path(name, None))
     exposure = 0.35 / float(np.exp(np.log(reference.mean(-1) + 1e-4).mean()))
     captions = {
         pair: (
@@ -75,11 +72,6 @@ def main(folder: Path, scene: str, seconds: float) -> None:
     target = Path(__file__).parent / "images" / "teaser.png"
     _compose(columns, places).save(target, optimize=True)
     print(target)
-
-
-def _is_of(path: Path, pair: str) -> bool:
-    squeezed = "".join(c if c.isalnum() or c in "-.=" else "_" for c in pair).rstrip("_")
-    return path.name.startswith(f"{squeezed}-")
 
 
 def _read(path: Path) -> Pixels:

@@ -80,6 +80,14 @@ def latest() -> TotalTime:
     return TotalTime(paths[-1])
 
 
+def default_pair() -> str:
+    """Return what the plugin and ``denoise()`` do where nobody chooses, as a pair."""
+    from mitsuba_gdpt.denoisers import default_call
+    from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
+
+    return f"gdpt shifts={DEFAULT_SHIFTS} + {default_call().method}"
+
+
 def standings(table: Callable[..., str]) -> str:
     """All pairs at all budgets, over the best of ``path`` + OIDN at the same budget."""
     found = latest()
@@ -153,10 +161,7 @@ def provenance(table: Callable[..., str]) -> str:
 
 def headline(_: Callable[..., str]) -> str:
     """One sentence per budget: the default against the best of ``path`` + OIDN."""
-    from mitsuba_gdpt.denoisers import default_call
-
-    found = latest()
-    pair = f"gdpt shifts=1 + {default_call().method}"
+    found, pair = latest(), default_pair()
     lines = []
     for seconds in found.budgets:
         said = []

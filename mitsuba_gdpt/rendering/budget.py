@@ -35,6 +35,8 @@ ERRORS: dict[tuple[int, str], tuple[float, float]] = {
     (1, "high"): (0.80, 0.56),
 }
 _REFERENCE_SPP = 8
+#: What counts where nothing is compared.
+_ANY_ERROR = (1.0, 0.5)
 #: An image in between is worth its time if it takes no more than this share of what is left.
 _UPDATE_SHARE = 0.1
 #: Reconstruction is timed on the middle of the frame: this share of its area, and less where that
@@ -109,7 +111,7 @@ class _Contender:
 
     shifts: int
     method: Call
-    errors: tuple[float, float] = (1.0, 0.6)
+    errors: tuple[float, float] = _ANY_ERROR
     megapixel: float = 0.0
     denoise: float | None = None
 
@@ -138,10 +140,6 @@ class _Costs:
         slope = (seconds - others[0][1]) / (spp - others[0][0])
         slope = min(max(slope, _LEAST_SLOPE * mean), mean)
         return seconds - slope * spp, slope
-
-    def seconds(self, spp: int) -> float:
-        fixed, slope = self.line
-        return fixed + slope * spp
 
     def affordable(self, seconds: float) -> int:
         fixed, slope = self.line
@@ -305,7 +303,7 @@ class BudgetedRender:
             if level in (None, name) and given in (None, shifts)
         }
         if not rows:  # a combination that the table does not have is the user's own choice
-            rows[given or 0, level or denoisers.DEFAULT_QUALITY] = (1.0, 0.6)
+            rows[given or 0, level or denoisers.DEFAULT_QUALITY] = _ANY_ERROR
         found = []
         for (shifts, name), errors in rows.items():
             layout = self._integrator(shifts).layout

@@ -67,6 +67,7 @@ def test_where_weights_are_looked_for(tmp_path: Path, monkeypatch: pytest.Monkey
     assert weights.find_weights(name) == mine
     point = EntryPoint("mine", f"{__name__}:ROOT", weights.ENTRY_POINTS)
     monkeypatch.setattr(weights, "entry_points", lambda group: [point])
+    monkeypatch.setattr(weights, "_installed", weights._installed.__wrapped__)  # what is cached
     assert ROOT in weights.folders()
     monkeypatch.setattr(weights, "_CHECKOUT", tmp_path / "none")
     with pytest.raises(WeightsError, match="install mitsuba-gdpt-weights"):

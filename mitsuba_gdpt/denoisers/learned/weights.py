@@ -191,9 +191,14 @@ def folders() -> list[Path]:
     source of that.
     """
     given = os.environ.get(ENVIRONMENT_VARIABLE)
-    installed = (point.load() for point in entry_points(group=ENTRY_POINTS))
-    found = [*([given] if given else ()), _OWN, *installed, _CHECKOUT]
+    found = [*([given] if given else ()), _OWN, *_installed(), _CHECKOUT]
     return list(dict.fromkeys(path for path in map(Path, found) if path.is_dir()))
+
+
+@functools.cache
+def _installed() -> tuple[Path, ...]:
+    # Once: to look through all distributions takes longer than some methods do.
+    return tuple(Path(point.load()) for point in entry_points(group=ENTRY_POINTS))
 
 
 def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
