@@ -54,6 +54,9 @@ def directly(
         return library.denoise(color, hdr=True, quality=level, **options)
     if aux == "raw":
         return library.denoise(color, albedo, normal, hdr=True, quality=level, **options)
+    if aux == "clean":
+        guides = {"albedo": albedo, "normal": normal, "clean_aux": True}
+        return library.denoise(color, **guides, hdr=True, quality=level, **options)
     clean = {}
     for name, image in (("albedo", albedo), ("normal", normal)):
         prefilter = library.Device(library.DeviceType.CPU).new_filter("RT")
@@ -301,7 +304,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"aux": "clean"}, "aux is 'clean'; expected one of: prefiltered, raw, none"),
+            ({"aux": "best"}, "aux is 'best'; expected one of: prefiltered, clean, raw, none"),
             ({"quality": "best"}, "quality is 'best'; expected one of: high, balanced, fast"),
             ({"input_scale": 0.0}, "input_scale is 0.0; expected a number > 0"),
             ({"input_scale": float("nan")}, "input_scale is nan"),
@@ -313,7 +316,7 @@ class TestErrors:
         with pytest.raises(ConfigError, match=re.escape(message)):
             denoise(noisy(), "oidn", **options)
 
-    @pytest.mark.parametrize("aux", ["prefiltered", "raw"])
+    @pytest.mark.parametrize("aux", ["prefiltered", "clean", "raw"])
     def test_guides_are_missing(self, aux: str) -> None:
         layout = Layout(CORE[:1])
         with pytest.raises(LayoutError, match=r"buffer\(s\) albedo, normal; .* Pass aux='none'"):

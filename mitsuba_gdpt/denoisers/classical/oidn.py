@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import mitsuba_oidn
 
 #: What can be done with albedo and normal.
-AUX = ("prefiltered", "raw", "none")
+AUX = ("prefiltered", "clean", "raw", "none")
 #: Prefiltered, of those that are there.
 _AUTO = "auto"
 #: Size of the networks: the library's own names.
@@ -89,9 +89,10 @@ def oidn(
             Negative values of the primal count as 0: the networks know non-negative radiance only,
             and the library clamps on the way in.
         aux: "prefiltered": denoise albedo and normal first, each with the network made for it, and
-            take them for free of noise. "raw": take them as rendered. "none" (or None, which is
-            what the command line makes of it): do without. "auto": "prefiltered", with a warning
-            where one of them is missing and left out.
+            take them for free of noise. "clean": take them for free of noise as they are
+            (``cleanAux`` of the library). "raw": take them for noisy. "none" (or None, which is
+            what the command line makes of it): do without. "auto": "prefiltered", with a
+            warning where one of them is missing and left out.
         quality: "high", "balanced" or "fast", for all networks that run.
         hdr: Take the primal as radiance without an upper bound; otherwise it is clamped to [0, 1].
         weights: File of weights for the main network (``.tza``), as the training toolkit of
@@ -203,7 +204,7 @@ class _Pipeline:
             self._prefilters = {name: self._new_filter(prefilter) for name in guides}
         self._main = self._new_filter(quality)
         self._main.hdr = hdr
-        self._main.clean_aux = aux == "prefiltered"
+        self._main.clean_aux = aux in ("prefiltered", "clean")
         self._main.input_scale = input_scale
         if weights is not None:
             self._main.set_data("weights", weights)
