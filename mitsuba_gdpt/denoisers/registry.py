@@ -9,7 +9,8 @@ image:
 The signature is the documentation of the options: their names, types and defaults are read from
 it, and values are checked and converted by :mod:`mitsuba_gdpt.decoding`, wherever they
 come from. A method with options is a value, :class:`Call`. An option of that type is a method that
-this one calls, its *inner* method, on the same buffers.
+this one calls, its *inner* method, on the same buffers: by :meth:`Call.within`, since what a method
+and all that it calls need has been checked once, before the outermost runs.
 
 A *recurrent* method also takes what it remembers of the frames before, and returns it renewed. Its
 state is a value of its own making, None before the first frame:
@@ -43,6 +44,7 @@ from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError
 GROUPS = ("everyday", "baseline", "experiment")
 
 Target = TypeVar("Target", bound=Callable[..., Any])
+_Names = Callable[[Mapping[str, Any]], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,10 @@ class Call:
         """Reconstruct one frame that has no predecessors; see :meth:`Method.advance`."""
         return self.advance(buffers, None)[0]
 
+    def within(self, buffers: FrameBuffers) -> torch.Tensor:
+        """Reconstruct for a method that calls this one: what there is to check has been checked."""
+        return self.target.run(buffers, None, self.options)[0]
+
     def advance(self, buffers: FrameBuffers, state: Any) -> tuple[torch.Tensor, Any]:
         """Reconstruct the next frame of a sequence; see :meth:`Method.advance`."""
         return self.target.advance(buffers, state, self.options)
@@ -168,6 +174,8 @@ class Method:
         anywhere: Whether it computes on every device of torch; others on CPU and CUDA only.
         needed: Names of the buffers that it cannot do without, given some options, where they
             depend on these.
+        used: The same of further buffers.
+        calls: Methods that it calls besides those that are options, given some options.
         group: One of :data:`GROUPS`.
         seconds_per_megapixel: What it takes by default on two CPU cores, roughly; None if that is
             not known, or it runs on a GPU only.
@@ -184,13 +192,19 @@ class Method:
     version: Callable[[Mapping[str, Any]], str] | None = None
     after: Callable[[torch.Tensor], Any] | None = None
     anywhere: bool = False
-    needed: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    needed: _Names | None = None
+    used: _Names | None = None
+    calls: _Names | None = None
     group: str = GROUPS[0]
     seconds_per_megapixel: float | None = None
 
     def needs_for(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the names of the buffers that it cannot do without, inner methods apart."""
+        """Return the names of the buffers that it cannot do without, other methods apart."""
         return self.needs if self.needed is None else self.needed(options)
+
+    def uses_for(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of further buffers that it reads, other methods apart."""
+        return self.uses if self.used is None else self.used(options)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -244,14 +258,20 @@ class Method:
         values = {name: options.get(name, self.options[name]) for name in self.inner}
         return {name: Call.parse(value) for name, value in values.items()}
 
+    def callees(self, options: Mapping[str, Any]) -> tuple[Call, ...]:
+        """Return all calls of methods that this one calls: options, and what weights ask for."""
+        others = () if self.calls is None else self.calls(options)
+        return (*self.inner_calls(options).values(), *map(Call.parse, others))
+
     def reads(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of all buffers that are read if they are there, given some options."""
-        others = [name for call in self.inner_calls(options).values() for name in call.reads]
-        return tuple(dict.fromkeys((*self.needs_for(options), *self.uses, *others)))
+        own = (*self.needs_for(options), *self.uses_for(options))
+        others = [name for call in self.callees(options) for name in call.reads]
+        return tuple(dict.fromkeys((*own, *others)))
 
     def requires(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of the buffers without which the method fails, given some options."""
-        others = [name for call in self.inner_calls(options).values() for name in call.requires]
+        others = [name for call in self.callees(options) for name in call.requires]
         return tuple(dict.fromkeys((*self.needs_for(options), *others)))
 
     def exposure_for(self, options: Mapping[str, Any]) -> Exposure:
@@ -268,7 +288,7 @@ class Method:
                 self.check(options)
         except GDPTError as error:
             return error
-        obstacles = (call.obstacle for call in self.inner_calls(options).values())
+        obstacles = (call.obstacle for call in self.callees(options))
         return next(filter(None, obstacles), None)
 
     @property
@@ -295,7 +315,9 @@ class Method:
     def advance(
         self, buffers: FrameBuffers, state: Any, options: Mapping[str, Any]
     ) -> tuple[torch.Tensor, Any]:
-        """Check options, requirements and input, then reconstruct the next frame of a sequence.
+        """Check options, needs and input, then reconstruct the next frame of a sequence.
+
+        The checks include those of all methods that this one calls.
 
         Args:
             buffers: The frame. The method sees it at a common brightness; what it makes of k times
@@ -316,25 +338,36 @@ class Method:
         """
         options = self.decode(options)
         buffers.require_one_frame()
-        needs = self.needs_for(options)
-        if missing := [name for name in needs if name not in buffers]:
+        self._look_for_needs(buffers, options)
+        if (obstacle := self.obstacle_for(options)) is not None:
+            raise obstacle
+        _survive_fork()
+        buffers.validate(self.reads(options))
+        return self.run(buffers, state, options)
+
+    def _look_for_needs(self, buffers: FrameBuffers, options: Mapping[str, Any]) -> None:
+        """Raise a LayoutError that names the method, this one or one that it calls."""
+        if missing := [name for name in self.needs_for(options) if name not in buffers]:
             raise LayoutError(
                 f"method {self.name!r} needs the buffer(s) {', '.join(missing)}; "
                 f"there are: {', '.join(buffers.names)}{_remedy(missing)}"
             )
-        if (obstacle := self.obstacle_for(options)) is not None:
-            raise obstacle
+        for call in self.callees(options):
+            call.target._look_for_needs(buffers, call.options)
+
+    def run(
+        self, buffers: FrameBuffers, state: Any, options: Mapping[str, Any]
+    ) -> tuple[torch.Tensor, Any]:
+        """Reconstruct the next frame of a sequence, checked or not; see :meth:`advance`."""
         if not (self.anywhere or buffers.device.type in _EVERYWHERE):
             options = {name: _on(value, "cpu") for name, value in options.items()}
-            image, state = self.advance(_on(buffers, "cpu"), state, options)
+            image, state = self.run(_on(buffers, "cpu"), state, options)
             return _on(image, buffers.device), state
-        _survive_fork()
-        buffers.validate((*needs, *self.uses))
         exposure = self.exposure_for(options)
         factor: float | None = 1.0
         held = None if state is None else state.state
         if exposure.applies:
-            factor = exposure.factor(buffers, needs)
+            factor = exposure.factor(buffers, self.needs_for(options))
             if state is not None:
                 factor, held = state.at(factor)
             buffers = expose(buffers, factor)
@@ -387,8 +420,9 @@ _METHODS: dict[str, Method] = {}
 def register(
     name: str,
     *,
-    needs: tuple[str, ...] | Callable[[Mapping[str, Any]], tuple[str, ...]],
-    uses: tuple[str, ...] = (),
+    needs: tuple[str, ...] | _Names,
+    uses: tuple[str, ...] | _Names = (),
+    calls: _Names | None = None,
     doc: str,
     check: Callable[[Mapping[str, Any]], None] | None = None,
     recurrent: bool = False,
@@ -404,11 +438,12 @@ def register(
     Args:
         name: Method name; must be new.
         needs: Names of required buffers, or a function of the options.
-        uses: Names of buffers that are read when present.
+        uses: Names of buffers that are read when present, or a function of the options.
+        calls: Methods, as text, that it calls besides those that are options, given some options.
         doc: One line for ``mitsuba-gdpt info``.
         check: Called with the options before every run; raises a :class:`GDPTError` if the method
             cannot run here. Packages that only this method needs are imported when it runs, not
-            before. Inner methods are checked anyway.
+            before. Methods that it calls are checked anyway.
         recurrent: It takes (buffers, state) and returns (image, state); see the module. Its states
             have a method ``exposed(factor)``, which multiplies the radiance in them.
         exposure: What brings frames to common brightness before the method sees them, or a
@@ -425,9 +460,9 @@ def register(
             the signature.
         LayoutError: A buffer name is not in the table.
     """
-    needed = needs if callable(needs) else None
-    always = needs({}) if callable(needs) else needs
-    for buffer_name in (*always, *uses):
+    needed, used = (names if callable(names) else None for names in (needs, uses))
+    always, sometimes = (names({}) if callable(names) else names for names in (needs, uses))
+    for buffer_name in (*always, *sometimes):
         table_row(buffer_name)
     if group not in GROUPS:
         raise ConfigError(f"group is {group!r}; expected one of: {', '.join(GROUPS)}")
@@ -441,7 +476,7 @@ def register(
         _METHODS[name] = Method(
             name,
             always,
-            uses,
+            sometimes,
             doc,
             target,
             check,
@@ -451,6 +486,8 @@ def register(
             after,
             anywhere,
             needed,
+            used,
+            calls,
             group,
             seconds_per_megapixel,
         )

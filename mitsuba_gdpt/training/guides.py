@@ -95,7 +95,8 @@ class GuideCache:
         if path is not None and (kept := self._read(path, size)) is not None:
             return kept
         moved = buffers.to(self.device)
-        image = guide_images((method,), moved)[0].cpu().clamp(-_LARGEST, _LARGEST).half()
+        with torch.no_grad():
+            image = Call.parse(method)(moved).cpu().clamp(-_LARGEST, _LARGEST).half()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             array = image.numpy()

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import pickle
 import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from mitsuba_gdpt import FrameBuffers, Layout, denoise, stream
+from mitsuba_gdpt import FrameBuffers, Layout, add_motion, denoise, stream
 from mitsuba_gdpt.decoding import Text, decode
-from mitsuba_gdpt.denoisers import Call, find, methods
+from mitsuba_gdpt.denoisers import Call, find, methods, registry
 from mitsuba_gdpt.denoisers.learned import weights
-from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.errors import ConfigError, LayoutError, NonFiniteError
+from mitsuba_gdpt.motion import PinholeCamera
 
+CAMERA = PinholeCamera(np.eye(4), np.array([[-7.0, 0, 3], [0, -7, 3], [0, 0, 1]]))
 NESTED = "temporal(frames=4, using=oidn(ensemble=4))"
 
 
@@ -161,3 +167,66 @@ class TestValue:
         assert own.endswith("(precision=float32)")
         assert Call("temporal").identity.startswith("temporal(using=ngpt-fusion-v")
         assert Call("poisson-l2").identity == "poisson-l2"
+
+
+class TestInnerMethods:
+    """What a method and all that it calls need is checked once, before the outermost runs."""
+
+    @pytest.fixture
+    def counts(self, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+        """Count looks for numbers that are not finite, and for obstacles of ``oidn``."""
+        counts: Counter[str] = Counter()
+        validate, oidn = FrameBuffers.validate, find("oidn")
+
+        def counting(self: FrameBuffers, names: Iterable[str] | None = None) -> None:
+            counts["validate"] += 1
+            validate(self, names)
+
+        def check(options: Mapping[str, object]) -> None:
+            counts["check"] += 1
+
+        monkeypatch.setattr(FrameBuffers, "validate", counting)
+        monkeypatch.setitem(registry._METHODS, "oidn", replace(oidn, check=check))
+        return counts
+
+    @pytest.mark.parametrize(
+        ("call", "checks"),
+        [
+            ("poisson-l2", 0),
+            ("oidn", 1),
+            ("ngpt-fusion-fast", 1),
+            ("oidn-fusion(using=oidn(aux=none))", 1),
+            ("temporal(using=oidn-fusion(using=oidn(aux=raw)))", 1),
+        ],
+    )
+    def test_everything_is_checked_once(self, counts: Counter[str], call: str, checks: int) -> None:
+        assert denoise(frame(), call).shape == (6, 7, 3)
+        assert counts == Counter(validate=1, check=checks)
+
+    def test_each_frame_of_a_sequence_is_checked(self, counts: Counter[str]) -> None:
+        sequence = stream("temporal(using=oidn)")
+        for _ in range(3):
+            sequence(add_motion(frame(), CAMERA, CAMERA))
+        assert counts == Counter(validate=3, check=3)
+
+    @pytest.mark.parametrize(
+        ("call", "name", "lacking"),
+        [
+            ("temporal(using=oidn-fusion(using=poisson-l2))", "oidn-fusion", "dx.var"),
+            ("temporal(using=nfor)", "nfor", "primal.var"),
+        ],
+    )
+    def test_the_method_that_lacks_a_buffer_is_named(
+        self, call: str, name: str, lacking: str
+    ) -> None:
+        plain = FrameBuffers(torch.rand(6, 7, Layout.make().count), Layout.make())
+        with pytest.raises(LayoutError, match=f"method '{name}' needs .*{lacking}"):
+            denoise(plain, call)
+
+    def test_what_only_an_inner_method_reads_has_to_be_finite(self) -> None:
+        buffers = frame()
+        buffers["dx.var"][2, 3] = float("nan")
+        assert "dx.var" not in Call.parse("temporal(using=oidn)").reads
+        denoise(buffers, "temporal(using=oidn)")
+        with pytest.raises(NonFiniteError, match=r"dx\.var: 1"):
+            denoise(buffers, "temporal(using=oidn-fusion)")

@@ -119,7 +119,7 @@ def oidn_fusion(
     """
     if not (math.isfinite(weight) and weight > 0):
         raise ConfigError(f"weight is {weight}; expected a number > 0")
-    image = registry.Call.parse(using)(buffers)
+    image = registry.Call.parse(using).within(buffers)
     logits = image.new_full((1, 1, 1, LOGITS), math.log(weight))
     data, layout = buffers.data[None], buffers.layout
     return fuse_gradients(image[None], data, layout, logits, cautious_variances(data, layout))[0]

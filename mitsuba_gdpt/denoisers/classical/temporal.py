@@ -419,7 +419,7 @@ def temporal(
         raise ConfigError(f"using is {other}, which is recurrent; expected one that is not")
     before = None if history is None else history.image
     gathered, history, agreement = accumulate(buffers, history, frames=frames)
-    image = other(gathered)
+    image = other.within(gathered)
     if feedback and frames > 1 and before is not None:
         image = _mix(image, before, buffers[MOTION], feedback * agreement)
     return image, replace(history, image=image)

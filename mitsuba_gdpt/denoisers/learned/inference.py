@@ -68,7 +68,6 @@ def step(
             f"got a {type(model).__name__}, which has no state; expected weights of a recurrent "
             f"model, as those of rdae"
         )
-    buffers.validate(model.config.later)
     guides = guide_images(model.guides, buffers)
     with torch.no_grad(), autocast(precision, buffers.device):
         image, state = model.step(buffers.data[None], buffers.layout, guides[None], state)
@@ -76,7 +75,7 @@ def step(
 
 
 def guide_images(names: tuple[str, ...], buffers: FrameBuffers) -> torch.Tensor:
-    """Run other methods on the same buffers.
+    """Run other methods on the same buffers, which are known to have what these need, finite.
 
     Args:
         names: As for :meth:`~mitsuba_gdpt.denoisers.registry.Call.parse`.
@@ -88,4 +87,4 @@ def guide_images(names: tuple[str, ...], buffers: FrameBuffers) -> torch.Tensor:
     if not names:
         return buffers.data.new_empty(0, buffers.height, buffers.width, 3)
     with torch.no_grad():
-        return torch.stack([registry.Call.parse(name)(buffers) for name in names])
+        return torch.stack([registry.Call.parse(name).within(buffers) for name in names])

@@ -293,12 +293,14 @@ def _config(name: str, options: Mapping[str, Any]) -> Any:
     return PRESETS[name].config if path is None else weight_files.describe(path).config
 
 
+def _later(config: Any) -> tuple[str, ...]:
+    """Return the buffers that a recurrent model reads of frames with a predecessor."""
+    return config.later if isinstance(config, RecurrentModelConfig) else ()
+
+
 def _check(name: str, options: Mapping[str, Any]) -> None:
-    """Raise if there are no weights, or a guide cannot run."""
+    """Raise if there are no weights."""
     weight_files.find_weights(options.get("weights") or name)
-    for guide in _config(name, options).guides:
-        if (obstacle := registry.Call.parse(guide).obstacle) is not None:
-            raise obstacle
 
 
 def _register(name: str) -> None:
@@ -307,7 +309,8 @@ def _register(name: str) -> None:
     registry.register(
         name,
         needs=lambda options: _config(name, options).needs,
-        uses=preset.config.later if recurrent else (),
+        uses=(lambda options: _later(_config(name, options))) if recurrent else (),
+        calls=lambda options: tuple(_config(name, options).guides),
         doc=preset.doc,
         check=lambda options: _check(name, options),
         version=lambda options: weight_files.find_weights(options.get("weights") or name).stem,
