@@ -230,6 +230,35 @@ def import_darc(
     _tell_crops(output, summary, "imported", watch.seconds["all"])
 
 
+@dataset.command("export-darc")
+def export_darc(
+    crop_set: Annotated[Path, typer.Argument(metavar="SET.zarr", help="Crop set.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="For one file per scene; created if need be."
+        ),
+    ],
+    prefix: Annotated[
+        str, typer.Option(help="First word of the files: PREFIX-SCENE-CROPS-IMAGES.darc.")
+    ] = "train",
+) -> None:
+    """Export a crop set as data of the original NGPT.
+
+    Example: mitsuba-gdpt dataset export-darc train.zarr -o data
+    """
+    options.check_folder(output)
+
+    from mitsuba_gdpt.cli import session
+    from mitsuba_gdpt.data import CropSet
+    from mitsuba_gdpt.data import export_darc as export
+
+    with session.progress_bar():
+        paths = export(CropSet.open(crop_set), output, prefix=prefix)
+    for path in paths:
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
 @dataset.command("export-oidn")
 def export_oidn(
     sources: Annotated[

@@ -6,7 +6,8 @@ a network is trained, without storing them.
 
 Frame sets: a :class:`FramePlan` says which sequences to render, :func:`render_frames` does it, and
 :class:`FrameSet` reads the result, and sets of other tools. :class:`DarcFile` reads the data sets
-of the original NGPT, and :func:`import_darc` makes crop sets of them.
+of the original NGPT, and :func:`import_darc` makes crop sets of them; :func:`export_darc`
+makes them of crop sets.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.data.darc import DarcFile
+    from mitsuba_gdpt.data.darc_export import export_darc
     from mitsuba_gdpt.data.darc_import import import_darc
     from mitsuba_gdpt.data.dataset import Crop, CropDataset, CropSet
     from mitsuba_gdpt.data.frame_set import FrameSet
@@ -34,6 +36,7 @@ __all__ = [
     "FramePlan",
     "FrameSet",
     "OnlineCrops",
+    "export_darc",
     "import_darc",
     "render_crops",
     "render_frames",
@@ -50,6 +53,7 @@ _HOMES = {
     "FramePlan": "frames",
     "FrameSet": "frame_set",
     "OnlineCrops": "online",
+    "export_darc": "darc_export",
     "import_darc": "darc_import",
     "render_crops": "units",
     "render_frames": "frames",

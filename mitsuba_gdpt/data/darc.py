@@ -38,16 +38,18 @@ ORDER = (
 #: What the channels are after reading.
 LAYOUT = Layout.make(features=("diffuse", "specular"), variances=True)
 
-_MAGIC = b"darc"
+#: What a file begins with.
+MAGIC = b"darc"
 _VERSIONS = (0, 1, 2)
-_DTYPES = tuple(
+#: Types of arrays, by number.
+DTYPES = tuple(
     np.dtype(name).newbyteorder("<")
     for name in (
         *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
         *("float16", "float32", "float64", "complex64", "complex128"),
     )
 )
-_UINT8 = _DTYPES.index(np.dtype("u1"))
+_UINT8 = DTYPES.index(np.dtype("u1"))
 _MOST_DIMENSIONS = 8
 # Larger than in any training file. Without them a file of a few megabytes keeps a reader busy.
 _MOST_ARRAYS = 1 << 16
@@ -273,8 +275,8 @@ class DarcFile:
 
     def _read_header(self) -> tuple[int, int, int | None]:
         """Return version, address of the directory and that of the names."""
-        magic = self._file.read(len(_MAGIC))
-        if magic != _MAGIC:
+        magic = self._file.read(len(MAGIC))
+        if magic != MAGIC:
             raise FormatError(f"{self.path}: not a Darc file; it begins with {magic!r}")
         (version,) = self._numbers("I")
         if version not in _VERSIONS:
@@ -302,12 +304,12 @@ class DarcFile:
             )
         shape, chunk = self._numbers("I", dimensions), self._numbers("I", dimensions)
         code = self._numbers("I")[0] if self.version >= 1 else _UINT8
-        if 0 in shape or 0 in chunk or code >= len(_DTYPES):
+        if 0 in shape or 0 in chunk or code >= len(DTYPES):
             raise FormatError(
                 f"{self.path}: damaged; array {index} has shape {shape}, chunks {chunk} and type "
                 f"number {code}"
             )
-        array = _Array(self._file.tell(), shape, chunk, _DTYPES[code])
+        array = _Array(self._file.tell(), shape, chunk, DTYPES[code])
         chunks = math.prod(array.grid)
         end = array.start + chunks * array.chunk_bytes
         if end > self._size:
