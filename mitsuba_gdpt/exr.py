@@ -25,7 +25,7 @@ import OpenEXR
 from numpy.typing import NDArray
 from PIL import Image
 
-from mitsuba_gdpt import checks, colorimetry
+from mitsuba_gdpt import checks, colorimetry, naming
 from mitsuba_gdpt.errors import FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.files import replace_file
 
@@ -65,8 +65,9 @@ class ExrImage:
 def read(path: str | os.PathLike[str]) -> ExrImage:
     """Read all channels of an EXR file, ours or another program's.
 
-    Channels of later parts get the part's name as their layer, unless they have one. Files of
-    luminance and chroma are read as RGB.
+    Channels of later parts get the part's name as their layer, unless they have one; those of the
+    first part only where it names a feature, such as albedo. Files of luminance and chroma are
+    read as RGB.
 
     Raises:
         FormatError: The file is missing, damaged, not an EXR, or deep, or its parts or channels
@@ -89,9 +90,10 @@ def read(path: str | os.PathLike[str]) -> ExrImage:
                 f"{path}: the parts have different data windows; expected one. Split the file, "
                 f"for example with 'exrmultipart -separate'"
             )
-        for name, pixels in _pixels(path, part).items():
-            layer = part.name() if index and "." not in name else ""
-            full = f"{layer}.{name}" if layer else name
+        planes = _pixels(path, part)
+        named = index > 0 or (len(headers) > 1 and naming.is_feature(part.name(), [*planes]))
+        for name, pixels in planes.items():
+            full = f"{part.name()}.{name}" if named and "." not in name else name
             if full in arrays:
                 raise FormatError(f"{path}: two parts have the channel {full!r}; expected one")
             arrays[full] = pixels

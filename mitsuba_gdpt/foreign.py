@@ -323,7 +323,10 @@ def read_image(path: str | os.PathLike[str], buffer: str) -> torch.Tensor:
 def _assemble(named: _Named, words: Words) -> FrameBuffers:
     """Copy what can be found among named channels into buffers."""
     found: dict[str, torch.Tensor] = {}
-    matches = naming.find(named.names)
+    within = words.noisy_ch.rpartition(".")[0] or None
+    matches = naming.find(named.names, within)
+    if within is None and PRIMAL in matches:
+        _tell_view_layers(named.names, matches[PRIMAL])
     for name, match in matches.items():
         found[name] = named.data[..., list(match.indices)]
     frame = matches[_NORMAL].frame if _NORMAL in matches else None
@@ -363,6 +366,18 @@ def _assemble(named: _Named, words: Words) -> FrameBuffers:
     return FrameBuffers(data, layout, named.metadata, named.attributes)
 
 
+def _tell_view_layers(names: Sequence[str], image: naming.Match) -> None:
+    """Warn of view layers that are left out: each has an image of its own."""
+    others = [other for other in naming.view_layers(names) if other not in ("", image.parent)]
+    if image.parent and others:
+        last = image.layer.rpartition(".")[2]
+        warnings.warn(
+            f"of the view layers {', '.join(map(repr, [image.parent, *others]))} the first is "
+            f"denoised; noisy_ch={f'{others[0]}.{last}'!r} names another",
+            stacklevel=5,
+        )
+
+
 def _layer(
     named: _Named, layer: str, word: str, suffixes: Sequence[tuple[str, ...]] = (_RGB, _XYZ)
 ) -> torch.Tensor:
@@ -376,15 +391,21 @@ def _layer(
 
 
 def _from_other_colour(named: _Named) -> torch.Tensor:
-    """Return RGB of a film that stores luminance or XYZ.
+    """Return RGB of a film that stores luminance or XYZ, or of the only layer with colour.
 
     Raises:
-        LayoutError: There is neither, or gradients are there, which are RGB.
+        LayoutError: There is none of them, or gradients are there, which are RGB.
     """
     xyz, grey = naming.find_layer(named.names, "", (_XYZ,)), None
     if xyz is None:
         grey = naming.find_layer(named.names, "", (("Y",),))
     if xyz is None and grey is None:
+        if (lone := naming.lone_layer(named.names)) is not None:
+            warnings.warn(
+                f"the image is taken from the layer {lone!r}, the only one that there is",
+                stacklevel=5,
+            )
+            return _layer(named, lone, "noisy_ch")
         raise LayoutError(
             f"no channels of an image (R, G, B); there are: {exr.summarise(named.names)}. Pass "
             f"its layer as noisy_ch"

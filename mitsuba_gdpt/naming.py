@@ -8,7 +8,7 @@ Imports neither torch nor mitsuba.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mitsuba_gdpt.channels import PRIMAL
@@ -20,6 +20,8 @@ _ROOT = "<root>"  # what mi.Bitmap.split() calls the layer without a name
 FILM = {1: ("Y",), 2: ("Y", "A"), 3: _RGB, 4: (*_RGB, "A")}
 _FILM_XYZ = {3: _XYZ, 4: (*_XYZ, "A")}
 _NESTED = (*_RGB, "A")
+#: Suffixes that some programs write out.
+_LONG = {"RED": "R", "GREEN": "G", "BLUE": "B", "ALPHA": "A"}
 
 
 class Frame(enum.Enum):
@@ -81,12 +83,16 @@ ALIASES: tuple[Alias, ...] = (
     Alias("dy", "dy", "NGPT", parents=False),
     Alias("albedo", "denoisingalbedo", "Blender"),
     Alias("albedo", "albedo", "Mitsuba, OIDN, pbrt"),
+    Alias("albedo", "visiblediffuse", "OIDN's split_exr"),
+    Alias("albedo", "diffcol", "Blender"),
     _directions("denoisingnormal", "Blender", Frame.MIRRORED),
     _directions("shnormal", "Mitsuba's aov, by its type", Frame.WORLD),
     _directions("geonormal", "Mitsuba's aov, by its type", Frame.WORLD),
     _directions("normal", "any", Frame.UNKNOWN),
     _directions("normals", "Mitsuba, OptixDenoiser", Frame.UNKNOWN),
     _directions("nrm", "OIDN", Frame.UNKNOWN),
+    _directions("visiblenormals", "OIDN's split_exr", Frame.UNKNOWN),
+    _directions("optixnormals", "OIDN's split_exr", Frame.UNKNOWN),
     _directions("nn", "Mitsuba", Frame.UNKNOWN),
     _directions("ns", "pbrt", Frame.PBRT, parents=False),
     _directions("n", "pbrt, Mitsuba", Frame.UNKNOWN, parents=False),
@@ -127,31 +133,78 @@ def plain(layer: str) -> str:
     return "".join(c for c in layer.lower() if c not in " ._-")
 
 
-def find(names: Sequence[str]) -> dict[str, Match]:
+def find(names: Sequence[str], within: str | None = None) -> dict[str, Match]:
     """Find our buffers among channel names.
 
     Args:
         names: Full names of channels, such as ``albedo.R``, in any order.
+        within: What stands before the layers that count, besides those with nothing before them:
+            a view layer of Blender's. By default that of the image, if there is something.
 
     Returns:
         Buffer name to what was found; without what is incomplete.
     """
     layers = _layers(names)
+    if within is None:
+        within = next(iter(_view_layers(layers)), "")
     found: dict[str, Match] = {}
     for alias in ALIASES:
-        if alias.buffer in found:
-            continue
-        for layer, channels in layers.items():
-            parent, _, last = layer.rpartition(".")
-            whole = plain(layer) == alias.layer
-            if not whole and not (alias.parents and parent and plain(last) == alias.layer):
-                continue
-            if alias.buffer == "depth" and not layer and channels.keys() >= {*_XYZ}:
-                continue  # Z of a film of XYZ
-            if (indices := _indices(channels, alias.suffixes)) is not None:
-                found[alias.buffer] = Match(alias, layer, indices, "" if whole else parent)
-                break
+        matches = (m for m in _matches(alias, layers) if not within or m.parent in ("", within))
+        if alias.buffer not in found and (match := next(matches, None)) is not None:
+            found[alias.buffer] = match
     return found
+
+
+def view_layers(names: Sequence[str]) -> list[str]:
+    """Return what stands before the names of images; where it differs, it is a view layer's name.
+
+    The first one is that of the image that :func:`find` finds, with most buffers beside it.
+    """
+    return _view_layers(_layers(names))
+
+
+def _view_layers(layers: Mapping[str, Mapping[str, int]]) -> list[str]:
+    images: dict[str, None] = {}
+    for alias in ALIASES:
+        if alias.buffer != PRIMAL:
+            continue
+        parents = [match.parent for match in _matches(alias, layers)]
+        images |= dict.fromkeys(sorted(parents, key=lambda p: -_count(p, layers)))
+    return list(images)
+
+
+def _count(parent: str, layers: Mapping[str, Mapping[str, int]]) -> int:
+    """Return how many of our buffers something before layers' names has."""
+    return len(
+        {a.buffer for a in ALIASES for match in _matches(a, layers) if match.parent == parent}
+    )
+
+
+def _matches(alias: Alias, layers: Mapping[str, Mapping[str, int]]) -> Iterator[Match]:
+    for layer, channels in layers.items():
+        parent, _, last = layer.rpartition(".")
+        whole = plain(layer) == alias.layer
+        if not whole and not (alias.parents and parent and plain(last) == alias.layer):
+            continue
+        if alias.buffer == "depth" and not layer and channels.keys() >= {*_XYZ}:
+            continue  # Z of a film of XYZ
+        if (indices := _indices(channels, alias.suffixes)) is not None:
+            yield Match(alias, layer, indices, "" if whole else parent)
+
+
+def lone_layer(names: Sequence[str]) -> str | None:
+    """Return the layer of R, G and B that is all there is, and no feature by its name; or None."""
+    layers = _layers(names)
+    if len(layers) != 1:
+        return None
+    ((layer, channels),) = layers.items()
+    colour = _indices(channels, (_RGB,)) is not None and not is_feature(layer, _RGB)
+    return layer if colour else None
+
+
+def is_feature(layer: str, suffixes: Sequence[str]) -> bool:
+    """Tell whether a layer of these channels is a buffer of ours other than the image."""
+    return any(name != PRIMAL for name in find([f"{layer}.{suffix}" for suffix in suffixes]))
 
 
 def torn(names: Sequence[str]) -> list[str]:
@@ -212,7 +265,8 @@ def _layers(names: Sequence[str]) -> dict[str, dict[str, int]]:
     layers: dict[str, dict[str, int]] = {}
     for index, name in enumerate(names):
         layer, _, suffix = name.removeprefix(f"{_ROOT}.").rpartition(".")
-        layers.setdefault(layer, {}).setdefault(suffix.upper(), index)
+        suffix = suffix.upper()
+        layers.setdefault(layer, {}).setdefault(_LONG.get(suffix, suffix), index)
     return layers
 
 

@@ -19,7 +19,7 @@ _HEADER = re.compile(rb"(P[Ff])\s+(\d{1,9})\s+(\d{1,9})\s+([-+.\deE]{1,32})\s")
 
 
 def read(path: str | os.PathLike[str]) -> NDArray[np.float32]:
-    """Read an image, first row on top.
+    """Read an image, first row on top, times the scale of its header.
 
     Returns:
         (H, W, 3) or (H, W, 1).
@@ -48,7 +48,8 @@ def read(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     except OSError as error:
         raise FormatError(f"{path}: cannot read this file: {error.strerror}") from error
     values = np.frombuffer(content, "<f4" if scale < 0 else ">f4")
-    return values.reshape(height, width, count)[::-1].astype(np.float32)
+    image = values.reshape(height, width, count)[::-1].astype(np.float32)
+    return image if abs(scale) == 1 else image * np.float32(abs(scale))
 
 
 def _scale(text: bytes) -> float | None:

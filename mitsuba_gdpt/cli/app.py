@@ -14,7 +14,7 @@ import typer
 
 from mitsuba_gdpt import interrupts, plugins, subprocesses
 from mitsuba_gdpt._version import __version__
-from mitsuba_gdpt.cli import options
+from mitsuba_gdpt.cli import oidn_words, options
 from mitsuba_gdpt.cli.batch import batch
 from mitsuba_gdpt.cli.catalogue import catalogue
 from mitsuba_gdpt.cli.dataset import dataset
@@ -60,7 +60,7 @@ for command in (render, denoise, evaluate, batch, train, scenes, info):
     app.command()(command)
 for group in (app, catalogue, dataset, weights):
     for registered in group.registered_commands:
-        registered.cls = options.Command
+        registered.cls = oidn_words.Command if registered.callback is denoise else options.Command
 app.add_typer(catalogue)
 app.add_typer(dataset)
 app.add_typer(weights)

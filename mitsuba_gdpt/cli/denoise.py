@@ -86,6 +86,37 @@ def denoise(
             rich_help_panel=options.INPUT,
         ),
     ] = None,
+    noisy_ch: Annotated[
+        str,
+        typer.Option(
+            "--noisy-ch",
+            help="Layer of IN.exr that is denoised, where it is not found by its name.",
+            metavar="LAYER",
+            show_default=False,
+            rich_help_panel=options.INPUT,
+        ),
+    ] = "",
+    albedo_ch: Annotated[
+        str,
+        typer.Option(
+            "--albedo-ch",
+            help="Layer of IN.exr with the albedo, likewise.",
+            metavar="LAYER",
+            show_default=False,
+            rich_help_panel=options.INPUT,
+        ),
+    ] = "",
+    normals_ch: Annotated[
+        str,
+        typer.Option(
+            "--normals-ch",
+            help="Layer of IN.exr with the normals, likewise; relative to the camera unless "
+            "--to-sensor is given.",
+            metavar="LAYER",
+            show_default=False,
+            rich_help_panel=options.INPUT,
+        ),
+    ] = "",
     normals_space: Annotated[
         str | None,
         typer.Option(
@@ -159,15 +190,19 @@ def denoise(
         ),
     ] = None,
 ) -> None:
-    r"""Turn a noisy render, of Mitsuba or of another program, into a clean image.
+    """Turn a noisy render, of Mitsuba or of another program, into a clean image.
 
-    \b
-    One file:         mitsuba-gdpt denoise noisy.exr -o clean.exr --png clean.png
-    Separate files:   mitsuba-gdpt denoise color.exr --albedo a.exr --normal n.exr -o clean.exr
-    A sequence:       mitsuba-gdpt denoise in.####.exr -o out.####.exr --animation out.png
+    One file, with whatever layers it has:
+      mitsuba-gdpt denoise noisy.exr -o clean.exr --png clean.png
+    Albedo and normals in files of their own:
+      mitsuba-gdpt denoise color.exr --albedo a.exr --normal n.exr -o clean.exr
+    A sequence, here also as one animation:
+      mitsuba-gdpt denoise in.####.exr -o out.####.exr --animation out.png
+    As with Intel's oidnDenoise, and bit for bit its image:
+      mitsuba-gdpt denoise --hdr color.pfm --alb a.pfm --nrm n.pfm -o out.pfm
 
-    Layers are found by the names that Mitsuba, Blender, pbrt, OIDN and NGPT give them. What is
-    missing is left out, and a line says so.
+    Layers are found by the names that Mitsuba, Blender, pbrt, OIDN and NGPT
+    give them. What is missing is left out, and a line says so.
     """
     files = _Files(buffers, albedo, normal, output, png)
     if output is None and png is None and animation is None and not tev:
@@ -187,7 +222,8 @@ def denoise(
     options.check_quality(quality, method)
     device = _device(device)
 
-    words = {"normals_space": normals_space, "to_sensor": matrix}
+    words: dict[str, Any] = {"normals_space": normals_space, "to_sensor": matrix}
+    words |= {"noisy_ch": noisy_ch, "albedo_ch": albedo_ch, "normals_ch": normals_ch}
     images = _denoised(jobs, words, _Method(method, quality, method_options, len(jobs) > 1), device)
     pictures = (_written(*item, exposure, animation is not None, tev) for item in images)
     if animation is None:

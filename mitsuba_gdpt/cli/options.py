@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,6 +86,10 @@ Tev = Annotated[
 class Command(TyperCommand):
     """A command whose numbers are looked at before it starts, on top of the bounds it declares."""
 
+    def __init__(self, *args: Any, help: str | None = None, **settings: Any) -> None:
+        """Take the words of :class:`typer.core.TyperCommand`; paragraphs of the help may flow."""
+        super().__init__(*args, help=help and _flowing(help), **settings)
+
     def invoke(self, ctx: Any) -> Any:
         """Check the numbers, then run the command.
 
@@ -95,6 +100,12 @@ class Command(TyperCommand):
             name = parameter.opts[0] if parameter.opts else str(parameter.name)
             _check_numbers(name, str(parameter.name), ctx.params.get(str(parameter.name)))
         return super().invoke(ctx)
+
+
+def _flowing(text: str) -> str:
+    """Join the lines of each paragraph but those with examples, which are indented."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(p if "\n  " in p else p.replace("\n", " ") for p in paragraphs)
 
 
 def _check_numbers(option: str, name: str, value: Any) -> None:

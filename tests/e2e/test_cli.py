@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -555,6 +556,7 @@ def test_header_of_a_foreign_image_survives(run, tmp_path: Path) -> None:
 class TestFilesOfOtherPrograms:
     """The words of oidnDenoise, sequences, normals in world space."""
 
+    GUIDED = ("color", "albedo", "normal")
     RNG = np.random.default_rng(0)
     COLOUR, ALBEDO = RNG.random((2, 8, 12, 3)).astype(np.float32)
     NORMAL = (RNG.random((8, 12, 3)) * 2 - 1).astype(np.float32)
@@ -568,23 +570,90 @@ class TestFilesOfOtherPrograms:
             pfm.write(f"{name}.pfm", image)
         return tmp_path
 
-    @pytest.mark.parametrize("suffix", ["exr", "pfm"])
-    def test_words_of_oidn(self, run, folder: Path, suffix: str) -> None:
+    def by_library(self, *names: str, **settings: Any) -> np.ndarray:
+        """Denoise these images of the folder with the library itself."""
         oidn = pytest.importorskip("mitsuba_oidn")
+        network = oidn.Device(oidn.DeviceType.CPU).new_filter("RT")
+        for name, value in settings.items():
+            setattr(network, name, value)
+        images = {"color": self.COLOUR, "albedo": self.ALBEDO, "normal": self.NORMAL}
+        for name in names:
+            network.set_image(name, torch.from_numpy(images[name]))
+        expected = torch.empty(8, 12, 3)
+        network.set_image("output", expected)
+        network.execute()
+        return expected.numpy()
+
+    @pytest.mark.parametrize("suffix", ["exr", "pfm"])
+    def test_images_of_oidn(self, run, folder: Path, suffix: str) -> None:
+        expected = self.by_library("color", "albedo", "normal", hdr=True)
         files = ("--albedo", f"albedo.{suffix}", "--normal", f"normal.{suffix}")
         out = ("-o", f"out.{suffix}", "--method", "oidn", "--option", "aux=raw")
         done = run("denoise", f"color.{suffix}", *files, *out)
         assert (done.code, done.err) == (0, "")
-        network = oidn.Device(oidn.DeviceType.CPU).new_filter("RT")
-        network.hdr = True
-        expected = torch.empty(8, 12, 3)
-        images = {"color": self.COLOUR, "albedo": self.ALBEDO, "normal": self.NORMAL}
-        for name, image in images.items():
-            network.set_image(name, torch.from_numpy(image))
-        network.set_image("output", expected)
-        network.execute()
         read = exr.read_image if suffix == "exr" else pfm.read
         np.testing.assert_array_equal(read(f"out.{suffix}"), expected)
+
+    @pytest.mark.parametrize(
+        ("words", "names", "settings"),
+        [
+            ("--hdr color.pfm --alb albedo.pfm --nrm normal.pfm", GUIDED, {"hdr": True}),
+            ("--hdr color.pfm", ("color",), {"hdr": True}),
+            ("-ldr color.pfm -alb albedo.pfm -nrm normal.pfm -f RT", GUIDED, {"hdr": False}),
+            ("--alb albedo.pfm --nrm normal.pfm --hdr color.pfm -d cpu", GUIDED, {"hdr": True}),
+            ("--hdr color.pfm --is 0.5", ("color",), {"hdr": True, "input_scale": 0.5}),
+            ("--hdr color.pfm -q b", ("color",), {"hdr": True, "quality": "Balanced"}),
+        ],
+    )
+    def test_words_of_oidn(
+        self, run, folder: Path, words: str, names: tuple[str, ...], settings: dict[str, Any]
+    ) -> None:
+        if "quality" in settings:
+            oidn = pytest.importorskip("mitsuba_oidn")
+            settings = settings | {"quality": getattr(oidn.Quality, settings["quality"])}
+        expected = self.by_library(*names, **settings)
+        done = run("denoise", *words.split(), "-o", "out.pfm")
+        assert (done.code, done.err) == (0, "")
+        np.testing.assert_array_equal(pfm.read("out.pfm"), expected)
+
+    def test_words_of_oidn_without_effect(self, run, folder: Path) -> None:
+        pytest.importorskip("mitsuba_oidn")
+        words = "--hdr color.pfm --threads 4 -t half --inplace -n 2 -v 2 --buffer host"
+        done = run("denoise", *words.split(), "--maxmem", "100", "-o", "out.pfm")
+        assert done.code == 0
+        expected = "--threads, -t, --inplace, -n, -v, --buffer, --maxmem"
+        assert done.err == f"warning: without effect here: {expected}\n"
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            ("--hdr color.pfm -f RTLightmap", "-f is 'RTLightmap'; expected RT"),
+            ("--hdr color.pfm --srgb", "decode the sRGB curve first"),
+            ("--dir color.pfm", "lightmaps are not denoised here"),
+            ("--hdr color.pfm -r a.pfm", "compare the images with mitsuba_gdpt.metrics"),
+            ("--hdr color.pfm --ld", "'mitsuba-gdpt info' lists the devices"),
+            ("--hdr color.pfm -q best", "-q is 'best'; expected one of: default, h, b, f, high"),
+            ("--hdr color.pfm -d sycl", "-d is 'sycl'; expected cpu or cuda"),
+            ("--hdr -o", "--hdr of oidnDenoise needs a value after it"),
+            ("--alb albedo.pfm --clean_aux", "Missing argument 'IN.exr'"),
+        ],
+    )
+    def test_words_of_oidn_that_are_refused(
+        self, run, folder: Path, words: str, message: str
+    ) -> None:
+        expect_bad_input(run("denoise", *words.split(), "-o", "out.pfm"), message)
+
+    def test_layers_by_name(self, run, folder: Path) -> None:
+        generator = np.random.default_rng(0)
+        names = [f"{layer}.{c}" for layer in ("beauty1", "flat", "facing") for c in "RGB"]
+        channels = {name: generator.random((4, 4), np.float32) for name in names}
+        exr.write("a.exr", channels)
+        message = "no channels of an image (R, G, B)"
+        expect_bad_input(run("denoise", "a.exr", "-o", "out.exr"), message)
+        words = ("--noisy-ch", "beauty1", "--albedo-ch", "flat", "--normals-ch", "facing")
+        done = run("denoise", "a.exr", *words, "-m", "none", "-o", "out.exr")
+        assert (done.code, done.err) == (0, "")
+        np.testing.assert_array_equal(exr.read_image("out.exr"), exr.read_image("a.exr", "beauty1"))
 
     def test_default_on_an_image_alone(self, run, folder: Path) -> None:
         done = run("denoise", "color.pfm", "-o", "out.exr", "--png", "out.png")

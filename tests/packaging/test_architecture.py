@@ -20,7 +20,8 @@ LAYERS = (
     {"checks", "plugins"},
     {"channels", "colorimetry", "decoding", "progress", "files", "packages"}
     | {"provenance", "subprocesses", "toml", "_llvm"},
-    {"exr", "naming", "npz", "pfm", "records"},
+    {"naming"},
+    {"exr", "npz", "pfm", "records"},
     {"image_files", "pictures"},
     {"buffers"},
     {"motion", "foreign"},

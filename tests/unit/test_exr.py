@@ -252,6 +252,18 @@ class TestAttributes:
         assert frame.data[0, 0].tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3]
         assert frame.attributes["owner"] == "me"
 
+    def test_the_first_part_may_be_a_feature(self, tmp_path: Path) -> None:
+        plane = np.ones((2, 3), np.float32)
+        parts = [
+            OpenEXR.Part({}, dict.fromkeys("RGB", plane), name="ViewLayer.Denoising Albedo"),
+            OpenEXR.Part({}, dict.fromkeys("RGB", 2 * plane), name="ViewLayer.Noisy Image"),
+        ]
+        OpenEXR.File(parts).write(str(tmp_path / "a.exr"))
+        channels = exr.read(tmp_path / "a.exr").channels
+        assert channels["ViewLayer.Denoising Albedo.R"].mean() == 1
+        assert channels["ViewLayer.Noisy Image.R"].mean() == 2
+        assert len(channels) == 6
+
 
 def write_chroma(path: Path, left: int, top: int, planes: dict[str, Any]) -> None:
     """Write an uncompressed file of luminance and chroma, which OpenEXR's Python module cannot."""

@@ -53,6 +53,15 @@ BLENDER = layered(
     Depth=("Z",),
 )
 PBRT = planes(root=RGB, Albedo=RGB, P=XYZ, N=XYZ, Ns=XYZ, Variance=RGB)
+VIEW_LAYERS = planes(
+    **{
+        "Back.Combined": (*RGB, "A"),
+        "Back.Depth": ("Z",),
+        "Hero.Combined": (*RGB, "A"),
+        "Hero.Denoising Albedo": RGB,
+        "Hero.Denoising Depth": ("Z",),
+    }
+)
 SEVEN = planes(root=RGB, depth=("Z",), normal=RGB)
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 
@@ -162,6 +171,52 @@ FILES: dict[str, tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any], tu
         {},
         {"primal": ("r", "g", "b"), "albedo": ("albedo.r", "albedo.g", "albedo.b")},
         (),
+    ),
+    "Blender, two view layers": (
+        VIEW_LAYERS,
+        {},
+        {
+            "primal": tuple(f"Hero.Combined.{c}" for c in RGB),
+            "albedo": tuple(f"Hero.Denoising Albedo.{c}" for c in RGB),
+            "depth": ("Hero.Denoising Depth.Z",),
+        },
+        ("of the view layers 'Hero', 'Back' the first is denoised; noisy_ch='Back.Combined'",),
+    ),
+    "Blender, the other view layer": (
+        VIEW_LAYERS,
+        {"noisy_ch": "Back.Combined"},
+        {"primal": tuple(f"Back.Combined.{c}" for c in RGB), "depth": ("Back.Depth.Z",)},
+        (),
+    ),
+    "Blender, composite beside the view layer": (
+        planes(
+            **{
+                "Composite.Combined": (*RGB, "A"),
+                "ViewLayer.Noisy Image": (*RGB, "A"),
+                "ViewLayer.Denoising Albedo": RGB,
+            }
+        ),
+        {},
+        {
+            "primal": tuple(f"ViewLayer.Noisy Image.{c}" for c in RGB),
+            "albedo": tuple(f"ViewLayer.Denoising Albedo.{c}" for c in RGB),
+        },
+        ("of the view layers 'ViewLayer', 'Composite' the first is denoised",),
+    ),
+    "names of OIDN's split_exr": (
+        planes(root=RGB, VisibleDiffuse=("red", "green", "blue"), OptixNormals=RGB),
+        {},
+        {
+            "primal": RGB,
+            "albedo": tuple(f"VisibleDiffuse.{c}" for c in ("red", "green", "blue")),
+        },
+        ("'OptixNormals' may be in world space",),
+    ),
+    "pbrt, one layer of another name": (
+        planes(**{"A1-L": RGB}),
+        {},
+        {"primal": tuple(f"A1-L.{c}" for c in RGB)},
+        ("the image is taken from the layer 'A1-L'",),
     ),
     "depth alone": (planes(root=(*RGB, "Z")), {}, {"primal": RGB, "depth": ("Z",)}, ()),
 }

@@ -26,6 +26,12 @@ def test_big_endian_and_grey(tmp_path: Path) -> None:
     assert np.array_equal(pfm.read(tmp_path / "a.pfm")[..., 0], image)
 
 
+def test_scale(tmp_path: Path) -> None:
+    image = np.arange(6, dtype=np.float32).reshape(2, 3)
+    (tmp_path / "a.pfm").write_bytes(b"Pf\n3 2\n-0.5\n" + image[::-1].tobytes())
+    assert np.array_equal(pfm.read(tmp_path / "a.pfm")[..., 0], image / 2)
+
+
 @pytest.mark.parametrize(
     "content",
     [
