@@ -1,102 +1,123 @@
-"""References of scenes in two independent halves, of as many samples as the time allows.
+"""References of scenes in as many samples as the time allows, and how soon which sampler has them.
 
     python benchmarks/references.py [SCENE ...] --output DIR [--spp 65536] [--seconds 80]
+    python benchmarks/references.py [SCENE ...] --compare [--json FILE]
 
-Scenes share the time evenly. What comes out is DIR/SCENE.npz, to be put beside the scene's file as
-``reference.npz`` (see ``mitsuba_gdpt.references``): its images are half floats, which is as good as
-the noise that is left, and brighter values than those can have are cut off and counted. The size is
-that of the reference beside the scene, where there is one.
+The first renders DIR/NAME.npz as ``mitsuba-gdpt reference`` does, scenes sharing the time evenly.
+
+The second renders two halves with 0, 1 and 4 offset paths per sample, and prints processor seconds
+times noise (lower is better): the time in which a sampler gets to a relMSE of 1. With offset paths
+the image is the unbiased L2 reconstruction that references are made with.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from common import SHARED, dev_scenes, load, table
+from common import SHARED, dev_scenes, table
 
-from mitsuba_gdpt import FrameBuffers, references
-from mitsuba_gdpt.files import replace_file
+from mitsuba_gdpt import provenance, references, rendering
+from mitsuba_gdpt.denoisers import denoise
+from mitsuba_gdpt.scenes import SceneRef
 
 DEPTH = references.STORED_DEPTH
-#: Paths in a pass: about 0.3 kB each.
-LANES = {"cuda": 1 << 24, "llvm": 1 << 20}
-HEADER = ["reference", "size", "spp of a half", "s", "million samples/s", "noise", "cut off"]
+SHIFTS = (0, 1, 4)
+HEADER = ["reference", "size", "spp of a half", "s", "million samples/s", "noise"]
 
 
-def width_of(name: str, default: int) -> int:
-    """Return the width of the reference beside a scene, in pixels."""
-    path = SHARED / "dev" / name / references.FILE_NAME
-    return references.read(path).size[0] if path.is_file() else default
+def scene_file(name: str) -> str:
+    """Return what ``rendering.open_source`` takes for a dev or built-in scene."""
+    file = SHARED / "dev" / name / "scene.xml"
+    return str(file) if file.is_file() else f"builtin:{name}"
 
 
-def render(name: str, width: int, spp: int, seconds: float, path: Path) -> list[object]:
+def open_scene(name: str, default: int) -> rendering.Source:
+    """Load a scene in the size of the reference that is there, else ``default`` pixels wide."""
+    there = references.stored(SceneRef.parse(scene_file(name)), DEPTH)
+    width, height = (default, None) if there is None else there.size
+    return rendering.open_source(scene_file(name), width=width, height=height)
+
+
+def render(args: argparse.Namespace, name: str, seconds: float) -> list[object]:
     """Render both halves by turns until the samples or the time are up; return a row."""
-    import mitsuba as mi
-    import torch
-
-    lanes = LANES[mi.variant().partition("_")[0]]
-    scene = load(name, width_of(name, width), DEPTH)
-    options = {"shifts": 0, "max_depth": DEPTH, "max_lanes": lanes, "freeze": True}
-    tracer = mi.load_dict({"type": "gdpt"} | options)
-    width, height = (int(side) for side in scene.sensors()[0].film().size())
-    count = max(1, min(spp, lanes // (width * height)))
-    sums: list[torch.Tensor] = []
     start = time.monotonic()
-    done = 0
-    while done == 0 or (done < spp and time.monotonic() - start < seconds):
-        count = min(count, spp - done)
-        for half in range(2):
-            # Both halves and all passes have random numbers of their own.
-            image = tracer.render(scene, seed=2 * done + half, spp=count)
-            primal = FrameBuffers.from_render(image, tracer).primal.double() * count
-            if done == 0:
-                sums.append(primal)
-            else:
-                sums[half] += primal
-            _ = float(sums[half].sum())  # waits, so that the clock is right
-        done += count
+    halves = references.render(
+        open_scene(name, args.width),
+        spp=max(1, args.spp // 2),
+        max_depth=DEPTH,
+        target=args.output / f"{name}.npz",
+        label=name,
+        shifts=args.shifts,
+        seconds=seconds,
+        scene=references.identity(SceneRef.parse(scene_file(name))),
+        keep=True,
+    )
     taken = time.monotonic() - start
-    a, b = ((total / done).cpu().numpy() for total in sums)
-    most = float(np.finfo(np.float16).max)
-    bright = int((a > most).sum() + (b > most).sum())
-    halves = [np.minimum(half, most).astype(np.float16) for half in (a, b)]
+    width, height = halves.size
+    rate = 2e-6 * halves.spp * width * height / taken
+    return [name, f"{width}x{height}", halves.spp, taken, rate, halves.noise]
 
-    def write_to(temporary: Path) -> None:
-        with temporary.open("wb") as stream:
-            np.savez_compressed(
-                stream, a=halves[0], b=halves[1], max_depth=np.int64(DEPTH), spp=np.int64(done)
-            )
 
-    replace_file(path, write_to)
-    # Relative standard deviation of the mean of both halves, in the median over pixels.
-    noise = float(np.median(np.abs(a - b) / (a + b + 1e-6))) / 0.6745
-    rate = 2e-6 * done * width * height / taken
-    return [name, f"{width}x{height}", done, taken, rate, noise, bright]
+def compare(name: str, width: int, spp: int) -> list[float]:
+    """Return processor seconds times noise of each sampler, for the mean of two renders."""
+    source = open_scene(name, width)
+    found = []
+    for shifts in SHIFTS:
+        tracer = rendering.make_integrator(
+            {**source.integrator, "max_depth": DEPTH, "shifts": shifts, "freeze": True}
+        )
+        rendering.render(source, tracer, spp=spp, seed=0)  # compiles
+        start = time.process_time()
+        frames = [rendering.render(source, tracer, spp=spp, seed=seed) for seed in (1, 2)]
+        seconds = (time.process_time() - start) / (os.cpu_count() or 1)
+        images = [
+            denoise(frame, "poisson-l2", alpha=references.ALPHA) if shifts else frame.primal
+            for frame in frames
+        ]
+        a, b = (image.cpu().numpy().copy() for image in images)
+        found.append(seconds * references.Halves(a, b, DEPTH, spp).noise)
+    return found
 
 
 def main() -> None:
-    """Render what fits into the time."""
+    """Render what fits into the time, or compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scenes", nargs="*")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--compare", action="store_true")
+    parser.add_argument("--json", type=Path, help="with --compare: also write this file")
     parser.add_argument("--spp", type=int, default=65536, help="of both halves together")
     parser.add_argument("--seconds", type=float, default=80.0)
+    parser.add_argument("--shifts", type=int, default=0)
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--variant", default="cuda_ad_rgb")
     args = parser.parse_args()
-    import mitsuba as mi
-
-    mi.set_variant(args.variant)
+    if not (args.output or args.compare):
+        parser.error("expected --output DIR, or --compare")
+    rendering.set_variant(args.variant)
+    names = args.scenes or dev_scenes()
+    if args.compare:
+        head = ["scene", *(f"shifts={shifts}, s x noise" for shifts in SHIFTS)]
+        print(table(head, []), flush=True)
+        rows: dict[str, Any] = {}
+        for name in names:
+            rows[name] = compare(name, args.width, min(args.spp, 64))
+            print(table(head, [[name, *rows[name]]]).splitlines()[-1], flush=True)
+        if args.json:
+            values = {"provenance": provenance.describe(), "shifts": SHIFTS, "seconds": rows}
+            args.json.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        return
     args.output.mkdir(parents=True, exist_ok=True)
-    names, end = args.scenes or dev_scenes(), time.monotonic() + args.seconds
+    end = time.monotonic() + args.seconds
     print(table(HEADER, []), flush=True)
     for i, name in enumerate(names):
         left = (end - time.monotonic()) / (len(names) - i)
-        path = args.output / f"{name}.npz"
-        row = render(name, args.width, max(1, args.spp // 2), left, path)
+        row = render(args, name, left)
         print(table(HEADER, [row]).splitlines()[-1], flush=True)
 
 

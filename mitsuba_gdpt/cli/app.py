@@ -21,6 +21,7 @@ from mitsuba_gdpt.cli.dataset import dataset
 from mitsuba_gdpt.cli.denoise import denoise
 from mitsuba_gdpt.cli.evaluate import evaluate
 from mitsuba_gdpt.cli.info import info
+from mitsuba_gdpt.cli.reference import reference
 from mitsuba_gdpt.cli.render import render
 from mitsuba_gdpt.cli.scenes import scenes
 from mitsuba_gdpt.cli.train import train
@@ -56,7 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (render, denoise, evaluate, batch, train, scenes, info):
+for command in (render, denoise, evaluate, reference, batch, train, scenes, info):
     app.command()(command)
 for group in (app, catalogue, dataset, weights):
     for registered in group.registered_commands:

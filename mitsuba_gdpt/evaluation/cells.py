@@ -91,8 +91,8 @@ class Cells:
         middle = None if shot.middle is None else dataclasses.asdict(shot.middle)
         #: What measured times depend on beyond the settings.
         self._timing_identity: tuple[Any, ...] = (*source, middle)
-        stored = references.stored_path(shot.source) if shot.is_still else None
-        kept = None if stored is None else records.stamp(stored)
+        places = references.places(shot.source) if shot.is_still else []
+        kept = [records.stamp(place) for place in places]
         path = [dataclasses.asdict(camera) for camera in shot.cameras]
         #: What results depend on beyond settings, method and samples.
         self._identity = (*source, path, settings.reference_spp, kept)
@@ -172,6 +172,17 @@ class Cells:
         frames: Sequence[int | None] = range(len(self.shot.cameras)) or (None,)
         shown = [self.store.frame_path(self.name, None, 0, frame) for frame in frames]
         return [*shown, *(path for path in self.load().halves if isinstance(path, Path))]
+
+    def reference_file(self) -> Path:
+        """Return where the reference of a still image is, or will be once it is rendered.
+
+        Raises:
+            FormatError: A stored reference is damaged.
+        """
+        stored = references.stored_path(self.shot.source, self.settings.max_depth)
+        if stored is not None and self._stored() is not None:
+            return stored
+        return self.store.reference_path(self.name)
 
     def kept(self, spp: int, seed: int, timing: EqualTime | Exception | None) -> dict[str, Record]:
         """Return the cells of a seed that were made before and still count, by method."""
@@ -285,16 +296,21 @@ class Cells:
 
     # ---------------------------------------------------------------- frames
 
-    def _load(self) -> View:
+    def _stored(self) -> references.Halves | None:
+        """Return the stored reference of a still image, if one of the size that is asked for."""
         shot, settings = self.shot, self.settings
         halves = references.stored(shot.source, settings.max_depth) if shot.is_still else None
-        if halves is not None and settings.width in (None, halves.size[0]):
+        return halves if halves and settings.width in (None, halves.size[0]) else None
+
+    def _load(self) -> View:
+        shot, settings = self.shot, self.settings
+        halves = self._stored()
+        if halves is not None:
             width, height = halves.size
             source = rendering.open_source(
                 shot.source, width=width, height=height, parameters=shot.parameters
             )
         else:
-            halves = None
             width = settings.width or references.DEFAULT_WIDTH
             source = rendering.open_source(shot.source, width=width, parameters=shot.parameters)
         if not shot.is_still:

@@ -13,6 +13,7 @@ import numpy as np
 from mitsuba_gdpt import metrics, report
 from mitsuba_gdpt.evaluation import page, tables
 from mitsuba_gdpt.evaluation.settings import Settings
+from mitsuba_gdpt.evaluation.store import Store
 from mitsuba_gdpt.evaluation.summary import Results
 from mitsuba_gdpt.evaluation.total_time import FEW, MANY, TotalTime
 
@@ -35,6 +36,7 @@ def write_total_time(
         Path of the HTML report.
     """
     contest = Contest(found, settings)
+    described = page.describe_references(settings, Store(folder))
     width, height = settings.cost_size
     shared = "; seconds are those of the processors over their number"
     clock = "" if settings.clock == "wall" else shared
@@ -55,6 +57,7 @@ def write_total_time(
             contest.frontier(),
             *(contest.standings(seconds) for seconds in settings.seconds),
             *contest.costs(),
+            *page.reference_tables(described),
         ],
         plots=[plot for name in settings.metrics if (plot := contest.curves(name)) is not None],
         failures=page.failures(contest.results),
@@ -70,6 +73,7 @@ def write_total_time(
             for (scene, label, seconds), spp in found.spp.items()
         ],
         "skipped": dict(found.skipped),
+        "references": described,
     }
     return page.write_files(content, found.records, settings, folder, more)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mitsuba_gdpt import exr, metrics, progress, report
+from mitsuba_gdpt import exr, metrics, progress, references, report
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import FormatError
 from mitsuba_gdpt.evaluation import tables
+from mitsuba_gdpt.evaluation.cells import Cells
 from mitsuba_gdpt.evaluation.settings import Settings
 from mitsuba_gdpt.evaluation.shots import Shot, find_shots
 from mitsuba_gdpt.evaluation.store import Record, Store
@@ -79,6 +81,7 @@ def write_results(
     notes = [*mixture(results), *definitions(settings.metrics)]
     if settings.moving:
         notes.insert(0, BRIGHTNESS)
+    described = describe_references(settings, store)
     if left_out:
         names = "; ".join(f"{strip.shot.name}, {strip.spp} spp" for strip in left_out)
         notes.insert(0, f"Not in the viewer, to keep the page small: {names}. See animations/.")
@@ -90,13 +93,52 @@ def write_results(
         subtitle=f"{what if settings.moving else f'{len(shots)} scenes'}, "
         f"{len(results.methods)} methods, {settings.seed_count}",
         provenance=provenance,
-        tables=_tables(records, settings, shots),
+        tables=[*_tables(records, settings, shots), *reference_tables(described)],
         plots=_plots(records, settings, shots),
         views=[view for strip in shown for view in strip.views()],
         failures=failures(results),
         notes=notes,
     )
-    return write_files(page, records, settings, folder)
+    return write_files(page, records, settings, folder, {"references": described})
+
+
+def describe_references(settings: Settings, store: Store) -> dict[str, dict[str, Any]]:
+    """Return what still images were compared with: name to what :func:`references.describe` says.
+
+    Scenes that did not load have none, and damaged ones are left out: their cells say so.
+    """
+    found = {}
+    for shot in () if settings.moving else find_shots(settings):
+        with suppress(FormatError):
+            path = Cells(shot, settings, store).reference_file()
+            if path.is_file():
+                found[shot.name] = references.describe(path)
+    return found
+
+
+def reference_tables(described: Mapping[str, Mapping[str, Any]]) -> list[report.Table]:
+    """Return the table of what :func:`describe_references` found; none if that is nothing."""
+    if not described:
+        return []
+    cells = [
+        [
+            report.Cell(text=f"{values['width']}x{values['height']}"),
+            report.Cell(float(values["spp"])) if values["spp"] else report.Cell(text="-"),
+            report.Cell(values["noise"]),
+            report.Cell(text=values["sha256"]),
+        ]
+        for values in described.values()
+    ]
+    table = report.Table(
+        title="References",
+        columns=[report.Header(text) for text in ("size", "spp of a half", "noise", "SHA-256")],
+        rows=[report.Header(name) for name in described],
+        cells=cells,
+        corner="scene",
+        caption="Noise: the relMSE that the mean of both halves has by itself, estimated from "
+        "their difference. Errors of L2 and relMSE are without it; all other metrics contain it.",
+    )
+    return [table]
 
 
 def _kinds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mitsuba_gdpt import Layout, denoise, display, exr, pfm, scenes
+from mitsuba_gdpt import Layout, denoise, display, exr, pfm, references, scenes
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.cli.options import key_values, typed_values
@@ -197,6 +198,30 @@ def test_settings_of_the_scene_are_kept(run, tmp_path: Path) -> None:
         done = run("render", scene, "--spp", 2, "-o", buffers, *words)
         assert done.code == 0, done.err
         assert expected in exr.read_metadata(buffers)["integrator"]
+
+
+def test_reference_is_what_evaluate_takes(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, folder = write_scene(tmp_path), tmp_path / "references"
+    command = ("reference", scene, "--max-depth", 3, "--width", 12, "-o", folder)
+    first = run(*command, "--spp", 64, "--noise", 0)
+    assert first.code == 0, first.err
+    assert "square.npz: 12x8, 64 spp in each half, noise " in first.out
+    monkeypatch.setenv(references.FOLDER_VARIABLE, str(folder))
+    more = run(*command, "--spp", 128, "--noise", 0)
+    assert "12x8, 128 spp in each half" in more.out
+    assert "; noise before: " in more.out
+    results = tmp_path / "results"
+    words = ("-m", "none", "--spp", 2, "--seeds", 1, "--max-depth", 3, "--metric", "relmse")
+    done = run("evaluate", scene, *words, "-o", results)
+    assert done.code == 0, done.err
+    told = json.loads((results / "results.json").read_text())["references"]["square"]
+    assert told == references.describe(folder / "square.npz")
+    assert told["sha256"] in (results / "report.html").read_text()
+    refused = run("reference", f"builtin:{SCENE}", "-o", folder)
+    assert refused.code == 2
+    assert "has no file" in refused.err
 
 
 def test_optional_buffers(run, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mitsuba_gdpt import exr, references, rendering
+from mitsuba_gdpt import exr, metrics, references, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import Call
@@ -106,7 +106,7 @@ class TestReferences:
                 raise KeyboardInterrupt
             noise = np.random.default_rng(seed).uniform(0, 2, (4, 5, spp, 3)).mean(2)
             data = torch.zeros(4, 5, Layout.make().count)
-            data[..., :3] = torch.from_numpy(noise)
+            data[..., :3] = torch.from_numpy(noise)  # the image is flat: dx and dy have no noise
             return FrameBuffers(data, Layout.make())
 
         self.calls: list[tuple[int, int]] = []
@@ -153,6 +153,41 @@ class TestReferences:
         self.make(source, tmp_path / "r.npz", spp=200)
         assert self.calls
 
+    def test_gradients_leave_less_noise(self, source: rendering.Source, tmp_path: Path) -> None:
+        options = {"spp": 64, "max_depth": 7, "label": "test"}
+        plain = references.render(source, target=tmp_path / "p.npz", **options)
+        solved = references.render(source, target=tmp_path / "g.npz", shifts=4, **options)
+        assert float(solved.mean.mean()) == pytest.approx(float(plain.mean.mean()), rel=1e-5)
+        assert 0 < solved.noise < 0.7 * plain.noise
+
+    def test_noise_is_the_error_of_the_mean(self, tmp_path: Path) -> None:
+        random = np.random.default_rng(0)
+        a, b = (1 + 0.1 * random.standard_normal((64, 64, 3), np.float32) for _ in range(2))
+        halves = references.Halves(a, b, 12, 64)
+        error = metrics.relmse(torch.from_numpy(halves.mean), torch.ones(64, 64, 3))
+        assert halves.noise == pytest.approx(float(error), rel=0.1)
+
+    def test_one_that_is_kept_goes_on_until_its_noise_is_low(
+        self, source: rendering.Source, tmp_path: Path
+    ) -> None:
+        def make(**goal: float) -> references.Halves:
+            target = tmp_path / "r.npz"
+            options = {"max_depth": 7, "label": "test", "scene": "one", "keep": True}
+            return references.render(source, target=target, **options, **goal)
+
+        first = make(spp=64)
+        assert len(self.calls) == 2
+        again = make(spp=1 << 14, noise=first.noise / 4)
+        assert again.noise <= first.noise / 4
+        assert again.spp > first.spp
+        assert len({seed for _, seed in self.calls}) == len(self.calls) == 2 * again.spp / 64
+        assert np.load(tmp_path / "r.npz")["a"].dtype == np.float16
+        before = len(self.calls)
+        make(spp=1 << 14, noise=first.noise / 4)
+        assert len(self.calls) == before, "it had been good enough"
+        make(spp=1 << 14, noise=again.noise / 4, seconds=0)
+        assert len(self.calls) == before, "there was no time"
+
     def test_npz_and_exr_files_are_read_alike(self, tmp_path: Path) -> None:
         a, b = (np.full((4, 6, 3), level, np.float32) for level in (1.0, 2.0))
         both, one, other = (str(tmp_path / name) for name in ("r.npz", "a.exr", "b.exr"))
@@ -178,6 +213,24 @@ class TestReferences:
         assert found.size == (3, 2)
         assert references.stored(SceneRef.parse(scene), 6) is None
         assert references.stored(SceneRef.parse("builtin:chess"), 12) is None
+
+    def test_one_in_the_folder_comes_first_if_it_is_of_this_scene(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        room, folder = tmp_path / "room", tmp_path / "references"
+        room.mkdir()
+        folder.mkdir()
+        (room / "scene.xml").write_text("<scene/>")
+        scene = SceneRef.parse(room)
+        image = np.ones((2, 3, 3), np.float32)
+        references.Halves(image, image, 12, 1).save(room / references.FILE_NAME)
+        references.Halves(image, image, 12, 2, references.identity(scene)).save(folder / "room.npz")
+        monkeypatch.setenv(references.FOLDER_VARIABLE, str(folder))
+        assert references.stored_path(scene, 12) == folder / "room.npz"
+        described = references.describe(folder / "room.npz")
+        assert (described["spp"], described["noise"], described["width"]) == (2, 0.0, 3)
+        (room / "scene.xml").write_text("<scene><!-- edited --></scene>")
+        assert references.stored_path(scene, 12) == room / references.FILE_NAME
 
     @pytest.mark.parametrize(
         ("damage", "message"),

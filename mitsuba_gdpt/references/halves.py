@@ -1,7 +1,4 @@
-"""References in two independent halves: stored beside the scene, rendered once and kept, or given.
-
-Evaluations and batches have the same ones.
-"""
+"""References in two independent halves: their files, and where those of a scene are looked for."""
 
 from __future__ import annotations
 
@@ -9,36 +6,35 @@ import os
 import zipfile
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mitsuba_gdpt import denoisers, exr, metrics, progress, rendering
+from mitsuba_gdpt import denoisers, exr, metrics, provenance
 from mitsuba_gdpt.errors import ConfigError, FormatError, GDPTError
 from mitsuba_gdpt.files import replace_file
 from mitsuba_gdpt.scenes import SceneRef
 
-if TYPE_CHECKING:
-    import mitsuba as mi
-
+#: Environment variable with a folder of references, ``NAME.npz`` each, which come before those
+#: beside the scenes.
+FOLDER_VARIABLE = "MITSUBA_GDPT_REFERENCES"
 #: File beside a scene's XML with the arrays ``a`` and ``b``, (H, W, 3) linear radiance.
 FILE_NAME = "reference.npz"
 #: Path depth of stored references that do not say.
 STORED_DEPTH = 12
 #: Width of pictures where neither the user nor a stored reference says.
 DEFAULT_WIDTH = 320
+#: Largest value of a half float.
+BRIGHTEST = float(np.finfo(np.float16).max)
 
 #: What NumPy raises for files that are missing, cut short or something else.
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 _RGB = ("R", "G", "B")
-_SAMPLES_PER_PASS = 64
-_FIRST_SEED = 0x5EED_0000  # far from the seeds of the renders that are judged
-_SEEDS_PER_FRAME = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -50,12 +46,14 @@ class Halves:
         b: The same with other samples.
         max_depth: Longest path in them.
         spp: Samples per pixel of each.
+        scene: :func:`identity` of the scene; empty where nobody wrote it down.
     """
 
     a: NDArray[np.float32]
     b: NDArray[np.float32]
     max_depth: int
     spp: int
+    scene: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -66,6 +64,13 @@ class Halves:
     def mean(self) -> NDArray[np.float32]:
         """The better estimate, (H, W, 3)."""
         return (0.5 * (self.a + self.b)).astype(np.float32)
+
+    @cached_property
+    def noise(self) -> float:
+        """What the noise of :attr:`mean` has as expected relMSE, estimated from the halves."""
+        mean = torch.from_numpy(self.mean).mean(-1, keepdim=True)
+        a, b = torch.from_numpy(self.a), torch.from_numpy(self.b)
+        return float(metrics.relmse(a, metrics.Reference(b, brightness=mean))) / 4
 
     def reference(self, *, denoised: bool = False) -> metrics.Reference:
         """Return both halves as metrics take them.
@@ -85,10 +90,23 @@ class Halves:
             brightness = image.mean(-1, keepdim=True)
         return metrics.Reference(a, b, brightness)
 
-    def save(self, path: Path) -> None:
-        """Write an npz file, atomically."""
+    def save(self, path: Path, *, half: bool = False) -> None:
+        """Write an npz file, losslessly compressed, atomically.
+
+        Args:
+            path: The file.
+            half: As half floats, whose rounding (relMSE 1e-7) is far below any noise that is left;
+                values beyond their range are cut off.
+        """
         arrays: dict[str, Any] = {"a": self.a, "b": self.b}
+        if half:
+            arrays = {
+                name: np.clip(image, -BRIGHTEST, BRIGHTEST).astype(np.float16)
+                for name, image in arrays.items()
+            }
         arrays |= {"max_depth": np.int64(self.max_depth), "spp": np.int64(self.spp)}
+        if self.scene:
+            arrays["scene"] = np.array(self.scene)
 
         def write_to(temporary: Path) -> None:
             with temporary.open("wb") as stream:
@@ -106,7 +124,7 @@ def read(path: Path) -> Halves:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise FormatError(f"{path}: cannot read this reference: {error}") from error
     if missing := {"a", "b"} - set(arrays):
         raise FormatError(
@@ -118,7 +136,8 @@ def read(path: Path) -> Halves:
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise FormatError(f"{path}: the reference contains NaN or infinity")
     depth = int(arrays.get("max_depth", STORED_DEPTH))
-    return Halves(a, b, depth, int(arrays.get("spp", 0)))
+    spp, scene = int(arrays.get("spp", 0)), str(arrays.get("scene", ""))
+    return Halves(a, b, depth, spp, scene)
 
 
 def images(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
@@ -162,90 +181,68 @@ def load(paths: Sequence[str], width: int, height: int) -> metrics.Reference:
     return metrics.Reference(*found)
 
 
-def stored_path(scene: SceneRef) -> Path | None:
-    """Return where the reference beside a scene file would lie; None for scenes without a file."""
+def identity(scene: SceneRef) -> str:
+    """Return a hash of a scene's XML file and of the values for its ``$name`` parameters."""
+    return provenance.digest(scene.content, dict(scene.parameters))
+
+
+def places(scene: SceneRef) -> list[Path]:
+    """Return where a reference of a scene file would lie, the first that counts first.
+
+    That is ``NAME.npz`` in the folder that :data:`FOLDER_VARIABLE` names, if it is set, and
+    :data:`FILE_NAME` beside the scene. There is none for scenes without a file.
+    """
     try:
         file = scene.file
     except GDPTError:  # it does not load either, which is said then
-        return None
-    return None if file is None else file.parent / FILE_NAME
+        return []
+    if file is None:
+        return []
+    folder = os.environ.get(FOLDER_VARIABLE)
+    return [*([Path(folder) / f"{scene.name}.npz"] if folder else []), file.parent / FILE_NAME]
+
+
+def stored_path(scene: SceneRef, max_depth: int) -> Path | None:
+    """Return the file of the reference of a scene, if there is one of that path depth.
+
+    One that was made of another scene, or of an earlier state of this one, does not count.
+
+    Raises:
+        FormatError: A file is damaged.
+    """
+    for path in places(scene):
+        if path.is_file():
+            halves = read(path)
+            if halves.max_depth == max_depth and halves.scene in ("", identity(scene)):
+                return path
+    return None
 
 
 def stored(scene: SceneRef, max_depth: int) -> Halves | None:
-    """Return the reference beside a scene file, if there is one of that path depth."""
-    path = stored_path(scene)
-    if path is None or not path.is_file():
-        return None
-    halves = read(path)
-    return halves if halves.max_depth == max_depth else None
+    """Return the reference of :func:`stored_path`, if there is one."""
+    path = stored_path(scene, max_depth)
+    return None if path is None else read(path)
 
 
-def render(
-    source: rendering.Source,
-    *,
-    spp: int,
-    max_depth: int,
-    target: Path,
-    label: str,
-    sensor: int | mi.Sensor = 0,
-    frame: int = 0,
-) -> Halves:
-    """Path-trace a reference, or go on where an earlier call was interrupted.
+def describe(path: Path) -> dict[str, Any]:
+    """Return what a record says of a reference, JSON-compatible.
 
-    Sums are kept in float64 and written beside ``target`` after every pass, under the name
-    ``*.partial.npz``.
+    Returns:
+        ``file``, ``sha256`` (of the file, 12 digits), ``width``, ``height``, ``spp`` (of each
+        half; 0 where the file does not say), ``max_depth``, and ``noise`` (see
+        :attr:`Halves.noise`).
 
-    Args:
-        source: Scene.
-        spp: Samples per pixel of each half.
-        max_depth: Longest path.
-        target: File to write when done; read instead of rendering if it fits.
-        label: What progress reports call the work.
-        sensor: What is rendered.
-        frame: Number of the frame in a sequence; frames have their own random numbers.
+    Raises:
+        FormatError: The file is damaged.
     """
-    with suppress(FormatError):  # not there, or cut short
-        halves = read(target)
-        if halves.spp >= spp and halves.max_depth == max_depth:
-            return halves
-    tracer = rendering.make_integrator(
-        {**source.integrator, "max_depth": max_depth, "shifts": 0, "features": ""}
-        | {"freeze": True}  # many seeds of one scene that nobody changes
-    )
-    counts = [min(_SAMPLES_PER_PASS, spp - done) for done in range(0, spp, _SAMPLES_PER_PASS)]
-    partial = target.with_suffix(".partial.npz")
-    sums, passes = _read_partial(partial, spp, max_depth)
-    with progress.task(label, total=2 * len(counts)) as task:
-        task.advance(passes)
-        for index in range(passes, 2 * len(counts)):
-            half, count = index % 2, counts[index // 2]
-            seed = _FIRST_SEED + frame * _SEEDS_PER_FRAME + index
-            image = rendering.render(source, tracer, spp=count, seed=seed, sensor=sensor)
-            sums[half] = sums[half] + count * image.primal.numpy().astype(np.float64)
-            _write_partial(partial, sums, index + 1, spp, max_depth)
-            task.advance()
-    a, b = ((total / spp).astype(np.float32) for total in sums)
-    halves = Halves(a, b, max_depth, spp)
-    halves.save(target)
-    partial.unlink(missing_ok=True)
-    return halves
-
-
-def _write_partial(path: Path, sums: list[Any], passes: int, spp: int, max_depth: int) -> None:
-    def write_to(temporary: Path) -> None:
-        with temporary.open("wb") as stream:
-            np.savez(stream, a=sums[0], b=sums[1], state=np.array([passes, spp, max_depth]))
-
-    replace_file(path, write_to)
-
-
-def _read_partial(path: Path, spp: int, max_depth: int) -> tuple[list[Any], int]:
-    """Return the two sums and the number of passes in them; zeros for a fresh start."""
-    with (
-        suppress(*_DAMAGE),
-        np.load(path, allow_pickle=False) as stored_sums,
-    ):
-        passes, *rest = (int(value) for value in stored_sums["state"])
-        if rest == [spp, max_depth]:
-            return [stored_sums["a"], stored_sums["b"]], passes
-    return [np.float64(0), np.float64(0)], 0
+    halves = read(path)
+    width, height = halves.size
+    return {
+        "file": str(path),
+        "sha256": provenance.content(path)[:12],
+        "width": width,
+        "height": height,
+        "spp": halves.spp,
+        "max_depth": halves.max_depth,
+        "noise": halves.noise,
+    }

@@ -1,0 +1,44 @@
+"""References in two independent halves: stored, rendered once and kept, or given.
+
+Evaluations and batches have the same ones. Those that are stored lie in the folder that
+``MITSUBA_GDPT_REFERENCES`` names, or beside the scenes.
+"""
+
+from __future__ import annotations
+
+from mitsuba_gdpt.references.halves import (
+    BRIGHTEST,
+    DEFAULT_WIDTH,
+    FILE_NAME,
+    FOLDER_VARIABLE,
+    STORED_DEPTH,
+    Halves,
+    describe,
+    identity,
+    images,
+    load,
+    places,
+    read,
+    stored,
+    stored_path,
+)
+from mitsuba_gdpt.references.renders import ALPHA, render
+
+__all__ = [
+    "ALPHA",
+    "BRIGHTEST",
+    "DEFAULT_WIDTH",
+    "FILE_NAME",
+    "FOLDER_VARIABLE",
+    "STORED_DEPTH",
+    "Halves",
+    "describe",
+    "identity",
+    "images",
+    "load",
+    "places",
+    "read",
+    "render",
+    "stored",
+    "stored_path",
+]

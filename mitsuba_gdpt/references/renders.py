@@ -1,0 +1,178 @@
+"""Rendering references in passes that are written down, by paths alone or with gradients.
+
+With offset paths each half is the screened Poisson reconstruction, L2, of its sums, which is linear
+and so unbiased. The halves share no random numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mitsuba_gdpt import denoisers, progress, rendering
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import CORE, DIFFERENCE_AXES, PRIMAL, Layout
+from mitsuba_gdpt.errors import FormatError
+from mitsuba_gdpt.files import replace_file
+from mitsuba_gdpt.references.halves import DAMAGE, Halves, read
+
+if TYPE_CHECKING:
+    import mitsuba as mi
+
+#: Weight of the primal against the gradients. At the shifts of references (4) it leaves the least
+#: noise on the development scenes; the default of ``poisson-l2`` is meant for few samples.
+ALPHA = 0.8
+
+_SAMPLES_PER_PASS = 64
+_FIRST_SEED = 0x5EED_0000  # far from the seeds of the renders that are judged
+_SEEDS_PER_FRAME = 1 << 12
+_GROWTH = 1.1  # of the samples, between two looks at the noise
+_LAYOUT = Layout(tuple(b for b in CORE if b.name in (PRIMAL, *DIFFERENCE_AXES)))
+
+
+def render(
+    source: rendering.Source,
+    *,
+    spp: int,
+    max_depth: int,
+    target: Path,
+    label: str,
+    sensor: int | mi.Sensor = 0,
+    frame: int = 0,
+    shifts: int = 0,
+    noise: float = 0.0,
+    seconds: float = math.inf,
+    scene: str = "",
+    keep: bool = False,
+) -> Halves:
+    """Render a reference, or go on where an earlier call was interrupted.
+
+    Sums are kept in float64 and written beside ``target`` after every pass, under the name
+    ``*.partial.npz``.
+
+    Args:
+        source: Scene.
+        spp: Samples per pixel of each half, at most.
+        max_depth: Longest path.
+        target: File to write when done; read instead of rendering if it fits.
+        label: What progress reports call the work.
+        sensor: What is rendered.
+        frame: Number of the frame in a sequence; frames have their own random numbers.
+        shifts: Offset paths per sample; 0 for paths alone.
+        noise: Enough is what has so little, as :attr:`Halves.noise` measures it; 0 for ``spp`` in
+            any case.
+        seconds: No pass begins later than that, but for the first of each half.
+        scene: As :func:`identity` gives it, written into the file.
+        keep: The file is of half floats and is written again and again while its samples grow, and
+            the sums stay: a later call goes on to more samples or less noise.
+
+    Returns:
+        The reference.
+    """
+    with suppress(FormatError):  # not there, or cut short
+        halves = read(target)
+        enough = halves.spp >= spp or 0 < halves.noise <= noise
+        if enough and (halves.max_depth, halves.scene) == (max_depth, scene):
+            return halves
+    tracer = rendering.make_integrator(
+        {**source.integrator, "max_depth": max_depth, "shifts": shifts, "features": ""}
+        | {"freeze": True}  # many seeds of one scene that nobody changes
+    )
+    partial = target.with_suffix(".partial.npz")
+    sums = _Sums.read(partial, [max_depth, shifts, scene])
+    end = time.monotonic() + seconds
+    shown = 0
+    with progress.task(label, total=2 * spp) as task:
+        task.advance(sum(sums.spp))
+        while min(sums.spp) < spp:
+            half = sums.passes % 2
+            if half == 0 and sums.passes:
+                if time.monotonic() >= end:
+                    break
+                if (keep or noise) and sums.spp[0] >= _GROWTH * shown:
+                    shown = sums.spp[0]
+                    halves = sums.halves(max_depth, scene)
+                    if keep:
+                        halves.save(target, half=True)
+                    if halves.noise <= noise:
+                        break
+            count = min(_SAMPLES_PER_PASS, spp - sums.spp[half])
+            seed = _FIRST_SEED + frame * _SEEDS_PER_FRAME + sums.passes
+            image = rendering.render(source, tracer, spp=count, seed=seed, sensor=sensor)
+            sums.add(image, count)
+            sums.write(partial)
+            task.advance(count)
+    halves = sums.halves(max_depth, scene)
+    halves.save(target, half=keep)
+    if keep:
+        return read(target)
+    partial.unlink(missing_ok=True)
+    return halves
+
+
+@dataclass
+class _Sums:
+    """Sums over the samples of both halves, which take turns.
+
+    Attributes:
+        kind: What they were made with: longest path, offset paths, scene.
+        spp: Samples per pixel in each.
+        passes: Renders in both.
+        values: (H, W, C) float64 each: the primal, with offset paths also dx and dy.
+    """
+
+    kind: list[Any]
+    spp: list[int] = field(default_factory=lambda: [0, 0])
+    passes: int = 0
+    values: list[Any] = field(default_factory=lambda: [np.float64(0), np.float64(0)])
+
+    def add(self, frame: FrameBuffers, count: int) -> None:
+        """Add a render of ``count`` samples to the half whose turn it is."""
+        half, (_, shifts, _) = self.passes % 2, self.kind
+        names = [b.name for b in _LAYOUT.buffers] if shifts else [PRIMAL]
+        image = torch.cat([frame[name] for name in names], -1).cpu().numpy()
+        self.values[half] = self.values[half] + count * image.astype(np.float64)
+        self.spp[half] += count
+        self.passes += 1
+
+    def halves(self, max_depth: int, scene: str) -> Halves:
+        """Return what has been estimated so far."""
+        a, b = (self._image(total / spp) for total, spp in zip(self.values, self.spp, strict=True))
+        return Halves(a, b, max_depth, min(self.spp), scene)
+
+    def _image(self, mean: NDArray[np.float64]) -> NDArray[np.float32]:
+        if mean.shape[-1] == 3:  # paths alone
+            return mean.astype(np.float32)
+        frame = FrameBuffers.from_tensor(torch.from_numpy(mean), _LAYOUT)
+        image = denoisers.denoise(frame, "poisson-l2", alpha=ALPHA)
+        return image.numpy().astype(np.float32)
+
+    def write(self, path: Path) -> None:
+        """Write them, atomically."""
+        depth, shifts, scene = self.kind
+        state = np.array([self.passes, *self.spp, depth, shifts])
+
+        def write_to(temporary: Path) -> None:
+            with temporary.open("wb") as stream:
+                np.savez(
+                    stream, a=self.values[0], b=self.values[1], state=state, scene=np.array(scene)
+                )
+
+        replace_file(path, write_to)
+
+    @classmethod
+    def read(cls, path: Path, kind: list[Any]) -> _Sums:
+        """Return what an earlier call left, or none, if it left none of this kind."""
+        with suppress(*DAMAGE), np.load(path, allow_pickle=False) as stored:
+            passes, first, second, *made = (int(value) for value in stored["state"])
+            if [*made, str(stored["scene"])] == kind:
+                return cls(kind, [first, second], passes, [stored["a"], stored["b"]])
+        return cls(kind)
