@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from mitsuba_gdpt import denoisers, scenes
     from mitsuba_gdpt.buffers import FrameBuffers
     from mitsuba_gdpt.denoisers import denoise, denoise_sequence, load_weights, methods, stream
-    from mitsuba_gdpt.display import show, to_tev
+    from mitsuba_gdpt.display import Live, show, to_tev
     from mitsuba_gdpt.motion import PinholeCamera, add_motion
     from mitsuba_gdpt.rendering import features
     from mitsuba_gdpt.rendering.budget import render
@@ -58,6 +58,7 @@ __all__ = [
     "LLVMError",
     "Layout",
     "LayoutError",
+    "Live",
     "MissingDependencyError",
     "NonFiniteError",
     "PinholeCamera",
@@ -82,6 +83,7 @@ __all__ = [
 #: Public names that are imported when they are first asked for, and where they live.
 _LAZY = {
     "FrameBuffers": "mitsuba_gdpt.buffers",
+    "Live": "mitsuba_gdpt.display",
     "PinholeCamera": "mitsuba_gdpt.motion",
     "add_motion": "mitsuba_gdpt.motion",
     "denoise": "mitsuba_gdpt.denoisers",

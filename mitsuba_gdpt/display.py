@@ -5,14 +5,16 @@ mitsuba_gdpt.show(noisy=image, clean=mitsuba_gdpt.denoise(image))
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mitsuba_gdpt import exr, packages, pictures
+from mitsuba_gdpt import exr, packages, pictures, progress
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import PRIMAL
 from mitsuba_gdpt.errors import ConfigError, GDPTError
@@ -78,6 +80,69 @@ def show(*images: Any, exposure: float | None = None, **named: Any) -> Pictures:
     return Pictures({name: _image(source) for name, source in given.items()}, exposure)
 
 
+class Live:
+    """A render while it goes on: in a notebook a picture below the cell, or an image in tev.
+
+    mitsuba_gdpt.render(scene, seconds=30, on_update=mitsuba_gdpt.Live())
+    """
+
+    def __init__(
+        self, name: str = "render", *, exposure: float | None = None, tev: bool | str = False
+    ) -> None:
+        """Say where to show it.
+
+        Args:
+            name: What it is called there.
+            exposure: Photographic stops of the picture; by default what suits the first one.
+            tev: Send it to tev while that runs, with all buffers as layers, instead of showing it
+                below the cell: True, or host and port, see :func:`to_tev`.
+
+        Raises:
+            ConfigError: Neither tev is asked for nor is this a notebook.
+        """
+        if not tev and not progress.in_notebook():
+            raise ConfigError("there is no notebook to show the render in; pass tev=True for tev")
+        self._name, self._exposure = name, exposure
+        self._tev = TEV if tev is True else tev
+        self._known: set[str] = set()  # to tev
+        self._handle: Any = None
+
+    def __call__(self, image: Any, buffers: FrameBuffers) -> None:
+        """Show the image so far in the place of the one before.
+
+        Args:
+            image: (H, W, 3).
+            buffers: What it was made from.
+
+        Raises:
+            MissingDependencyError, ConfigError, GDPTError: As for :func:`to_tev`, the first time;
+                a viewer that is closed later ends no render.
+        """
+        if self._tev:
+            self._send({self._name: buffers, f"{self._name}, denoised": take(image)})
+            return
+        spp = buffers.metadata.get("spp", "")
+        shown = Pictures(
+            {f"{self._name}, {spp} spp" if spp else self._name: _image(image)}, self._exposure
+        )
+        self._exposure = math.log2(shown.factor)  # brightness does not change from pass to pass
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(shown, display_id=True)
+        else:
+            self._handle.update(shown)
+
+    def _send(self, frames: dict[str, FrameBuffers]) -> None:
+        assert isinstance(self._tev, str)
+        try:
+            _send(frames, self._tev, self._known)
+        except GDPTError as error:
+            if not self._known:
+                raise
+            warnings.warn(f"{error}; the render goes on", stacklevel=4)
+
+
 def to_tev(*frames: Any, address: str = TEV, **named: Any) -> None:
     """Send images, with all their buffers as layers, to the viewer tev while it runs.
 
@@ -91,17 +156,23 @@ def to_tev(*frames: Any, address: str = TEV, **named: Any) -> None:
         ConfigError: The address is none.
         GDPTError: Nothing listens there.
     """
+    given = {f"frame {i + 1}": x for i, x in enumerate(frames)} | named
+    _send({name: take(source) for name, source in given.items()}, address, set())
+
+
+def _send(frames: dict[str, FrameBuffers], address: str, known: set[str]) -> None:
+    """Send frames to tev; those that it knows by their names replace what it shows."""
     tevclient = packages.load("tevclient", "tev")
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise ConfigError(f"tev's address is {address!r}; expected HOST:PORT, as {TEV}")
-    given = {f"frame {i + 1}": x for i, x in enumerate(frames)} | named
     try:
         with tevclient.Ipc(host, int(port)) as tev:
-            for name, source in given.items():
-                frame = take(source)
+            for name, frame in frames.items():
                 names = list(frame.layout.channels)
-                tev.create_image(name, frame.width, frame.height, names)
+                if name not in known:
+                    tev.create_image(name, frame.width, frame.height, names)
+                    known.add(name)
                 tev.update_image(name, _array(frame), names)
     except OSError as error:
         raise GDPTError(

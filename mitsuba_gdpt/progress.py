@@ -137,7 +137,7 @@ class NotebookReporter:
         return _NotebookTask(description, total, self.interval)
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
     """Tell whether this process is the kernel of a notebook, without importing IPython."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
@@ -156,7 +156,7 @@ def current() -> Reporter:
         return reporter
     if os.environ.get(ENVIRONMENT_VARIABLE, "0") not in ("", "0"):
         return LineReporter()
-    return NotebookReporter() if _in_notebook() else SilentReporter()
+    return NotebookReporter() if in_notebook() else SilentReporter()
 
 
 @contextmanager

@@ -178,13 +178,21 @@ def render(
         "variances": variances,
     }
     settings = source.integrator | {k: value for k, value in given.items() if value is not None}
-    from mitsuba_gdpt.denoisers import Call, check_method  # brings torch
+    from mitsuba_gdpt import display  # brings torch
+    from mitsuba_gdpt.denoisers import Call, check_method
     from mitsuba_gdpt.denoisers import denoise as reconstruct
 
     method = None if denoise is None else Call.parse(denoise).with_options(denoiser_options)
     if method is not None:
         settings = _with_needs(settings, method.requires)
     files = _Files(output, png, exposure + math.log2(source.exposure), scene, variant)
+    live = display.Live(source.name, tev=True) if tev else None
+
+    def update(image: torch.Tensor, buffers: FrameBuffers) -> None:
+        files.write(image, buffers)
+        if live is not None:
+            live(image, buffers)
+
     with session.progress_bar():
         if progressive or resume is not None or seconds is not None:
             if method is None and denoiser_options:
@@ -200,7 +208,7 @@ def render(
                 sensor=sensor,
                 quality=quality,
                 method=method,
-                update=files.write,
+                update=update,
                 resumed=None if resume is None else files.resumed(resume),
             )
             done = job.run()
@@ -235,11 +243,8 @@ def render(
     if written := [str(path) for path in (output, png) if path]:
         parts.append("wrote " + " and ".join(written))
     print(", ".join(parts))
-    if tev:
-        from mitsuba_gdpt import display
-
-        sent: dict[str, Any] = {source.name: buffers, f"{source.name} by {call}": image}
-        display.to_tev(**sent)
+    if live is not None:
+        live(image, buffers)
 
 
 class _Files:

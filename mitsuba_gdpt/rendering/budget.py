@@ -181,7 +181,7 @@ def render(
             that the time allows.
         method: Method of reconstruction, instead of ``quality``.
         on_update: Called with the (H, W, 3) image so far and its buffers, as often as the time
-            allows.
+            allows, and with the last one. :class:`mitsuba_gdpt.Live` shows it.
         parameters: Of ``gdpt``. ``shifts`` is chosen where it is not given.
 
     Returns:
@@ -196,7 +196,7 @@ def render(
     source = scene if isinstance(scene, Source) else Source("scene", scene)
     call = Call.parse(method) if isinstance(method, str) else method
     budget = Budget(seconds, spp, wall)
-    return BudgetedRender(
+    done = BudgetedRender(
         source,
         {**source.integrator, **parameters},
         budget,
@@ -206,6 +206,9 @@ def render(
         method=call,
         update=on_update,
     ).run()
+    if on_update is not None:
+        on_update(done.image, done.buffers)
+    return done
 
 
 class BudgetedRender:

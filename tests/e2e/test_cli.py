@@ -717,14 +717,21 @@ class TestFilesOfOtherPrograms:
         expect_bad_input(run("denoise", "frame.#.exr", *words, "all.gif"), "cannot animate all.gif")
 
     def test_tev(self, run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        sent: dict[str, object] = {}
-        monkeypatch.setattr(display, "to_tev", lambda **images: sent.update(images))
+        sent: list[tuple[str, Any]] = []
+        monkeypatch.setattr(display, "_send", lambda frames, *_: sent.extend(frames.items()))
         assert run("denoise", "color.exr", "--method", "none", "--tev").code == 0
-        assert list(sent) == ["color.exr", "color.exr by none"]
-        done = run("render", write_scene(folder), "--spp", "2", "--denoise", "none", "--tev")
+        assert [name for name, _ in sent] == ["color.exr", "color.exr by none"]
+        sent.clear()
+        words = ("render", write_scene(folder), "--denoise", "none", "--tev")
+        done = run(*words, "--spp", "2")
         assert done.code == 0, done.err
-        assert list(sent)[2:] == ["square", "square by none"]
-        assert sent["square"].primal.shape == sent["square by none"].shape
+        assert [name for name, _ in sent] == ["square", "square, denoised"]
+        assert sent[0][1].primal.shape == sent[1][1].primal.shape
+        sent.clear()
+        done = run(*words, "--spp", "4", "--progressive")
+        assert done.code == 0, done.err
+        assert [name for name, _ in sent] == 2 * ["square", "square, denoised"]
+        assert not torch.equal(sent[0][1].primal, sent[2][1].primal)
 
     def test_npz_and_files_of_ngpt(self, run, folder: Path) -> None:
         for name in ("primal", "dx", "dy"):

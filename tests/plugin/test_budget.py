@@ -165,8 +165,9 @@ def test_images_in_between(source) -> None:
         method="poisson-l2",
         on_update=lambda image, frame: seen.append((frame.metadata["spp"], image.clone())),
     )
-    assert [spp for spp, _ in seen] == ["2", "4"]
-    assert not torch.equal(seen[-1][1], done.image)
+    assert [spp for spp, _ in seen] == ["2", "4", "8"]
+    assert not torch.equal(seen[-2][1], done.image)
+    assert torch.equal(seen[-1][1], done.image)
 
 
 def test_command_line(tmp_path: Path, variant_llvm_rgb: str) -> None:

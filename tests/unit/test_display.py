@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mitsuba_gdpt import Layout, methods, pictures, progress, show, to_tev
+from mitsuba_gdpt import Layout, Live, exr, methods, pictures, progress, show, to_tev
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE
 from mitsuba_gdpt.errors import ConfigError, GDPTError, MissingDependencyError
@@ -111,26 +111,28 @@ def test_methods_are_a_table() -> None:
     assert tuple(methods()) == methods()
 
 
+@pytest.fixture
+def updates(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a notebook is told to show; stands for IPython in a kernel."""
+    shown: list[Any] = []
+    handle = SimpleNamespace(update=shown.append)
+
+    def display(thing: Any, display_id: bool) -> SimpleNamespace:
+        assert display_id
+        shown.append(thing)
+        return handle
+
+    ipython, module = ModuleType("IPython"), ModuleType("IPython.display")
+    ipython.get_ipython = lambda: SimpleNamespace(kernel=None)  # type: ignore[attr-defined]
+    module.HTML, module.display = str, display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    return shown
+
+
 class TestProgress:
-    @pytest.fixture
-    def updates(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """What a notebook is told to show; stands for IPython in a kernel."""
-        texts: list[str] = []
-        handle = SimpleNamespace(update=texts.append)
-
-        def display(text: str, display_id: bool) -> SimpleNamespace:
-            texts.append(text)
-            return handle
-
-        ipython, module = ModuleType("IPython"), ModuleType("IPython.display")
-        ipython.get_ipython = lambda: SimpleNamespace(kernel=None)  # type: ignore[attr-defined]
-        module.HTML, module.display = str, display  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "IPython", ipython)
-        monkeypatch.setitem(sys.modules, "IPython.display", module)
-        return texts
-
     def test_long_work_is_shown_and_goes(
-        self, updates: list[str], monkeypatch: pytest.MonkeyPatch
+        self, updates: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert isinstance(progress.current(), progress.NotebookReporter)
         with progress.reporting(progress.NotebookReporter(0)), progress.task("a < b", 4) as task:
@@ -142,13 +144,13 @@ class TestProgress:
             "",
         ]
 
-    def test_short_work_is_not(self, updates: list[str]) -> None:
+    def test_short_work_is_not(self, updates: list[Any]) -> None:
         with progress.task("rendering", 1) as task:
             task.advance()
         assert not updates
 
     def test_a_terminal_is_no_notebook(
-        self, updates: list[str], monkeypatch: pytest.MonkeyPatch
+        self, updates: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sys.modules["IPython"], "get_ipython", lambda: None)
         assert isinstance(progress.current(), progress.SilentReporter)
@@ -176,10 +178,15 @@ class FakeIpc:
         self.told.append(words)
 
 
-def test_tev_gets_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the fake in the place of tevclient."""
     module = ModuleType("tevclient")
     module.Ipc = FakeIpc  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tevclient", module)
+
+
+def test_tev_gets_all_layers(client: None) -> None:
     buffers = frame()
     to_tev(buffers, clean=np.ones((6, 8, 3), np.float32), address="far:14158")
     (host, first, pixels, second, image, end) = FakeIpc.last.told
@@ -194,6 +201,52 @@ def test_tev_gets_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
         to_tev(buffers, address="far:1")
     with pytest.raises(ConfigError, match="expected HOST:PORT"):
         to_tev(buffers, address="far")
+
+
+class TestLive:
+    """A render while it goes on; ``on_update`` of ``render()``."""
+
+    IMAGE = torch.full((6, 8, 3), 2.0)
+
+    def test_one_picture_in_a_notebook(self, updates: list[Any]) -> None:
+        live, buffers = Live("room"), frame()
+        for spp, factor in (("2", 1), ("4", 0.5)):
+            buffers.metadata["spp"] = spp
+            live(self.IMAGE * factor, buffers)
+        first, second = (shown(picture._repr_html_()) for picture in updates)
+        assert [*first, *second] == ["room, 2 spp", "room, 4 spp"]
+        assert first["room, 2 spp"][0, 0, 0] == 231
+        assert second["room, 4 spp"][0, 0, 0] == exr.to_8bit(np.full((1, 1, 3), 0.4))[0, 0, 0]
+
+    def test_one_image_in_tev(self, client: None) -> None:
+        live, buffers = Live("room", tev=True), frame()
+        live(self.IMAGE, buffers)
+        host, made, _, clean, _, _ = FakeIpc.last.told
+        assert host == ("localhost", 14158)
+        assert (made[0], clean[0]) == ("room", "room, denoised")
+        live(self.IMAGE / 2, buffers)
+        _, pixels, image, _ = FakeIpc.last.told  # nothing is created anew
+        np.testing.assert_array_equal(image[1], self.IMAGE / 2)
+        assert pixels[2] == list(buffers.layout.channels)
+
+    def test_a_viewer_that_is_closed_ends_no_render(
+        self, client: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(GDPTError, match="no tev listens at far:1"):
+            Live(tev="far:1")(self.IMAGE, frame())
+        live = Live(tev="far:2")
+        live(self.IMAGE, frame())
+
+        def refuse(ipc: FakeIpc) -> FakeIpc:
+            raise ConnectionRefusedError(111, "Connection refused")
+
+        monkeypatch.setattr(FakeIpc, "__enter__", refuse)
+        with pytest.warns(UserWarning, match="no tev listens at far:2.*the render goes on"):
+            live(self.IMAGE, frame())
+
+    def test_nowhere_to_show(self) -> None:
+        with pytest.raises(ConfigError, match=r"no notebook .* pass tev=True"):
+            Live()
 
 
 def test_without_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
