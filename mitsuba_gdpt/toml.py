@@ -189,6 +189,11 @@ def integers(value: Any) -> tuple[int, ...]:
     return tuple(integer(item) for item in (value if isinstance(value, list) else [value]))
 
 
+def positives(value: Any) -> tuple[float, ...]:
+    """Convert a finite number above 0, or an array of them."""
+    return tuple(positive(item) for item in (value if isinstance(value, list) else [value]))
+
+
 def boolean(value: Any) -> bool:
     """Convert a truth value."""
     if not isinstance(value, bool):

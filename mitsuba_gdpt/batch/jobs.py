@@ -34,7 +34,8 @@ class Job:
         scene: Label.
         sensor: Index.
         integrator: Label.
-        spp: Samples per pixel.
+        spp: Samples per pixel, or None.
+        seconds: Of rendering and reconstruction, where ``spp`` is None.
         seed: Seed.
         denoiser: Label.
         output: The EXR file.
@@ -54,7 +55,8 @@ class Job:
     scene: str
     sensor: int
     integrator: str
-    spp: int
+    spp: int | None
+    seconds: float | None
     seed: int
     denoiser: str
     output: Path
@@ -72,11 +74,16 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The six labels in one line."""
+        """The labels in one line."""
         return (
-            f"{self.scene} sensor {self.sensor}, {self.integrator}, {self.spp} spp, "
+            f"{self.scene} sensor {self.sensor}, {self.integrator}, {self.amount}, "
             f"seed {self.seed}, {self.denoiser}"
         )
+
+    @property
+    def amount(self) -> str:
+        """Samples or time, with the unit."""
+        return f"{self.spp} spp" if self.seconds is None else f"{self.seconds:g} s"
 
     @property
     def png_path(self) -> Path:
@@ -111,7 +118,10 @@ class Job:
     @cached_property
     def render_key(self) -> str:
         """Fingerprint of the render: jobs that have it in common share one."""
-        return fingerprint(self.scene_key, self.sensor, self.spp, self.seed, dict(self.settings))
+        amount: tuple[Any, ...] = (self.spp,)
+        if self.seconds is not None:  # the reconstruction has its part of the time
+            amount = (self.seconds, str(self.call))
+        return fingerprint(self.scene_key, self.sensor, *amount, self.seed, dict(self.settings))
 
     @cached_property
     def settings_key(self) -> str:
@@ -198,19 +208,19 @@ def _axes(batch: Batch) -> tuple[Sequence[Any], ...]:
         batch.scenes,
         batch.sensors,
         batch.integrators,
-        batch.spp,
+        batch.amounts,
         batch.seeds,
         tuple(batch.calls.items()),
     )
 
 
 def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
-    for scene, sensor, integrator, spp, seed, (label, named) in itertools.product(*_axes(batch)):
+    for scene, sensor, integrator, amount, seed, (label, named) in itertools.product(*_axes(batch)):
         call = named or denoisers.default_call(_recorded(integrator.settings))
         labels: dict[str, Any] = dict(
             zip(
                 AXES,
-                (scene.name, sensor, integrator.name, spp, seed, label or call.method),
+                (scene.name, sensor, integrator.name, *amount, seed, label or call.method),
                 strict=True,
             )
         )

@@ -203,7 +203,7 @@ def _item(job: Job, error: str | None, folder: Path) -> report.GalleryItem:
         title=f"{job.scene}: {job.denoiser}",
         image=image,
         exposure=exposure,
-        caption=f"sensor {job.sensor}, {job.integrator}, {job.spp} spp, seed {job.seed}",
+        caption=f"sensor {job.sensor}, {job.integrator}, {job.amount}, seed {job.seed}",
         links=links,
         metrics=values,
         error=error,

@@ -19,9 +19,13 @@ from mitsuba_gdpt.scenes import SceneRef
 T = TypeVar("T")
 
 DEFAULT_NAME = "{scene}/{sensor}-{integrator}-{spp}spp-{seed}-{denoiser}.exr"
+#: The same where jobs have a time instead of a number of samples.
+TIMED_NAME = DEFAULT_NAME.replace("{spp}spp", "{seconds:g}s")
+_DEFAULT_SPP = (16,)
 
-#: What tells jobs apart: the placeholders of names, and the keys that an override can match.
-AXES = ("scene", "sensor", "integrator", "spp", "seed", "denoiser")
+#: What tells jobs apart: the placeholders of names, and the keys that an override can match. A job
+#: has either spp or seconds.
+AXES = ("scene", "sensor", "integrator", "spp", "seconds", "seed", "denoiser")
 #: What an override can change. Tables are merged into what is there, all else replaces it.
 OVERRIDABLE = (
     "width",
@@ -153,8 +157,11 @@ class Batch:
             with ``-`` for what no file name should have.
         sensors: Indices of sensors, for all scenes.
         spp: Samples per pixel.
+        seconds: Instead of ``spp``: times for rendering and reconstruction, as in
+            :func:`mitsuba_gdpt.render`. Then every job renders for itself.
         seeds: Seeds of the random numbers.
-        name: Template of the EXR files, relative to ``output``; PNG and JSON get the same name.
+        name: Template of the EXR files, relative to ``output``; PNG and JSON get the same name. By
+            default :data:`DEFAULT_NAME`, or :data:`TIMED_NAME` with ``seconds``.
         title: Heading of the gallery.
         width: Image width in pixels; see :func:`mitsuba_gdpt.rendering.open_source`.
         height: Image height in pixels.
@@ -173,9 +180,10 @@ class Batch:
     integrators: tuple[IntegratorChoice, ...] = (IntegratorChoice(),)
     denoisers: Mapping[str, Call | None] | Sequence[Call | str | None] = (None,)
     sensors: tuple[int, ...] = (0,)
-    spp: tuple[int, ...] = (16,)
+    spp: tuple[int, ...] = _DEFAULT_SPP
+    seconds: tuple[float, ...] = ()
     seeds: tuple[int, ...] = (0,)
-    name: str = DEFAULT_NAME
+    name: str = ""
     title: str = "Batch"
     width: int | None = None
     height: int | None = None
@@ -186,22 +194,40 @@ class Batch:
     overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
-        for axis in ("scenes", "integrators", "denoisers", "sensors", "spp", "seeds"):
+        if not self.name:
+            object.__setattr__(self, "name", TIMED_NAME if self.seconds else DEFAULT_NAME)
+        for axis in ("scenes", "integrators", "denoisers", "sensors", "spp", "seconds", "seeds"):
             values = list(self.calls) if axis == "denoisers" else getattr(self, axis)
             labels = [getattr(value, "name", value) for value in values]
-            if not labels:
+            if not labels and axis != "seconds":
                 raise ConfigError(f"got no {axis}; expected at least one")
             if twice := sorted(str(label) for label, n in Counter(labels).items() if n > 1):
                 raise ConfigError(
                     f"{axis}: {', '.join(twice)} comes twice; give each entry a name of its own"
                 )
+        if self.seconds and self.spp != _DEFAULT_SPP:
+            raise ConfigError("got both spp and seconds; expected one of them")
         for spp in self.spp:
             checks.spp("spp", spp)
+        for seconds in self.seconds:
+            checks.real("seconds", seconds, above=0)
         for axis in ("sensors", "seeds"):
             for number in getattr(self, axis):
                 checks.whole(axis, number)
         _check_values({"width": self.width, "height": self.height, "exposure": self.exposure})
-        check_template(self.name)
+        absent = "spp" if self.seconds else "seconds"
+        if absent in check_template(self.name):
+            raise ConfigError(
+                f"name: {self.name!r} has {{{absent}}}, which these jobs do not have; expected "
+                f"{{{'seconds' if self.seconds else 'spp'}}}"
+            )
+
+    @property
+    def amounts(self) -> tuple[tuple[int | None, float | None], ...]:
+        """The axis of samples or of seconds: both for each job, one of them None."""
+        if self.seconds:
+            return tuple((None, seconds) for seconds in self.seconds)
+        return tuple((spp, None) for spp in self.spp)
 
     @property
     def calls(self) -> Mapping[str, Call | None]:
@@ -228,6 +254,7 @@ class Batch:
             "denoisers": _denoisers,
             "sensors": toml.integers,
             "spp": toml.integers,
+            "seconds": toml.positives,
             "seeds": toml.integers,
             "name": toml.text,
             "title": toml.text,
@@ -249,8 +276,8 @@ class Batch:
             raise ConfigError(f"{path}: {error}") from error
 
 
-def check_template(template: str) -> None:
-    """Check the template of file names.
+def check_template(template: str) -> set[str]:
+    """Check the template of file names, and return its placeholders.
 
     Raises:
         ConfigError: A placeholder is unknown, it does not end in ``.exr`` or leaves the folder.
@@ -279,6 +306,7 @@ def check_template(template: str) -> None:
         raise ConfigError(
             f"name: got {template!r}; expected a path inside the output folder that ends in .exr"
         )
+    return set(fields)
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

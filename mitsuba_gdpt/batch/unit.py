@@ -35,7 +35,9 @@ class RenderUnit:
     def key(self) -> str:
         """Labels for people, fingerprint for uniqueness."""
         job = self.jobs[0]
-        labels = f"{job.scene}-{job.sensor}-{job.integrator}-{job.spp}spp-{job.seed}"
+        labels = f"{job.scene}-{job.sensor}-{job.integrator}-{job.amount}-{job.seed}".replace(
+            " ", ""
+        )
         return f"{labels}-{job.render_key[:8]}"
 
     def is_done(self) -> bool:
@@ -91,7 +93,21 @@ class RenderUnit:
         import drjit as dr
 
         job = self.jobs[0]
-        integrator = rendering.make_integrator({**source.integrator, **job.settings})
+        settings = {**source.integrator, **job.settings}
+        if job.seconds is not None:
+            done = rendering.BudgetedRender(
+                source,
+                settings,
+                rendering.Budget(job.seconds),
+                seed=job.seed,
+                sensor=job.sensor,
+                method=job.call,
+            ).run()
+            if done.interrupted:  # what Ctrl-C left is no result
+                raise KeyboardInterrupt
+            return _Rendered(done.buffers, math.log2(source.exposure), done.seconds["render"])
+        assert job.spp is not None
+        integrator = rendering.make_integrator(settings)
         start = time.perf_counter()
         buffers = rendering.render(
             source, integrator, spp=job.spp, seed=job.seed, sensor=job.sensor

@@ -66,6 +66,24 @@ def renders(monkeypatch) -> list[int]:
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
+def test_jobs_with_a_time(square: str, tmp_path: Path) -> None:
+    spec = Batch(
+        scenes=(SceneChoice(square),), output=tmp_path, seconds=(0.2,), denoisers=("poisson-l2",)
+    )
+    assert not batch.run(spec).failed
+    (path,) = tmp_path.rglob("*.exr")
+    passes = FrameBuffers.from_exr(path).metadata["passes"].split()
+    # Two measure what a sample costs; how many follow depends on the machine.
+    assert len(passes) >= 2
+    assert {p.split(":")[2] for p in passes} == {"1"}
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert (record["job"]["seconds"], record["job"]["spp"]) == (0.2, None)
+    stamp = path.stat().st_mtime_ns
+    batch.run(spec)
+    assert path.stat().st_mtime_ns == stamp
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
 def test_files_and_reuse(spec: Batch, square: str, tmp_path: Path, renders: list[int]) -> None:
     source = rendering.open_source(square)
     reference = tmp_path / "reference.exr"

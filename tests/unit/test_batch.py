@@ -126,6 +126,10 @@ def test_what_changes_a_render_and_what_does_not(
         ({"scenes": ()}, "got no scenes"),
         ({"scenes": (A, A)}, "scenes: a comes twice"),
         ({"spp": (1, 1)}, "spp: 1 comes twice"),
+        ({"spp": (1,), "seconds": (3.0,)}, "got both spp and seconds"),
+        ({"seconds": (0.0,)}, "seconds is 0.0; expected a finite number and above 0"),
+        ({"seconds": (1.0,), "name": "{spp}.exr"}, "has {spp}, which these jobs do not have"),
+        ({"name": "{seconds}.exr"}, "has {seconds}, which these jobs do not have"),
         ({"spp": (0,)}, "spp is 0; expected at least 1"),
         ({"sensors": (-1,)}, "sensors is -1; expected at least 0"),
     ],
@@ -296,6 +300,22 @@ def test_toml(tmp_path: Path) -> None:
 def test_bad_toml(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises((ConfigError, FormatError), match=message):
         Batch.from_toml(write(tmp_path, text))
+
+
+def test_times_instead_of_samples(tmp_path: Path) -> None:
+    jobs = expand(make(scenes=(A,), denoisers=(NONE, L1), seconds=(0.5, 10.0)), VARIANT)
+    assert [job.output.name for job in jobs] == [
+        "0-gdpt-0.5s-0-none.exr",
+        "0-gdpt-0.5s-0-poisson-l1.exr",
+        "0-gdpt-10s-0-none.exr",
+        "0-gdpt-10s-0-poisson-l1.exr",
+    ]
+    assert {(job.spp, job.seconds) for job in jobs} == {(None, 0.5), (None, 10.0)}
+    assert "10 s, seed 0" in jobs[-1].label
+    # What a reconstruction takes decides on the samples of its render.
+    assert len(group(jobs)) == 4
+    (tmp_path / "jobs.toml").write_text('output = "x"\nscenes = "builtin:a"\nseconds = 3')
+    assert Batch.from_toml(tmp_path / "jobs.toml").seconds == (3.0,)
 
 
 def test_default_denoiser() -> None:
