@@ -24,6 +24,7 @@ from mitsuba_gdpt.cli.info import info
 from mitsuba_gdpt.cli.reference import reference
 from mitsuba_gdpt.cli.render import render
 from mitsuba_gdpt.cli.scenes import scenes
+from mitsuba_gdpt.cli.stored import evaluate_stored
 from mitsuba_gdpt.cli.train import train
 from mitsuba_gdpt.cli.weights import weights
 from mitsuba_gdpt.errors import (
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 for command in (render, denoise, evaluate, reference, batch, train, scenes, info):
     app.command()(command)
+dataset.command("evaluate")(evaluate_stored)
 for group in (app, catalogue, dataset, weights):
     for registered in group.registered_commands:
         registered.cls = oidn_words.Command if registered.callback is denoise else options.Command

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 #: The most important first. E-LPIPS is left out: its 200 draws take longer than all the rest.
-_DEFAULT_METRICS = (
+DEFAULT_METRICS = (
     "relmse",
     "relmse-trimmed",
     "hdr-flip",
@@ -64,7 +64,7 @@ def evaluate(
             "--metric",
             metavar="NAME",
             help="Metric; may be repeated, the most important first. By default "
-            f"those of {', '.join(_DEFAULT_METRICS)} that run here; with --sequence: "
+            f"those of {', '.join(DEFAULT_METRICS)} that run here; with --sequence: "
             f"{', '.join(_DEFAULT_SEQUENCE_METRICS)}.",
             show_default=False,
         ),
@@ -169,6 +169,11 @@ def evaluate(
     """
     counts = options.whole_numbers(spp, "--spp")
     options.check_folder(output)
+    if data := [word for word in scenes if word.lower().rstrip("/").endswith((".zarr", ".darc"))]:
+        raise ConfigError(
+            f"{data[0]} is a data set, not a scene; to compare on its renders: "
+            f"mitsuba-gdpt dataset evaluate {data[0]} -o {output}"
+        )
     budgets = _seconds(seconds)
     size = _size(cost_size)
     if integrator and not budgets:
@@ -208,10 +213,12 @@ def evaluate(
     with session.resumable(advice), session.progress_bar():
         settings = evaluation.Settings(
             scenes=tuple(scenes),
-            methods=_methods(method),
+            methods=chosen_methods(method),
             spp=counts,
             seeds=seeds,
-            metrics=_metrics(metric, _DEFAULT_SEQUENCE_METRICS if sequence else _DEFAULT_METRICS),
+            metrics=chosen_metrics(
+                metric, _DEFAULT_SEQUENCE_METRICS if sequence else DEFAULT_METRICS
+            ),
             max_depth=max_depth,
             width=width,
             reference_spp=reference_spp,
@@ -245,7 +252,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _methods(words: list[str] | None) -> tuple[Call, ...]:
+def chosen_methods(words: list[str] | None) -> tuple[Call, ...]:
     """Return the methods asked for, or all that can run on this machine."""
     from mitsuba_gdpt import denoisers
 
@@ -281,7 +288,7 @@ def _size(text: str) -> tuple[int, int]:
     return checks.pixels("--cost-size", int(width)), checks.pixels("--cost-size", int(height))
 
 
-def _metrics(words: list[str] | None, defaults: tuple[str, ...]) -> tuple[str, ...]:
+def chosen_metrics(words: list[str] | None, defaults: tuple[str, ...]) -> tuple[str, ...]:
     """Return the metrics asked for, or of the default ones those that can be computed here."""
     from mitsuba_gdpt import metrics
 

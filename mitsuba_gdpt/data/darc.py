@@ -213,6 +213,30 @@ class DarcFile:
         target = np.ascontiguousarray(images[-1, ..., :primal])
         return DarcCrop(index, noisy, target, _count_nonfinite(noisy, target))
 
+    def level(self, index: int, level: int) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+        """Read one noisy render of a crop, and its target; no more of a frame of a test file.
+
+        Args:
+            index: Number of the crop.
+            level: Number of the render, 0 for the fewest samples.
+
+        Returns:
+            (H, W, C) with channels as in :data:`LAYOUT`, and (H, W, 3).
+
+        Raises:
+            ConfigError: There is no such crop or render.
+            FormatError: As :meth:`crop_shape`, or the file ends early.
+        """
+        levels, _, _ = self.crop_shape(index)
+        if level not in range(levels):
+            raise ConfigError(
+                f"{self.path}: crop {index} has {levels} noisy renders; there is no number {level}"
+            )
+        noisy = self.read(index, level, level + 1)[0]
+        clean = self.read(index, levels, levels + 1)[0]
+        primal = len(channels.buffer(PRIMAL))
+        return np.take(noisy, _FROM_FILE, axis=-1), np.ascontiguousarray(clean[..., :primal])
+
     def crop_shape(self, index: int) -> tuple[int, int, int]:
         """Return noisy renders, height and width of a crop, without reading it.
 

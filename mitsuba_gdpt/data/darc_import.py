@@ -240,16 +240,16 @@ def encode(crop: DarcCrop) -> tuple[Array, Array, Array, Array]:
     Raises:
         NonFiniteError: A value is NaN, or a variance negative.
     """
-    noisy, a = _finite(crop.noisy)
-    target, b = _finite(crop.target)
+    noisy, a = finite(crop.noisy)
+    target, b = finite(crop.target)
     halves, _ = store.to_half(noisy, store.variance_channels(LAYOUT))
     targets, _ = store.to_half(target)
     deviation = np.zeros(crop.target.shape[:2], np.float16)
     return halves, targets[np.newaxis], deviation, np.array([a + b, 0], np.int64)
 
 
-def _finite(values: NDArray[np.float16]) -> tuple[NDArray[np.float16], int]:
-    """Clamp infinities, and count them; NaN stays."""
+def finite(values: NDArray[np.float16]) -> tuple[NDArray[np.float16], int]:
+    """Clamp infinities to the largest value of float16, and count them; NaN stays."""
     infinite = np.isinf(values)
     bound = np.float16(store.HALF_MAX)
     return np.clip(values, -bound, bound), int(infinite.sum())

@@ -260,7 +260,7 @@ def numbers(record: Record) -> dict[str, Any]:
     }
 
 
-def _flip_map(pixels: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
+def flip_map(pixels: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the HDR-FLIP error of each pixel, (H, W)."""
     image, target = (metrics.displayable(torch.from_numpy(array)) for array in (pixels, reference))
     return metrics.flip_map(image, target).numpy()
@@ -314,7 +314,7 @@ class _Strip:
                     )
                     continue
                 pixels = exr.read_image(self._path(method, frame))
-                flip = _flip_map(pixels, reference) if self.shot.is_still else None
+                flip = flip_map(pixels, reference) if self.shot.is_still else None
                 images.append(report.ViewImage(str(method), pixels, flip=flip, **numbers(record)))
             yield report.View(
                 name,

@@ -127,11 +127,11 @@ def to_csv(records: Sequence[Record]) -> str:
     for record in records:
         values = [record.metrics.get(name, "") for name in names]
         row = [*(getattr(record, key) for key in fixed), *values, record.error or ""]
-        writer.writerow([_plain(cell) for cell in row])
+        writer.writerow([spreadsheet(cell) for cell in row])
     return stream.getvalue()
 
 
-def _plain(cell: object) -> object:
+def spreadsheet(cell: object) -> object:
     """Keep spreadsheets from taking a text for a formula, which might do anything."""
     if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return f"'{cell}"

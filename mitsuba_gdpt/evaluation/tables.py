@@ -31,7 +31,7 @@ def overview(
     """Return the means over all scenes at one budget: methods x metrics."""
     cells = []
     for method in results.methods:
-        row = [_cell(_mean(results, method, spp, name)) for name in names]
+        row = [cell(_mean(results, method, spp, name)) for name in names]
         cells.append([*row, *_time_cells(results, method, spp)])
     columns = [report.Header(metrics.find(name).label, better=better(name)) for name in names]
     columns += [report.Header(text) for text in ("samples", "render, s", "denoise, s")]
@@ -60,7 +60,7 @@ def per_scene(results: Results, name: str, spp: int, *, heading: str = "") -> re
             link = report.view_link(scene, f"{spp} spp", method)
             error = results.error(scene, method, spp)
             value = results.value(scene, method, spp, name)
-            row.append(report.Cell(error=error) if error else _cell(value, link))
+            row.append(report.Cell(error=error) if error else cell(value, link))
         cells.append(row)
     return report.Table(
         title=f"{heading}{metric.label}, in the time of {spp} spp",
@@ -151,7 +151,8 @@ def _mean(results: Results, method: str, spp: int, name: str) -> Value:
     return results.over_scenes(method, spp, name, geometric=geometric)
 
 
-def _cell(value: Value, href: str | None = None) -> report.Cell:
+def cell(value: Value, href: str | None = None) -> report.Cell:
+    """Return a mean as a table shows it."""
     if math.isnan(value.mean):
         return report.Cell(text="-")
     error = None if math.isnan(value.standard_error) else value.standard_error
