@@ -1,10 +1,11 @@
 """Export in the layout of OIDN's training toolkit: one image of three channels per file.
 
     FOLDER/BASE_0008spp.hdr.exr, BASE_0008spp.alb.exr, BASE_0008spp.nrm.exr    noisy, with features
-    FOLDER/BASE_ref.hdr.exr                                                    what it should be
+    FOLDER/BASE_ref.hdr.exr, BASE_ref.alb.exr, BASE_ref.nrm.exr                what it should be
 
-``FOLDER`` is a data set of the toolkit, as ``data/train``; files of one ``BASE`` show the same.
-Source: ``training`` in the documentation of Intel Open Image Denoise 2.
+``FOLDER`` is a data set of the toolkit, as ``data/train``; files of one ``BASE`` show the same. The
+features of references are what its ``--clean_aux`` and networks that filter features learn from.
+Source: ``training/dataset.py`` of Intel Open Image Denoise 2.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from mitsuba_gdpt import checks, exr
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import PRIMAL
-from mitsuba_gdpt.data.dataset import CropSet
+from mitsuba_gdpt.channels import CORE, PRIMAL, Layout
+from mitsuba_gdpt.data.dataset import Crop, CropSet
 from mitsuba_gdpt.data.frame_set import FrameSet
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.foreign import take
@@ -29,6 +29,8 @@ _SPP = "spp"  # metadata entry of renders
 
 def export_crops(crops: CropSet, folder: str | os.PathLike[str]) -> int:
     """Export the finished crops of a set; the reference is the mean of a crop's targets.
+
+    Its features are the means over all samples that the set has of them, where it says how many.
 
     Returns:
         Number of noisy images.
@@ -42,9 +44,9 @@ def export_crops(crops: CropSet, folder: str | os.PathLike[str]) -> int:
             folder,
             f"{crop.scene}-{crop.index:05d}",
             [(frame, int(spp)) for frame, spp in zip(crop.buffers, crop.spp, strict=True)],
-            crop.targets.mean(0),
+            _reference(crops, position, crop),
         )
-        for crop in (crops[position] for position in range(len(crops)))
+        for position, crop in ((position, crops[position]) for position in range(len(crops)))
     )
 
 
@@ -71,7 +73,7 @@ def export_frames(
         for frame in sequence:
             noisy = [frame.noisy(k) for k in range(frame.renders)]
             base = f"{sequence.scene}-{frame.index:05d}"
-            count += _export(folder, base, [(n, _spp(n)) for n in noisy], frame.target().primal)
+            count += _export(folder, base, [(n, _spp(n)) for n in noisy], frame.target())
     return count
 
 
@@ -86,7 +88,7 @@ def export_renders(
 
     Args:
         renders: Files of noisy renders, with features or without; as for ``denoise()``.
-        reference: File of the converged image.
+        reference: File of the converged image, with features or without.
         folder: Data set of the toolkit.
         name: What the files begin with; by default the name of the reference.
 
@@ -94,21 +96,37 @@ def export_renders(
         Number of noisy images.
 
     Raises:
-        ConfigError: There is no render, they differ in size, or ``name`` is no file name.
+        ConfigError: There is no render, they differ in size or features, or ``name`` is no file
+            name.
         FormatError: A file cannot be read or written.
     """
     if not renders:
         raise ConfigError("got no noisy render to export; expected at least one")
     name = checks.file_name("name", name or Path(reference).stem)
     frames = [take(path) for path in renders]
-    target = take(reference)[PRIMAL]
+    target = take(reference)
     for path, frame in zip(renders, frames, strict=True):
-        if frame[PRIMAL].shape != target.shape:
+        if frame[PRIMAL].shape != target[PRIMAL].shape:
             raise ConfigError(
                 f"{path} has {frame.width} x {frame.height} pixels, and {reference} "
-                f"{target.shape[1]} x {target.shape[0]}; expected one size"
+                f"{target.width} x {target.height}; expected one size"
+            )
+        if (had := _features(frame)) != (wanted := _features(frames[0])):
+            raise ConfigError(
+                f"{path} has {', '.join(had)}, and {renders[0]} {', '.join(wanted)}; expected the "
+                f"same in all: the toolkit leaves out views with an image that lacks a feature"
             )
     return _export(_made(folder), name, [(frame, _spp(frame)) for frame in frames], target)
+
+
+def _reference(crops: CropSet, position: int, crop: Crop) -> FrameBuffers:
+    if crops.levels > 1 and int(crop.spp.min()) > 0:
+        return crops.target_buffers(position, 0)
+    return FrameBuffers(crop.targets.mean(0), Layout(CORE[:1]))
+
+
+def _features(frame: FrameBuffers) -> list[str]:
+    return [name for name in _FEATURES if name in frame]
 
 
 def _made(folder: str | os.PathLike[str]) -> Path:
@@ -123,18 +141,22 @@ def _spp(frame: FrameBuffers) -> int:
     return int(text) if text.isdecimal() else 1
 
 
-def _export(folder: Path, base: str, noisy: Sequence[tuple[FrameBuffers, int]], target: Any) -> int:
+def _export(
+    folder: Path, base: str, noisy: Sequence[tuple[FrameBuffers, int]], target: FrameBuffers
+) -> int:
     """Write the versions of an image; those with equal samples get references of their own."""
     seen: dict[int, int] = {}
     for frame, spp in noisy:
-        name = _numbered(base, seen.get(spp, 0))
+        _write(folder / f"{_numbered(base, seen.get(spp, 0))}_{spp:04d}spp", frame)
         seen[spp] = seen.get(spp, 0) + 1
-        for buffer, feature in _FEATURES.items():
-            if buffer in frame:
-                exr.write_image(folder / f"{name}_{spp:04d}spp.{feature}.exr", frame[buffer])
     for repeat in range(max(seen.values())):
-        exr.write_image(folder / f"{_numbered(base, repeat)}_ref.hdr.exr", target)
+        _write(folder / f"{_numbered(base, repeat)}_ref", target)
     return len(noisy)
+
+
+def _write(prefix: Path, frame: FrameBuffers) -> None:
+    for name in _features(frame):
+        exr.write_image(f"{prefix}.{_FEATURES[name]}.exr", frame[name])
 
 
 def _numbered(base: str, repeat: int) -> str:
