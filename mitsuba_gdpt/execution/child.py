@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 
 from mitsuba_gdpt import subprocesses
+from mitsuba_gdpt.execution import link
 from mitsuba_gdpt.execution.units import Outcome, attempt
 
 #: Seconds without a unit after which a process ends, should its worker have forgotten it.
@@ -22,20 +23,20 @@ IDLE_LIMIT = 600.0
 _DYING = 0.05  # seconds in which a dying parent lets go of its locks after its connections
 
 
-def main(descriptor: int, parent: int, threads: int, scratch: str) -> None:
+def main(parent: int, threads: int, scratch: str, address: str) -> None:
     """Run units until the worker closes the connection or dies.
 
     Args:
-        descriptor: File descriptor of the connection.
         parent: Process that has to live for this one to go on.
         threads: Size of Dr.Jit's thread pool.
         scratch: Folder of the parent's temporary files, removed here if it dies.
+        address: Of the connection, see :mod:`mitsuba_gdpt.execution.link`.
     """
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
     subprocesses.end_with(parent, lambda: subprocesses.remove_orphan(scratch))
     try:
-        _serve(Connection(descriptor), threads)
+        _serve(link.connect(address), threads)
     finally:  # also where a worker whose driver has died sends SIGTERM
         sys.stderr.flush()
         if not subprocesses.remove_orphan(scratch):

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from mitsuba_gdpt import subprocesses
-from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.execution import link
 from mitsuba_gdpt.execution.units import Outcome
 
 _POLL_INTERVAL = 0.1
 _GRACE = 2.0  # seconds between asking a process to end and killing it
 _TAIL = 2000  # characters of output that are kept when a process has died
 _PROGRAM = (
-    "from mitsuba_gdpt.execution.child import main; "
-    "main(*map(int, sys.argv[1:4]), scratch=sys.argv[4])"
+    "from mitsuba_gdpt.execution.child import main; main(*map(int, sys.argv[1:3]), *sys.argv[3:])"
 )
 
 
@@ -37,32 +37,26 @@ class UnitProcess:
             memory_limit: Bytes of resident memory at which it is killed.
             scratch: Folder of this process for temporary files. The new one gets a folder in it,
                 and removes all of it if this process dies.
-
-        Raises:
-            ConfigError: The system hands no pipes to children by number, as Windows.
         """
-        if os.name != "posix":
-            raise ConfigError(
-                f"units of work run in processes that share a pipe, which {os.name!r} has not; use "
-                f"Linux, macOS or WSL"
-            )
         self.units = 0
         self.too_large = False
         self._limit = memory_limit
-        self._connection, theirs = multiprocessing.Pipe()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close())
         self._folder = tempfile.mkdtemp(dir=scratch)
-        with theirs:
-            arguments = (theirs.fileno(), os.getpid(), threads, scratch)
-            self._process = subprocess.Popen(
-                subprocesses.python(_PROGRAM, *arguments),
-                env=_environment(threads, self._folder),
-                pass_fds=(theirs.fileno(),),
+
+        def child(
+            address: str, more: Mapping[str, str], words: dict[str, Any]
+        ) -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                subprocesses.python(_PROGRAM, os.getpid(), threads, scratch, address),
+                env={**_environment(threads, self._folder), **more},
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
-                start_new_session=True,  # out of reach of Ctrl-C in the terminal
+                **words,
             )
+
+        self._process, self._connection = link.start(child)
         self.setup_outcome = self._ask(setup)
 
     @property
@@ -88,9 +82,14 @@ class UnitProcess:
 
     def last_output(self) -> str:
         """Return the end of what the process wrote to standard output and error."""
-        # Not seek() and read(): the process shares the file position.
         size = os.fstat(self._output.fileno()).st_size
-        tail = os.pread(self._output.fileno(), _TAIL, max(0, size - _TAIL))
+        start = max(0, size - _TAIL)
+        if hasattr(os, "pread"):  # the process shares the file position
+            tail = os.pread(self._output.fileno(), _TAIL, start)
+        else:
+            self._output.seek(start)
+            tail = self._output.read(_TAIL)
+            self._output.seek(0, os.SEEK_END)
         return tail.decode(errors="replace").strip()
 
     def close(self) -> None:

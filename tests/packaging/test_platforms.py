@@ -5,8 +5,12 @@ What only such a system can show is listed as untested in docs/reference/platfor
 
 from __future__ import annotations
 
+import os
+import pickle
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +19,21 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mitsuba_gdpt import Layout, _llvm, buffers, denoisers, files, integrators, rendering
+from mitsuba_gdpt import (
+    Layout,
+    _llvm,
+    buffers,
+    denoisers,
+    files,
+    integrators,
+    rendering,
+    subprocesses,
+)
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.denoisers import registry
-from mitsuba_gdpt.errors import ConfigError, VariantError
+from mitsuba_gdpt.errors import VariantError
+from mitsuba_gdpt.execution import link, process
+from tests.work import Crash, Raise, WriteFile
 
 #: What only POSIX has, for our own modules: libraries know what they do.
 HIDDEN = """
@@ -63,12 +78,77 @@ def test_the_core_does_without_posix(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.exr", "a.png", "b.exr"]
 
 
-def test_units_of_work_say_where_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mitsuba_gdpt.execution import process
+class TestUnitsWithoutInheritance:
+    """Processes for units where children inherit no descriptors, as on Windows: really started."""
 
-    monkeypatch.setattr(process.os, "name", "nt")
-    with pytest.raises(ConfigError, match="which 'nt' has not; use Linux, macOS or WSL"):
-        process.UnitProcess(b"", 1, None, tmp_path)
+    @pytest.fixture
+    def keeper(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> Iterator[process.ProcessKeeper]:
+        started = subprocess.Popen
+
+        def popen(*words: Any, **options: Any) -> Any:
+            assert not options.keys() & {"pass_fds", "start_new_session", "preexec_fn"}
+            return started(*words, **options)
+
+        monkeypatch.setattr(link, "INHERITS", False)
+        monkeypatch.setattr(process.subprocess, "Popen", popen)
+        monkeypatch.delattr(process.os, "pread")
+        monkeypatch.setattr(subprocesses, "_fcntl", None)
+        kept = process.ProcessKeeper(
+            setup=pickle.dumps(None),
+            threads=1,
+            units_per_process=2,
+            retries=1,
+            memory_limit=None,
+            name="worker",
+        )
+        yield kept
+        kept.close()
+
+    def test_units(self, keeper: process.ProcessKeeper, tmp_path: Path) -> None:
+        units = [WriteFile(tmp_path, f"u{i}") for i in range(3)]
+        for unit in units:
+            assert not keeper.run(pickle.dumps(unit)).error
+        first, second, third = (unit.record()["pid"] for unit in units)
+        assert first == second != third
+        assert len({first, third, os.getpid()}) == 3
+        outcome = keeper.run(pickle.dumps(Raise(tmp_path, "a")))
+        assert outcome.error == "ZeroDivisionError: not this time"
+
+    def test_deaths(self, keeper: process.ProcessKeeper, tmp_path: Path) -> None:
+        outcome = keeper.run(pickle.dumps(Crash(tmp_path, "a")))
+        assert "Critical failure: no more registers" in outcome.details
+        assert ", 2 times in a row" in outcome.error
+
+    def test_one_that_never_connects(
+        self, keeper: process.ProcessKeeper, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(process, "_PROGRAM", "print('no memory'); sys.exit(3)")
+        outcome = keeper.run(b"")
+        assert outcome.error == "setting up failed: its process ended with exit code 3"
+        assert outcome.details == "no memory"
+
+    def test_strangers_are_turned_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(link, "INHERITS", False)
+        program = (
+            "import os, sys; from mitsuba_gdpt.execution import link; "
+            "link.connect(sys.argv[1]).send(sorted(k for k in os.environ if 'GDPT_LINK' in k))"
+        )
+
+        def child(address: str, more: Mapping[str, str], words: dict[str, Any]) -> Any:
+            host, port = address.split(":")
+            with socket.create_connection((host, int(port))) as stranger:
+                stranger.sendall(bytes(100))
+            environment = subprocesses.environment() | more
+            command = subprocesses.python(program, address)
+            return subprocess.Popen(command, env=environment, **words)
+
+        started, connection = link.start(child)
+        with connection:
+            assert connection.poll(60)
+            assert connection.recv() == []
+        assert started.wait(60) == 0
 
 
 def test_processes_of_windows_are_not_asked(
