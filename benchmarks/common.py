@@ -28,6 +28,12 @@ def dev_scenes() -> list[str]:
     return [*DEV]
 
 
+def scene_file(name: str) -> str:
+    """Return what ``rendering.open_source`` takes for a dev or built-in scene."""
+    file = SHARED / "dev" / name / "scene.xml"
+    return str(file) if file.is_file() else f"builtin:{name}"
+
+
 def load(name: str, width: int, max_depth: int) -> Any:
     """Load a dev or built-in scene at ``width`` pixels, in its own aspect ratio."""
     import mitsuba as mi

@@ -1,34 +1,50 @@
 """Cost of ``gdpt`` as a multiple of ``path`` at equal spp and depth.
 
 Both render in one process, in turns, so that whatever else the machine does hits both. Reported
-is the ratio of the best times. ``--latency`` adds what a first render costs in a new process, with
-kernels to be compiled and with kernels in caches on disk; ``--latency-only`` shows nothing else.
+is the ratio of the median times. ``--latency`` adds what a first render costs in a new process,
+with kernels to be compiled and with kernels in caches on disk; ``--latency-only`` shows nothing
+else.
 
     python benchmarks/integrator.py [SCENE ...] [--spp 16] [--width 512] [--repeats 3] [--latency]
+
+What docs/results publishes, in about five minutes of two idle cores:
+
+    python benchmarks/integrator.py --publish
+
+is the dev scenes at 640x360 and 8 spp, written to docs/results/data/DATE-integrator-cost.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from common import DEV, INTERIORS, dev_scenes, geometric_mean, load, table
+from common import DEV, INTERIORS, dev_scenes, geometric_mean, scene_file, table
 
-import mitsuba_gdpt  # noqa: F401
-from mitsuba_gdpt import scenes
+from mitsuba_gdpt import provenance, rendering, scenes
+from mitsuba_gdpt.evaluation.settings import CLOCKS
 
-CANDIDATES = {
-    "path": {"type": "path"},
-    "gdpt": {"type": "gdpt"},  # one shift
-    "gdpt, shifts=4": {"type": "gdpt", "shifts": 4},
-    "gdpt, shifts=2": {"type": "gdpt", "shifts": 2},
-    "gdpt, shifts=0": {"type": "gdpt", "shifts": 0},
-}
+DATA = Path(__file__).parents[1] / "docs" / "results" / "data"
+#: What is published.
+PUBLISHED: dict[str, Any] = {"width": 640, "height": 360, "spp": 8, "shifts": "0,1,4"}
+
+
+def candidates(shifts: str) -> dict[str, dict[str, Any]]:
+    """Return the integrators that are compared; the first is what the others are compared with."""
+    counts = [int(word) for word in shifts.split(",")]
+    return {
+        "path": {"type": "path"},
+        **{f"gdpt shifts={count}": {"type": "gdpt", "shifts": count} for count in counts},
+    }
+
 
 LATENCY = """
 import time; t = [time.perf_counter()]
@@ -48,34 +64,37 @@ print(imported, *laps)
 """
 
 
-def ratios(name: str, width: int, spp: int, depth: int, repeats: int) -> list[float]:
-    """Return seconds of ``path`` and the ratios of the others to it."""
+def medians(name: str, args: argparse.Namespace) -> dict[str, float]:
+    """Return the median seconds of each integrator on a scene."""
     import drjit as dr
     import mitsuba as mi
 
-    scene = load(name, width, depth)
-    made = {k: mi.load_dict(v | {"max_depth": depth}) for k, v in CANDIDATES.items()}
-    best = dict.fromkeys(made, float("inf"))
-    for i in range(repeats + 1):
+    source = rendering.open_source(scene_file(name), width=args.width, height=args.height)
+    made = {
+        key: mi.load_dict({**value, "max_depth": args.depth})
+        for key, value in candidates(args.shifts).items()
+    }
+    clock = CLOCKS[args.clock]
+    seconds: dict[str, list[float]] = {key: [] for key in made}
+    for i in range(args.repeats + 1):
         for key, integrator in made.items():
-            start = time.perf_counter()
-            dr.eval(mi.render(scene, integrator=integrator, spp=spp, seed=i))
+            start = clock()
+            dr.eval(mi.render(source.scene, integrator=integrator, spp=args.spp, seed=i))
             dr.sync_thread()
             if i > 0:  # the first round compiles
-                best[key] = min(best[key], time.perf_counter() - start)
-    path = best.pop("path")
-    return [path, *(seconds / path for seconds in best.values())]
+                seconds[key].append(clock() - start)
+    return {key: statistics.median(values) for key, values in seconds.items()}
 
 
 def latencies(variant: str) -> Iterator[list[object]]:
     """Yield seconds of the first renders of new processes, twice with the same new caches."""
-    for name in ("path", "gdpt", "gdpt, shifts=4"):
+    for name, integrator in candidates("1,4").items():
         with tempfile.TemporaryDirectory() as folder:
             # Dr.Jit's cache is in the home folder; OptiX and CUDA have their own.
             caches = dict.fromkeys(("HOME", "OPTIX_CACHE_PATH", "CUDA_CACHE_PATH"), folder)
             for kernels in ("to be compiled", "in caches on disk"):
                 done = subprocess.run(
-                    [sys.executable, "-c", LATENCY.format(CANDIDATES[name], variant)],
+                    [sys.executable, "-c", LATENCY.format(integrator, variant)],
                     stdout=subprocess.PIPE,
                     text=True,
                     check=True,
@@ -91,12 +110,18 @@ def main() -> None:
     parser.add_argument("scenes", nargs="*")
     parser.add_argument("--spp", type=int, default=16)
     parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--height", type=int, help="by default as the scene's proportions are")
+    parser.add_argument("--shifts", default="1,4,2,0", help="offset paths per sample of gdpt")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--depth", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--variant", default="llvm_ad_rgb")
     parser.add_argument("--latency", action="store_true")
     parser.add_argument("--latency-only", action="store_true")
+    parser.add_argument("--publish", action="store_true", help="see above")
     args = parser.parse_args()
+    if args.publish:
+        vars(args).update(PUBLISHED)
     if not args.latency_only:
         print_ratios(args)
     if args.latency or args.latency_only:
@@ -109,26 +134,43 @@ def main() -> None:
 
 def print_ratios(args: argparse.Namespace) -> None:
     """Measure and print the ratios, scene by scene, then all of them."""
-
-    import mitsuba as mi
-
-    mi.set_variant(args.variant)
-    header = ["scene", "path, s", *list(CANDIDATES)[1:]]
+    rendering.set_variant(args.variant)
+    names = list(candidates(args.shifts))
+    header = ["scene", f"{names[0]}, s", *names[1:]]
     rows: list[list[object]] = []
-    for name in args.scenes or [*dev_scenes(), *scenes.names()]:
-        row = ratios(name, args.width, args.spp, args.depth, args.repeats)
-        rows.append([name, *row])
+    found: dict[str, dict[str, float]] = {}
+    builtin = () if args.publish else scenes.names()
+    for name in args.scenes or [*dev_scenes(), *builtin]:
+        seconds = found[name] = medians(name, args)
+        first, *others = seconds.values()
+        rows.append([name, first, *(other / first for other in others)])
         print(table(header, rows[-1:]).splitlines()[-1], flush=True)
     groups = {"dev scenes": DEV, "of these, interiors": INTERIORS, "built-in": scenes.names()}
     for group, members in groups.items():
-        found = [row for row in rows if row[0] in members]
-        if found:
+        of_group = [row for row in rows if row[0] in members]
+        if of_group:
             means = [
-                geometric_mean([float(str(r[i])) for r in found]) for i in range(2, len(header))
+                geometric_mean([float(str(row[i])) for row in of_group])
+                for i in range(2, len(header))
             ]
             rows.append([f"geometric mean, {group}", "", *means])
-    print(f"\nspp {args.spp}, width {args.width}, depth {args.depth}, {args.variant}\n")
+    size = f"{args.width}x{args.height}" if args.height else f"width {args.width}"
+    print(f"\nspp {args.spp}, {size}, depth {args.depth}, {args.clock} clock, {args.variant}\n")
     print(table(header, rows))
+    if args.publish:
+        origin = provenance.describe()
+        kept = ("width", "height", "spp", "depth", "repeats", "clock", "variant")
+        values = {
+            "provenance": {"command": " ".join(["python", *sys.argv]), **origin},
+            "settings": {key: vars(args)[key] for key in kept},
+            "seconds": {
+                name: {key: float(f"{value:.4g}") for key, value in seconds.items()}
+                for name, seconds in found.items()
+            },
+        }
+        path = DATA / f"{origin['date'][:10]}-integrator-cost.json"
+        path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        print(f"\n{path}; now: python docs/generate.py")
 
 
 if __name__ == "__main__":

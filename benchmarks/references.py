@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import SHARED, dev_scenes, table
+from common import dev_scenes, scene_file, table
 
 from mitsuba_gdpt import provenance, references, rendering
 from mitsuba_gdpt.denoisers import denoise
@@ -28,12 +28,6 @@ from mitsuba_gdpt.scenes import SceneRef
 DEPTH = references.STORED_DEPTH
 SHIFTS = (0, 1, 4)
 HEADER = ["reference", "size", "spp of a half", "s", "million samples/s", "noise"]
-
-
-def scene_file(name: str) -> str:
-    """Return what ``rendering.open_source`` takes for a dev or built-in scene."""
-    file = SHARED / "dev" / name / "scene.xml"
-    return str(file) if file.is_file() else f"builtin:{name}"
 
 
 def open_scene(name: str, default: int) -> rendering.Source:

@@ -20,11 +20,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import cards
+import integrator_cost
 import total_time
 
 ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(
-    r"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end of (?P=name) -->)",
+    r"(?P<begin><!-- generated: (?P<name>[a-z0-9-]+) -->\n).*?(?P<end><!-- end of (?P=name) -->)",
     re.DOTALL,
 )
 
@@ -183,6 +185,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "parameters": parameters,
     "training-recipes": training_recipes,
     "training-settings": training_settings,
+    **cards.blocks(table),
+    **integrator_cost.blocks(table),
     **total_time.blocks(table),
 }
 

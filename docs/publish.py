@@ -1,11 +1,12 @@
 """Condense an evaluation at equal total time into data that is committed.
 
-    mitsuba-gdpt evaluate dev --seconds 10,30,100 --cost-size 1280x720 ... -o RESULTS
+    mitsuba-gdpt evaluate ../scenes/dev/*/scene.xml --seconds 2.5,7.5,25 ... -o RESULTS
     python docs/publish.py RESULTS total-time
 
 writes ``docs/results/data/DATE-total-time.json``: costs, samples and errors of every scene and
-pair, means over the seeds, rounded to four digits, with what is needed to make them again. Pages
-and figures are made from these files (``docs/generate.py``) and from nothing else.
+pair, means over the seeds, rounded to four digits, with what is needed to make them again. Then it
+makes all tables and plots anew. Pages have figures from these files (``docs/generate.py``) and from
+nothing else. Without arguments the tables and plots are made of the data that are there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from total_time import DATA
+import generate
+import total_time
 
 _DIGITS = 4
 
@@ -60,6 +62,10 @@ def condense(results: dict[str, Any]) -> dict[str, Any]:
                 }
                 for scene, costs in results["costs"].items()
             },
+            "references": {
+                scene: {key: values[key] for key in ("sha256", "spp", "noise")}
+                for scene, values in results.get("references", {}).items()
+            },
             "spp": [[s["scene"], s["pair"], s["seconds"], s["spp"]] for s in results["spp"]],
             "errors": [
                 [scene, pair, spp, {m: statistics.fmean(v[m] for v in values) for m in values[0]}]
@@ -69,18 +75,26 @@ def condense(results: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def main(folder: str, name: str) -> None:
+def write(folder: str, name: str) -> None:
     """Condense the results of a folder."""
     results = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
     values = condense(results)
     date = values["provenance"].get("date", "")[:10]
     if not date:
         raise SystemExit("results.json has no date in its provenance")
-    DATA.mkdir(parents=True, exist_ok=True)
-    path = DATA / f"{date}-{name}.json"
+    total_time.DATA.mkdir(parents=True, exist_ok=True)
+    path = total_time.DATA / f"{date}-{name}.json"
     lines = ",\n".join(f" {json.dumps(key)}: {_lines(value)}" for key, value in values.items())
     path.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
     print(path)
+
+
+def refresh() -> None:
+    """Make all tables and plots of the newest data."""
+    generate.main([])
+    target = Path(__file__).parent / "images" / "frontier.png"
+    total_time.plot(target)
+    print(target)
 
 
 def _lines(value: Any) -> str:
@@ -94,6 +108,8 @@ def _lines(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python docs/publish.py RESULTS NAME")
-    main(*sys.argv[1:])
+    if len(sys.argv) not in (1, 3):
+        sys.exit("usage: python docs/publish.py [RESULTS NAME]")
+    if len(sys.argv) == 3:
+        write(*sys.argv[1:])
+    refresh()

@@ -27,6 +27,7 @@ class TotalTime:
         self.scenes = list(self.costs)
         self.pairs = list(next(iter(self.costs.values())))
         self.budgets: list[float] = self.settings["seconds"]
+        self.references: dict[str, dict[str, Any]] = values.get("references", {})
 
     def error(self, scene: str, pair: str, seconds: float, metric: str) -> float:
         """Return an error; NaN where the budget pays for no sample."""
@@ -91,29 +92,31 @@ def default_pair() -> str:
 def standings(table: Callable[..., str]) -> str:
     """All pairs at all budgets, over the best of ``path`` + OIDN at the same budget."""
     found = latest()
+    labels = METRICS.values()
     parts = []
     for seconds in found.budgets:
-        rows = []
         over = {metric: found.baseline(seconds, metric) for metric in METRICS}
+        means, worsts, unpaid = [], [], []
         for pair in found.pairs:
-            row: list[str] = [f"`{pair}`"]
-            for metric in METRICS:
-                ratios = found.ratios(pair, seconds, metric, over[metric])
-                values = list(ratios.values())
-                if any(map(math.isnan, values)):
-                    row += ["-", "-"]
-                    continue
-                worst = max(ratios, key=lambda scene: ratios[scene])
-                row += [
-                    _ratio(statistics.geometric_mean(values)),
-                    f"{_ratio(ratios[worst])} ({worst})",
-                ]
-            counts = [found.spp.get((scene, pair, seconds), 0) for scene in found.scenes]
-            rows.append([*row, f"{min(counts)} to {max(counts)}"])
-        head = ["integrator + method"]
-        for metric, label in METRICS.items():
-            head += [f"{label}, over `{over[metric]}`", "worst scene"]
-        parts.append(f"### {seconds:g} s\n\n" + table((*head, "spp"), rows))
+            by_metric = [found.ratios(pair, seconds, metric, over[metric]) for metric in METRICS]
+            if any(math.isnan(value) for ratios in by_metric for value in ratios.values()):
+                unpaid.append(f"`{pair}`")
+                continue
+            counts = [found.spp[scene, pair, seconds] for scene in found.scenes]
+            geometric = (statistics.geometric_mean(ratios.values()) for ratios in by_metric)
+            means.append([f"`{pair}`", *map(_ratio, geometric), f"{min(counts)} to {max(counts)}"])
+            worst = (max((value, scene) for scene, value in ratios.items()) for ratios in by_metric)
+            worsts.append([f"`{pair}`", *(f"{_ratio(v)} {scene}" for v, scene in worst)])
+        told = ", ".join(
+            f"`{base}` ({', '.join(METRICS[m] for m in METRICS if over[m] == base)})"
+            for base in dict.fromkeys(over.values())
+        )
+        parts.append(f"### {seconds:g} s\n\nGeometric means, over {told}:\n")
+        parts.append(table(("integrator + method", *labels, "spp"), means))
+        parts.append("The worst scene of each:\n")
+        parts.append(table(("integrator + method", *labels), worsts))
+        if unpaid:
+            parts.append(f"Not a sample in every scene: {', '.join(unpaid)}.\n")
     return "\n".join(parts)
 
 
@@ -154,23 +157,30 @@ def provenance(table: Callable[..., str]) -> str:
         ("size at which costs are measured", size),
         ("clock", found.settings["clock"]),
         ("seeds", found.settings["seeds"]),
+        *(
+            (
+                f"reference of {scene}",
+                f"{r['spp']} spp in each half, noise {r['noise']:.2g}, {r['sha256']}",
+            )
+            for scene, r in found.references.items()
+        ),
         *found.provenance.items(),
     ]
     return table(("", ""), rows)
 
 
-def headline(_: Callable[..., str]) -> str:
-    """One sentence per budget: the default against the best of ``path`` + OIDN."""
+def headline(table: Callable[..., str]) -> str:
+    """The default against the best of ``path`` + OIDN, per budget."""
     found, pair = latest(), default_pair()
-    lines = []
+    rows = []
     for seconds in found.budgets:
-        said = []
-        for metric, label in METRICS.items():
-            over = found.baseline(seconds, metric)
-            ratio = found.mean(pair, seconds, metric) / found.mean(over, seconds, metric)
-            said.append(f"{_ratio(ratio)} ({label})")
-        lines.append(f"- {seconds:g} s: {', '.join(said)}")
-    return "\n".join(lines) + "\n"
+        over = {metric: found.baseline(seconds, metric) for metric in METRICS}
+        ratios = (
+            found.mean(pair, seconds, metric) / found.mean(over[metric], seconds, metric)
+            for metric in METRICS
+        )
+        rows.append([f"{seconds:g} s", *map(_ratio, ratios)])
+    return table(("budget", *METRICS.values()), rows)
 
 
 def plot(path: Path) -> None:

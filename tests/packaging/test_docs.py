@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from mitsuba_gdpt.denoisers.learned import weights
 from mitsuba_gdpt.rendering.budget import ERRORS
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +55,49 @@ def test_budgets_count_on_the_published_errors(generate: ModuleType) -> None:
     for row, pair in pairs.items():
         error, power = found.power_law(pair, "relmse-trimmed")
         assert ERRORS[row] == pytest.approx((error / base, power), abs=0.02)
+
+
+def test_validation_in_cards_is_what_the_training_wrote(generate: ModuleType) -> None:
+    """The row of the output, in bold, as far as a card has one."""
+    checked = 0
+    for name, path in generate.cards.files().items():
+        text = (ROOT / "docs" / "models" / f"{path.stem.rpartition('-')[0]}.md").read_text()
+        values = json.loads(weights.describe(path).metadata["validation"])["output"]
+        section = text.partition("## Validation")[2].partition("\n## ")[0]
+        head = re.search(r"^\| image \|(.*)\|$", section, re.MULTILINE)
+        row = re.search(r"^\| \*\*output\*\* \|(.*)\|$", section, re.MULTILINE)
+        if head is None or row is None:
+            continue
+        checked += 1
+        for label, told in zip(head[1].split("|"), row[1].split("|"), strict=True):
+            digits = len(told.strip().partition(".")[2])
+            value = values[label.strip().lower()]
+            assert float(told) == pytest.approx(value, abs=0.51 * 10**-digits), (name, label)
+    assert checked >= 6
+
+
+def test_what_is_published_of_an_evaluation(generate: ModuleType) -> None:
+    publish = importlib.import_module("publish")  # of docs/, as generate's neighbours are
+    record = {"scene": "a", "method": "p + x", "spp": 8, "error": None, "sources": "0123"}
+    records = [{**record, "metrics": {"relmse": value}} for value in (1.0, 2.0)]
+    kept = ("seconds", "cost_size", "seeds", "repeats", "clock", "metrics", "max_depth", "width")
+    results = {
+        "records": records,
+        "provenance": {"date": "2026-01-01"},
+        "settings": dict.fromkeys(kept, 1),
+        "costs": {"a": {"p + x": {"fixed": 0.123456, "per_sample": 1.0, "denoise": 2.0}}},
+        "spp": [{"scene": "a", "pair": "p + x", "seconds": 3.0, "spp": 8}],
+        "references": {"a": {"sha256": "ab", "spp": 64, "noise": 1.23456e-4, "file": "/a"}},
+    }
+    values = publish.condense(results)
+    assert values["costs"] == {"a": {"p + x": [0.1235, 1.0, 2.0]}}
+    assert values["errors"] == [["a", "p + x", 8, {"relmse": 1.5}]]
+    assert values["references"] == {"a": {"sha256": "ab", "spp": 64, "noise": 1.235e-4}}
+    assert values["provenance"]["sources"] == "0123"
+    with pytest.raises(ValueError, match="1 cells failed, the first: no paint"):
+        publish.condense({**results, "records": [*records, {**record, "error": "no paint"}]})
+    with pytest.raises(ValueError, match="2 states of the code"):
+        publish.condense({**results, "records": [*records, {**records[0], "sources": "4"}]})
 
 
 def documents() -> list[Path]:
