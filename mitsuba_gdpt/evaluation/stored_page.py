@@ -210,7 +210,7 @@ def _plots(results: StoredResults, names: Sequence[str]) -> Iterator[report.Plot
     spp = [results.level_spp(level) for level in results.levels]
     if len(spp) < 2 or not all(spp):
         return
-    x_values = [statistics.geometric_mean(counts) for counts in spp]
+    x_values = [float(f"{statistics.geometric_mean(counts):.3g}") for counts in spp]
     for name in names:
         metric, curves = metrics.find(name), []
         for method in results.methods:

@@ -136,6 +136,7 @@ def curves(results: Results, name: str, *, heading: str = "") -> list[report.Plo
                     curves=drawn,
                     x_label=label,
                     y_label=f"{metric.label}, mean over the scenes",
+                    slopes=against == "spp",
                 )
             )
     return plots

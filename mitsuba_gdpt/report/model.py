@@ -155,6 +155,7 @@ class Plot:
         x_label: With units.
         y_label: With units.
         caption: Below the plot.
+        slopes: Whether the slopes of fitted lines are shown; against samples they mean something.
     """
 
     title: str
@@ -162,6 +163,7 @@ class Plot:
     x_label: str
     y_label: str
     caption: str = ""
+    slopes: bool = True
 
 
 @dataclass(frozen=True, eq=False)

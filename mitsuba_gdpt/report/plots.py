@@ -15,6 +15,7 @@ from mitsuba_gdpt.report.model import Curve, Plot
 
 _SIZE = (6.0, 3.9)  # inches at 72 dpi: the units of the SVG; the page scales it
 _MARKERS = "osD^vPX<>"  # so that curves differ by more than colour
+_MARKED = 40  # longer curves have no markers
 _AXIS_TICKS = 8  # as many positions on the x axis are labelled as they are
 _FEW_DECADES = 2.2  # below that, powers of ten alone are too few labels
 #: Colours that matplotlib writes, and what the page knows them as.
@@ -29,8 +30,8 @@ class LegendEntry:
         label: Method.
         colour: Name of a CSS variable.
         curve: Id of the curve's group in the SVG.
-        slope: Of the line fitted in logarithms, or None for a single point: -1 is how the variance
-            of independent samples falls.
+        slope: Of the line fitted in logarithms, or None for a single point and where it is not
+            shown: -1 is how the variance of independent samples falls.
     """
 
     label: str
@@ -95,9 +96,8 @@ def draw(plot: Plot, colours: Mapping[str, str], prefix: str) -> tuple[str, list
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(which="both", length=0)
         for index, curve in enumerate(plot.curves):
-            entry = LegendEntry(
-                curve.label, colours[curve.label], f"{prefix}-{index}", slope(curve)
-            )
+            fitted = slope(curve) if plot.slopes else None
+            entry = LegendEntry(curve.label, colours[curve.label], f"{prefix}-{index}", fitted)
             stand_in = f"#0000{16 + index:02x}"
             names[stand_in] = entry.colour
             _draw_curve(axes, curve, stand_in, _MARKERS[index % len(_MARKERS)], entry.curve)
@@ -112,7 +112,8 @@ def draw(plot: Plot, colours: Mapping[str, str], prefix: str) -> tuple[str, list
 def _draw_curve(axes: Any, curve: Curve, colour: str, marker: str, gid: str) -> None:
     order = np.argsort(curve.x)
     x, y = np.asarray(curve.x)[order], np.asarray(curve.y)[order]
-    (line,) = axes.plot(x, y, color=colour, marker=marker, markersize=5, linewidth=1.6, zorder=3)
+    shown = marker if len(x) <= _MARKED else ""
+    (line,) = axes.plot(x, y, color=colour, marker=shown, markersize=5, linewidth=1.6, zorder=3)
     line.set_gid(gid)
     if curve.error is None:
         return

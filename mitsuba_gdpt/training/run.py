@@ -1,8 +1,8 @@
 """A training run: its folder, the loop, checkpoints, validation, export.
 
 The folder holds ``run.json`` (resolved configuration and origin), ``last.ckpt``, TensorBoard
-events, a picture and figures of each validation (``validation/``), and the averaged weights as of
-the last one with a draft of their model card.
+events, a picture and figures of each validation (``validation/``), the averaged weights as of the
+last one with a draft of their model card, and a report that grows (``report.html``).
 
 A run can be killed at any moment. Resumed from its last checkpoint on the same machine, it ends
 with exactly the weights that it would have had: everything random in a step follows from the seed
@@ -38,7 +38,7 @@ from mitsuba_gdpt.denoisers.learned.weights import (
 )
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.files import replace_file, replace_text
-from mitsuba_gdpt.training import card, validation
+from mitsuba_gdpt.training import card, history, page, validation
 from mitsuba_gdpt.training.config import TrainingConfig
 from mitsuba_gdpt.training.examples import (
     Example,
@@ -111,9 +111,12 @@ def train(
     module = Training(_initial_model(config), config, len(sets.training), _teacher(config))
     examples_of = {"training": len(sets.training), "validation": len(sets.validation)}
     write_run_file(folder, config, examples_of)
+    if (obstacle := page.obstacle()) is not None:
+        report(f"no {page.FILE}: {obstacle}")
     monitor = _Monitor(config, sets, folder, report)
     trainer = _make_trainer(config, folder, [monitor])
     start = 0 if checkpoint is None else step_of(checkpoint)
+    history.begin(folder, start)
     batches = StepBatches(len(sets.training), config.batch, config.steps, config.seed, start=start)
     if checkpoint is None or start < config.steps:
         examples: Any = sets.training
@@ -258,6 +261,7 @@ def export(
     """Validate the averaged weights, write them and a draft of their card; return the file."""
     (folder / "validation").mkdir(parents=True, exist_ok=True)
     module.averaged.eval()
+    pictures: dict[int, dict[str, torch.Tensor]] = {}
     results = validation.validate(
         module.averaged,
         module.task,
@@ -266,6 +270,7 @@ def export(
         precision=config.precision,
         batch=config.batch,
         sheet=folder / "validation" / f"step-{step:07d}.png",
+        show=pictures.__setitem__,
     )
     figures = folder / "validation" / f"step-{step:07d}.json"
     replace_text(figures, json.dumps(results, indent=2) + "\n")
@@ -290,6 +295,12 @@ def export(
     for old in folder.glob(f"{config.method}-{config.tag}-*.safetensors"):
         if old != path:
             old.unlink()
+    if page.obstacle() is None:
+        facts = {
+            "examples": f"{len(sets.training)} to train on, {len(sets.validation)} held out",
+            "weights": path.name,
+        }
+        page.write_page(folder, config, step, pictures, facts)
     replace_text(
         folder / "model-card.md",
         card.model_card(module.averaged, config, sets, path, results, step),
@@ -353,6 +364,7 @@ class _Monitor(pl.Callback):
         values = {f"loss/{name}": float(value.detach()) for name, value in module.terms.items()}
         values |= {"learning_rate": rate, "examples_per_second": speed}
         trainer.logger.log_metrics(values, step)
+        history.add(self.folder, step, {"loss": loss, "learning_rate": rate})
         self.started, self.losses = time.perf_counter(), []
 
 

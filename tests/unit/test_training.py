@@ -22,8 +22,14 @@ from mitsuba_gdpt.denoisers.learned import weights
 from mitsuba_gdpt.denoisers.learned.features import Padding
 from mitsuba_gdpt.denoisers.learned.methods import PRESETS
 from mitsuba_gdpt.denoisers.learned.weights import find_weights, make_model, read_weights
-from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
-from mitsuba_gdpt.training import augment, folder, losses, run
+from mitsuba_gdpt.errors import (
+    ConfigError,
+    FormatError,
+    LayoutError,
+    MissingDependencyError,
+    NonFiniteError,
+)
+from mitsuba_gdpt.training import augment, folder, losses, page, run
 from mitsuba_gdpt.training.augment import Augmentation
 from mitsuba_gdpt.training.config import TrainingConfig, load_config
 from mitsuba_gdpt.training.crops import Crops, split
@@ -615,7 +621,9 @@ class _Killed(BaseException):
 
 class TestRun:
     @pytest.fixture(autouse=True)
-    def _quiet(self) -> Any:
+    def _quiet(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        # Writing a report takes longer than these runs; test_run_page.py does it.
+        monkeypatch.setattr(page, "obstacle", lambda: MissingDependencyError("not here"))
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         yield
