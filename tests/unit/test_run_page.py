@@ -90,7 +90,7 @@ def test_long_curves_are_thinned(tmp_path: Path) -> None:
     for step in range(1, 1001):
         history.add(tmp_path, step, {"loss": float(step), "zero": 0.0})
     x, y = history.curve(tmp_path, "loss", 400)
-    assert len(x) == 334
+    assert len(x) == 334  # of three steps each
     assert (x[0], y[0], x[-1]) == (2.0, 2.0, 1000.0)
     assert history.curve(tmp_path, "zero", 400) == ([], [])
     with (tmp_path / "losses.jsonl").open("a") as file:
