@@ -47,7 +47,7 @@ FAREWELL = 5.0
 GOALS = {
     "gdpt / path": 1.3,
     "gdpt, shifts=4 / path": 1.6,
-    "ngpt-fusion-fast, ms": 20.0,
+    "ngpt-fusion, ms": 20.0,
     "ngpt, ms": 20.0,
     "ngpt-small, ms": 5.0,
     "first render, s": 6.0,
@@ -126,7 +126,7 @@ def steps(variant: str, quick: bool, output: Path, scale: float = 1.0) -> list[S
     width, repeats = size.partition("x")[0], "1" if quick else "5"
     scenes = ("corner-gallery",) if quick else (*real, *SCENES)
     methods = ("none", "poisson-l1", "ngpt-small") if quick else ()
-    frame_methods = methods or ("none", "poisson-l1", "ngpt-small", "ngpt-fusion-fast")
+    frame_methods = methods or ("none", "poisson-l1", "ngpt-small", "ngpt-fusion")
     cores = os.cpu_count() or 1
     data = str(DATA / ("crops-quick.zarr" if quick else "crops.zarr"))
     crops = ["--scenes", "corner-gallery", "--crops", "3", "--size", "32", "--frame", "64", "48"]
@@ -177,7 +177,7 @@ def steps(variant: str, quick: bool, output: Path, scale: float = 1.0) -> list[S
                 *crops,
             ),
         ),
-        Step("training", 45, resident(training("ngpt-fusion-fast", 300))),
+        Step("training", 45, resident(training("ngpt-fusion", 300))),
         Step("training-twin", 45, resident(training("ngpt-backbone", 600))),
         Step(
             "frame",

@@ -369,12 +369,12 @@ class FrameBuffers:
         """Copy some of the buffers, in the order that they have here.
 
         Args:
-            names: Of buffers that are here.
+            names: Of buffers that are here; a single name is one buffer.
 
         Raises:
             LayoutError: There is no such buffer, or none is named.
         """
-        layout = self.layout.chosen(names)
+        layout = self.layout.chosen((names,) if isinstance(names, str) else names)
         if not layout.buffers:
             raise LayoutError(f"none of the buffers is left; there are: {', '.join(self.names)}")
         data = self.data[..., self.layout.indices(layout.names)]
@@ -384,12 +384,13 @@ class FrameBuffers:
         """Copy all buffers but these, in the order that they have here.
 
         Args:
-            names: Of buffers to leave out; those that are not here are no fault.
+            names: Of buffers to leave out; those that are not here are no fault, and a single
+                name is one buffer.
 
         Raises:
             LayoutError: Nothing would be left.
         """
-        unwanted = set(names)
+        unwanted = {names} if isinstance(names, str) else set(names)
         return self.select(name for name in self.names if name not in unwanted)
 
     def appended(self, name: str, values: torch.Tensor) -> FrameBuffers:

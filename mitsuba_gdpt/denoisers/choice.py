@@ -56,27 +56,27 @@ class Level:
     doc: str
 
 
-# Without a package that is not there by default, and without gradients, what is left is the same.
-_ONE_PASS = (Candidate("oidn(aux=raw)", ("albedo", "normal")), Candidate("oidn(aux=none)"))
-_POISSON = (Candidate("poisson-l1"),)
+_GUIDES = ("albedo", "normal")
+_CLEAN = Candidate("oidn(aux=clean)", _GUIDES)
+_BEST = Candidate("oidn(ensemble=4, prefilter=balanced)", _GUIDES)
+_ALONE = Candidate("oidn(aux=none)")
+# Where OIDN is not installed.
+_POISSON = Candidate("poisson-l1")
 
 #: Levels of quality, by rising cost.
 LEVELS: dict[str, Level] = {
     "fast": Level(
-        (*_ONE_PASS, Candidate("poisson-l2")), 2.0, "one pass of OIDN; does not read the gradients"
+        (Candidate("oidn(aux=raw)", _GUIDES), _ALONE, Candidate("poisson-l2")),
+        2.0,
+        "one pass of OIDN; does not read the gradients",
     ),
     "balanced": Level(
-        (Candidate("ngpt-fusion-fast"), *_ONE_PASS, *_POISSON),
-        3.8,
-        "one pass of OIDN, fused with the gradients",
+        (Candidate("ngpt-fusion"), _CLEAN, _ALONE, _POISSON),
+        6.0,
+        "one pass of OIDN's large network, fused with the gradients",
     ),
     "high": Level(
-        (
-            Candidate("ngpt-fusion"),
-            Candidate("oidn(ensemble=4, prefilter=balanced)", ("albedo", "normal")),
-            *_ONE_PASS,
-            *_POISSON,
-        ),
+        (Candidate(f"ngpt-fusion(using={_BEST.text})"), _BEST, _ALONE, _POISSON),
         16.0,
         "prefiltered OIDN, averaged over four mirror images, fused with the gradients",
     ),

@@ -254,9 +254,9 @@ class Method:
         return {name: decode(self.types[name], value, name) for name, value in options.items()}
 
     def inner_calls(self, options: Mapping[str, Any]) -> dict[str, Call]:
-        """Return the calls of the methods that this one calls, given some options."""
+        """Return the calls of the methods that options name, given or by default."""
         values = {name: options.get(name, self.options[name]) for name in self.inner}
-        return {name: Call.parse(value) for name, value in values.items()}
+        return {name: Call.parse(value) for name, value in values.items() if value is not None}
 
     def callees(self, options: Mapping[str, Any]) -> tuple[Call, ...]:
         """Return all calls of methods that this one calls: options, and what weights ask for."""

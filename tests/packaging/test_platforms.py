@@ -258,7 +258,7 @@ class TestMetal:
         """Apple's GPUs have no float64."""
         frame = self.frame()
         networks = [entry for entry in denoisers.methods() if entry.anywhere and entry.available]
-        assert {"ngpt", "ngpt-fusion-fast", "kpcn-small", "rdae"} <= {n.name for n in networks}
+        assert {"ngpt", "ngpt-fusion", "kpcn-small", "rdae"} <= {n.name for n in networks}
         for entry in networks:
             if entry.name == "ngpt":
                 continue  # the architecture of ngpt-small, thirty times its size

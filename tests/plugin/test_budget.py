@@ -12,7 +12,7 @@ import torch
 import mitsuba_gdpt as gdpt
 from mitsuba_gdpt import denoisers, rendering
 from mitsuba_gdpt.cli import main
-from mitsuba_gdpt.denoisers import Call
+from mitsuba_gdpt.denoisers import Call, default_call
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering import Accumulation, Budget, BudgetedRender, budget
 
@@ -96,10 +96,10 @@ def test_offset_paths_are_chosen_by_their_price(source, world: World) -> None:
 @pytest.mark.parametrize(
     ("given", "shifts", "method"),
     [
-        ({"parameters": {"shifts": 2}}, 2, "ngpt-fusion-fast"),
+        ({"parameters": {"shifts": 2}}, 2, "ngpt-fusion"),
         ({"parameters": {"shifts": 0}}, 0, "oidn(aux=raw)"),
         ({"quality": "fast"}, 0, "oidn(aux=raw)"),
-        ({"quality": "high"}, 1, "ngpt-fusion"),
+        ({"quality": "high"}, 1, str(default_call(quality="high"))),
         ({"method": Call.parse("poisson-l1")}, 1, "poisson-l1"),
         ({"method": Call.parse("none")}, 0, "none"),
     ],

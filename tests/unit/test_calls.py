@@ -194,7 +194,7 @@ class TestInnerMethods:
         [
             ("poisson-l2", 0),
             ("oidn", 1),
-            ("ngpt-fusion-fast", 1),
+            ("ngpt-fusion(using=oidn(aux=raw))", 1),
             ("oidn-fusion(using=oidn(aux=none))", 1),
             ("temporal(using=oidn-fusion(using=oidn(aux=raw)))", 1),
         ],

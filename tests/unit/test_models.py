@@ -303,7 +303,7 @@ class TestWeights:
         assert decode(type(config), data, "config") == config
 
     @pytest.mark.parametrize(
-        "name", ["ngpt-small", "ngpt-fusion-fast", "kpcn-small", "rdae", "ngpt-oidn"]
+        "name", ["ngpt-small", "ngpt-fusion", "kpcn-small", "rdae", "ngpt-oidn"]
     )
     def test_parameters_are_made_up_once_at_most(self, name: str) -> None:
         """Random values on the meta device, which has none, make torch import its compiler."""

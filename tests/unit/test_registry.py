@@ -137,6 +137,7 @@ def default_name(layout: Layout | None = None, quality: str | None = None) -> st
 
 
 BLIND = denoisers.without_gradients(LAYOUT)
+BEST = "oidn(ensemble=4, prefilter=balanced)"
 BARE = Layout(tuple(b for b in LAYOUT.buffers if b.name == "primal"))
 
 
@@ -144,8 +145,8 @@ BARE = Layout(tuple(b for b in LAYOUT.buffers if b.name == "primal"))
     ("quality", "whole", "blind"),
     [
         ("fast", "oidn(aux=raw)", "oidn(aux=raw)"),
-        ("balanced", "ngpt-fusion-fast", "oidn(aux=raw)"),
-        ("high", "ngpt-fusion", "oidn(ensemble=4, prefilter=balanced)"),
+        ("balanced", "ngpt-fusion", "oidn(aux=clean)"),
+        ("high", f"ngpt-fusion(using={BEST})", BEST),
     ],
 )
 def test_levels_of_quality(quality: str, whole: str, blind: str) -> None:
@@ -185,7 +186,7 @@ def test_gradients_that_were_not_sampled_are_not_read() -> None:
     for name in ("dx", "dy"):
         frame[..., LAYOUT.slices[name]] = 0
     image = denoise(frame, layout=LAYOUT)
-    assert torch.equal(image, denoise(frame, "oidn", layout=LAYOUT, aux="raw"))
+    assert torch.equal(image, denoise(frame, "oidn", layout=LAYOUT, aux="clean"))
 
 
 def test_own_quality_of_a_method() -> None:

@@ -698,9 +698,12 @@ class TestRun:
             run.train(config, sets=self.sets(config))
 
     def test_fusion_starts_from_weights_of_another_guide(self) -> None:
-        config = TrainingConfig("ngpt-fusion-fast", ("x",), "out", initial_weights="ngpt-fusion")
+        other = ("oidn(aux=raw)",)
+        config = TrainingConfig(
+            "ngpt-fusion", ("x",), "out", initial_weights="ngpt-fusion", guides=other
+        )
         model = run._initial_model(config)
-        assert model.guides == ("oidn,aux=raw",)
+        assert model.guides == other
         for name, value in read_weights(find_weights("ngpt-fusion"))[0].state_dict().items():
             assert torch.equal(value, model.state_dict()[name]), name
         wider = dataclasses.replace(config, network={"width": 12})
@@ -728,12 +731,13 @@ class TestRun:
         assert sum(taught[:50]) > sum(taught[150:]) + 20
 
     def test_teacher_reads_no_more_than_its_student(self) -> None:
-        fusion = {"method": "ngpt-fusion-fast", "data": ("x",), "output": "out"}
+        guides = ("oidn(aux=raw)",)
+        fusion = {"method": "ngpt-fusion", "data": ("x",), "output": "out", "guides": guides}
         student = TrainingConfig(**fusion, teacher="ngpt-fusion", network={"patch": 2})
         teacher = run._teacher(student)
         assert teacher is not None
-        assert teacher.guides == ("oidn,aux=raw",)
-        with pytest.raises(ConfigError, match=r"teacher: ngpt-fusion-v3.* reads "):
+        assert teacher.guides == guides
+        with pytest.raises(ConfigError, match=r"teacher: ngpt-fusion-v4.* reads "):
             run._teacher(TrainingConfig("ngpt-small", ("x",), "out", teacher="ngpt-fusion"))
 
     def test_network_that_does_not_see_the_primal(self, tmp_path: Path) -> None:

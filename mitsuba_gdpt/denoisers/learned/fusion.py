@@ -46,6 +46,10 @@ _LEAST_LOGIT = -6.0
 #: Slope below it: a network that has lost all trust must be able to gain it again.
 _LEAK = 0.02
 
+#: The image that gradients are fused with by default: one pass of the large network, which takes
+#: features for clean, costs half of what filtering them first does.
+INNER = "oidn(aux=clean)"
+
 #: How far, in pixels, :func:`features` and :func:`block_features` see.
 _REACH = 4
 #: Floats per pixel that they keep alive.
@@ -72,7 +76,7 @@ class FusionModelConfig(ModelConfig):
         consistency: See :class:`~mitsuba_gdpt.denoisers.learned.dense.DenseModelConfig`.
     """
 
-    guides: tuple[str, ...] = (fusion.INNER,)
+    guides: tuple[str, ...] = (INNER,)
     width: int = 24
     consistency: float = 0.005
     patch: int = 1

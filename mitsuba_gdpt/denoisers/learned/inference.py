@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
@@ -18,6 +20,7 @@ def reconstruct(
     *,
     precision: str = "auto",
     memory: float = tiling.DEFAULT_MEMORY,
+    guides: Sequence[registry.Call] | None = None,
 ) -> torch.Tensor:
     """Apply a model to one frame, running the methods whose images it needs first.
 
@@ -26,6 +29,7 @@ def reconstruct(
         buffers: The frame; what the model reads of it has to be finite.
         precision: See :func:`mitsuba_gdpt.denoisers.learned.model.autocast`.
         memory: Bytes of activations; larger frames are worked on in tiles, with the same result.
+        guides: Methods whose images it gets instead of those that it names, in the same order.
 
     Returns:
         (H, W, 3) float32 radiance.
@@ -33,9 +37,9 @@ def reconstruct(
     Raises:
         LayoutError: A buffer that the model needs is missing.
     """
-    guides = guide_images(model.guides, buffers)
+    images = guide_images(model.guides if guides is None else guides, buffers)
     with torch.no_grad(), autocast(precision, buffers.device):
-        image = model(buffers.data[None], buffers.layout, guides[None], memory=memory)
+        image = model(buffers.data[None], buffers.layout, images[None], memory=memory)
     return image[0].float().contiguous()
 
 
@@ -74,17 +78,17 @@ def step(
     return image[0].float().contiguous(), state
 
 
-def guide_images(names: tuple[str, ...], buffers: FrameBuffers) -> torch.Tensor:
+def guide_images(calls: Sequence[registry.Call | str], buffers: FrameBuffers) -> torch.Tensor:
     """Run other methods on the same buffers, which are known to have what these need, finite.
 
     Args:
-        names: As for :meth:`~mitsuba_gdpt.denoisers.registry.Call.parse`.
+        calls: As for :meth:`~mitsuba_gdpt.denoisers.registry.Call.parse`.
         buffers: The frame.
 
     Returns:
-        (G, H, W, 3) radiance, one image per name.
+        (G, H, W, 3) radiance, one image per call.
     """
-    if not names:
+    if not calls:
         return buffers.data.new_empty(0, buffers.height, buffers.width, 3)
     with torch.no_grad():
-        return torch.stack([registry.Call.parse(name).within(buffers) for name in names])
+        return torch.stack([registry.Call.parse(call).within(buffers) for call in calls])

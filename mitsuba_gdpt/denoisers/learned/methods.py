@@ -59,15 +59,12 @@ _AUXILIARY = (Feature("albedo"), Feature("normal"), Feature("depth", "max"))
 _VARIANCES = (Feature(PRIMAL + VARIANCE_SUFFIX, "sqrt-log1p"),)
 _GRADIENT_VARIANCES = tuple(Feature(name + VARIANCE_SUFFIX, "sqrt-log1p") for name in ("dx", "dy"))
 
-#: Albedo and normal prefiltered; with ``"oidn,aux=raw"`` models are faster and worse.
+#: Albedo and normal prefiltered.
 _OIDN = "oidn"
 _RESIDUALS = (
     Feature(RESIDUAL + "dx", "signed-log1p"),
     Feature(RESIDUAL + "dy", "signed-log1p"),
 )
-
-#: One pass: albedo and normal as rendered.
-_OIDN_RAW = "oidn,aux=raw"
 
 #: Sizes of the small networks: half the resolution inside, about 0.15 MFLOP per pixel.
 _SMALL: dict[str, Any] = {
@@ -149,14 +146,9 @@ def _still_presets() -> dict[str, Preset]:
     table["ngpt-oidn-nograd"] = _correction(seen, (_OIDN,), "blend", ", without gradients")
     table["ngpt-poisson"] = _correction((*seen, *gradients), ("poisson-l1",), "blend")
     table["ngpt-fusion"] = Preset(
-        FusionModelConfig(),
+        FusionModelConfig(iterations=12),
         "fusion",
-        "prefiltered OIDN of four mirror images, fused with the gradients by a small U-Net",
-    )
-    table["ngpt-fusion-fast"] = Preset(
-        FusionModelConfig((_OIDN_RAW,), iterations=12),
-        "fusion",
-        "one pass of OIDN, fused with the gradients by a small U-Net",
+        "OIDN's image, fused with the gradients by a small U-Net",
     )
     table["ngpt-backbone"] = Preset(
         BackboneConfig(), "fusion-seen", "OIDN's network with an adapter that reads the gradients"
@@ -220,8 +212,7 @@ class Shipped:
 
 #: Methods: the presets that weights ship for, with this package or with ``mitsuba-gdpt-weights``.
 SHIPPED = {
-    "ngpt-fusion-fast": Shipped("everyday", 4.8),
-    "ngpt-fusion": Shipped("everyday", 17.0),
+    "ngpt-fusion": Shipped("everyday", 6.0),
     "ngpt": Shipped("baseline", 11.0),
     "kpcn-small": Shipped("baseline", 7.6),
     "rdae": Shipped("baseline"),
@@ -261,6 +252,33 @@ def _still_method(name: str) -> Callable[..., torch.Tensor]:
         """
         model = weight_files.cached_model(weights or name, buffers.device)
         return reconstruct(model, buffers, precision=precision, memory=memory)
+
+    return method
+
+
+def _fusion_method(name: str) -> Callable[..., torch.Tensor]:
+    def method(
+        buffers: FrameBuffers,
+        *,
+        using: registry.Call | str | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        precision: str = "auto",
+        memory: float = tiling.DEFAULT_MEMORY,
+    ) -> torch.Tensor:
+        """Fuse the image of another method with the gradients; see :func:`reconstruct`.
+
+        Args:
+            buffers: Needs the buffers that the weights were trained with, and those of the other
+                method.
+            using: The other method, with options, as ``"oidn(aux=raw)"``; by default the one that
+                the weights name. Weights fit the images of related methods too.
+            weights: File of weights; by default those that ship under the method's name.
+            precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+            memory: Bytes of activations.
+        """
+        model = weight_files.cached_model(weights or name, buffers.device)
+        guides = None if using is None else (registry.Call.parse(using),)
+        return reconstruct(model, buffers, precision=precision, memory=memory, guides=guides)
 
     return method
 
@@ -306,11 +324,13 @@ def _check(name: str, options: Mapping[str, Any]) -> None:
 def _register(name: str) -> None:
     preset = PRESETS[name]
     recurrent = isinstance(preset.config, RecurrentModelConfig)
+    fusion = isinstance(preset.config, FusionModelConfig)
+    make = _sequence_method if recurrent else _fusion_method if fusion else _still_method
     registry.register(
         name,
         needs=lambda options: _config(name, options).needs,
         uses=(lambda options: _later(_config(name, options))) if recurrent else (),
-        calls=lambda options: tuple(_config(name, options).guides),
+        calls=lambda options: () if options.get("using") else _config(name, options).guides,
         doc=preset.doc,
         check=lambda options: _check(name, options),
         version=lambda options: weight_files.find_weights(options.get("weights") or name).stem,
@@ -318,7 +338,7 @@ def _register(name: str) -> None:
         anywhere=True,
         group=SHIPPED[name].group,
         seconds_per_megapixel=SHIPPED[name].seconds,
-    )(_sequence_method(name) if recurrent else _still_method(name))
+    )(make(name))
 
 
 for _name in SHIPPED:
