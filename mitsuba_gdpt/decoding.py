@@ -95,7 +95,8 @@ def _finite(value: float, where: str) -> float:
 
 def _decode_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     """Decode as the first of several types that fits."""
-    if types.NoneType in kinds and (value is None or _is_none(value)):
+    named = any(hasattr(kind, "parse") for kind in kinds)  # "none" may be the name of something
+    if types.NoneType in kinds and (value is None or (not named and _is_none(value))):
         return None
     others = [kind for kind in kinds if kind is not types.NoneType]
     if len(others) == 1:

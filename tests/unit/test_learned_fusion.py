@@ -9,6 +9,7 @@ from torch.nn import functional
 from mitsuba_gdpt import denoise
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.denoisers.classical.fusion import fuse_gradients
 from mitsuba_gdpt.denoisers.images import difference, exposure_scale
 from mitsuba_gdpt.denoisers.learned import inference
@@ -22,8 +23,9 @@ from mitsuba_gdpt.denoisers.learned.fusion import (
 from mitsuba_gdpt.denoisers.learned.networks import FusionWeights, FusionWeightsConfig
 from mitsuba_gdpt.denoisers.learned.networks.fusion_weights import _merged
 from mitsuba_gdpt.denoisers.learned.networks.layers import Convolution
+from mitsuba_gdpt.denoisers.learned.weights import load_weights
 from mitsuba_gdpt.denoisers.variances import estimated_variances
-from mitsuba_gdpt.errors import LayoutError
+from mitsuba_gdpt.errors import ConfigError, LayoutError
 from mitsuba_gdpt.training.augment import transpose
 from tests import examples
 
@@ -145,3 +147,23 @@ def test_merging_is_a_layer_on_both_at_one_resolution(turned: bool) -> None:
     filters = filters.transpose(2, 3) if turned else filters
     expected = functional.leaky_relu(functional.conv2d(both, filters, layer.bias, padding=1), 0.1)
     torch.testing.assert_close(_merged(x, y, layer, turned=turned), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["none", "poisson-l2"])
+def test_fuses_the_image_of_a_method_that_is_named(text: str) -> None:
+    buffers = render()
+    call = Call.parse(f"ngpt-fusion(using={text})")
+    assert call.identity.endswith(f"(using={text})")
+    model = load_weights("ngpt-fusion")
+    wanted = inference.reconstruct(model, buffers, guides=[Call(text)])
+    torch.testing.assert_close(denoise(buffers, call), wanted, rtol=1e-4, atol=1e-5)
+    noisy = denoise(buffers, "ngpt-fusion", using="none")
+    assert torch.equal(noisy, denoise(buffers, call)) == (text == "none")
+    with pytest.raises(ConfigError, match="unknown reconstruction method 'oidm'"):
+        denoise(buffers, "ngpt-fusion", using="oidm")
+
+
+def test_fuses_the_image_that_its_weights_name() -> None:
+    guides = load_weights("ngpt-fusion").guides
+    assert guides == FusionModelConfig().guides
+    assert Call("ngpt-fusion").target.callees({}) == tuple(map(Call.parse, guides))
