@@ -625,7 +625,11 @@ class TestFilesOfOtherPrograms:
             ("--hdr color.pfm --alb albedo.pfm --nrm normal.pfm", GUIDED, {"hdr": True}),
             ("--hdr color.pfm", ("color",), {"hdr": True}),
             ("-ldr color.pfm -alb albedo.pfm -nrm normal.pfm -f RT", GUIDED, {"hdr": False}),
-            ("--alb albedo.pfm --nrm normal.pfm --hdr color.pfm -d cpu", GUIDED, {"hdr": True}),
+            (
+                "--alb albedo.pfm --nrm normal.pfm --hdr color.pfm --clean_aux -d cpu",
+                GUIDED,
+                {"hdr": True, "clean_aux": True},
+            ),
             ("--hdr color.pfm --is 0.5", ("color",), {"hdr": True, "input_scale": 0.5}),
             ("--hdr color.pfm -q b", ("color",), {"hdr": True, "quality": "Balanced"}),
         ],

@@ -23,6 +23,7 @@ SMALL = (
     (r"--frames \d+", "--frames 2"),
     (r"--(target-)?spp \d+", r"--\1spp 2"),
     (r"\bspp=\d+", "spp=2"),
+    (r"(catalogue review \S+)", r"\1 --count 2 --width 32 --spp 2"),
 )
 RGB, XYZ = ("R", "G", "B"), ("X", "Y", "Z")
 
@@ -119,28 +120,8 @@ def test_everything_on_the_page_runs(page: str, folder: Path, variant_llvm_rgb: 
         run(language, text, names)
 
 
-#: What 'propose' writes, for tests without the minutes of a search.
-ROOM = """split = "train"
-[scenes.room]
-source = "scene.xml"
-title = "Room"
-author = "nobody"
-licence = "CC0"
-max_depth = 3
-fly_through = [
-  { origin = [0, 1, 3], target = [0, 1, 0], up = [0, 1, 0], fov = 60 },
-  { origin = [0, 1, 2], target = [0, 1, 0], up = [0, 1, 0], fov = 60 },
-]
-"""
-
-
-@pytest.mark.parametrize("search", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_fly_throughs(search: bool, folder: Path, variant_llvm_rgb: str) -> None:
+def test_fly_throughs(folder: Path, variant_llvm_rgb: str) -> None:
     for language, text in blocks("fly-throughs"):
-        if not search:
-            Path("room.toml").write_text(ROOM)
-            lines = [line for line in text.splitlines() if " catalogue " not in line]
-            text = "\n".join(lines)
         run(language, text, {})
     files = sorted(path.name for path in (folder / "frames/train/room/frame-0001").iterdir())
     assert "target.exr" in files

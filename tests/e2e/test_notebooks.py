@@ -10,6 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from mitsuba_gdpt import progress
 from mitsuba_gdpt.denoisers import registry
 from mitsuba_gdpt.display import Pictures
 
@@ -56,6 +57,7 @@ def test_they_run(
     path: Path, variant_llvm_rgb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(progress, "in_notebook", lambda: True)
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))  # one registers a method
     names: dict[str, Any] = {}
     for cell in cells(path):
