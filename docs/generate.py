@@ -54,6 +54,7 @@ def buffers() -> str:
         **{b: f'`features="{b.name}"`' for b in channels.OPTIONAL},
         **dict.fromkeys(channels.VARIANCES, "`variances=True`"),
         **dict.fromkeys(channels.DERIVED, "`add_motion()`"),
+        **dict.fromkeys(channels.ESTIMATED, "`render(noise=...)`"),
     }
     rows = [
         (f"`{b.name}`", ", ".join(f"`{c}`" for c in b.channels), b.kind, asked[b], b.doc)

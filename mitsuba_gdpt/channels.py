@@ -71,6 +71,7 @@ class Buffer:
 
 PRIMAL = "primal"
 MOTION = "motion"
+ERROR = "error"
 VARIANCE_SUFFIX = ".var"
 _RGB, _XYZ = ("R", "G", "B"), ("X", "Y", "Z")
 
@@ -153,8 +154,19 @@ DERIVED: tuple[Buffer, ...] = (
     ),
 )
 
+#: What is known about a reconstruction, written beside what it was made of.
+ESTIMATED: tuple[Buffer, ...] = (
+    Buffer(
+        ERROR,
+        ("I",),
+        "share",
+        "estimated squared error of the reconstruction, relative to its squared brightness; its "
+        "mean is the estimated relMSE",
+    ),
+)
+
 #: Every buffer there is, in the order of a file that has them all.
-TABLE: tuple[Buffer, ...] = (*CORE, *OPTIONAL, *VARIANCES, *DERIVED)
+TABLE: tuple[Buffer, ...] = (*CORE, *OPTIONAL, *VARIANCES, *DERIVED, *ESTIMATED)
 
 
 def of_kind(*kinds: Kind) -> tuple[str, ...]:
@@ -197,6 +209,11 @@ class Layout:
         """
         wanted = set(features)
         known = {b.name for b in OPTIONAL}
+        if ERROR in wanted:
+            raise ConfigError(
+                f"{ERROR} cannot be rendered: it is about a reconstruction. Render with a noise "
+                "level, as mitsuba_gdpt.render(scene, noise=0.01)"
+            )
         if derived := sorted(wanted & {b.name for b in DERIVED}):
             raise ConfigError(
                 f"{', '.join(derived)} cannot be rendered: it takes the camera of the previous "

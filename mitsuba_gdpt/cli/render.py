@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mitsuba_gdpt import checks
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.cli import options
 from mitsuba_gdpt.errors import ConfigError
@@ -53,6 +54,15 @@ def render(
             metavar="SECONDS",
             help="Instead of --spp: the best image for so many seconds of rendering and "
             "reconstruction. Chooses shifts and quality too, unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RELMSE",
+            help="Instead of --time: until the estimated relMSE of the denoised image is below "
+            "this, as 0.01; with --spp as the most. A map of the estimate is the layer 'error'.",
             show_default=False,
         ),
     ] = None,
@@ -155,6 +165,13 @@ def render(
     options.check_output(png, ".png")
     if seconds is not None and spp is not None:
         raise ConfigError("got both --time and --spp; expected one of them")
+    if noise is not None:
+        if seconds is not None or resume is not None:
+            raise ConfigError(
+                f"got both --noise and {'--resume' if seconds is None else '--time'}; expected "
+                "--noise alone, or with --spp as the most"
+            )
+        checks.real("--noise", noise, above=0)
     if wall and seconds is None:
         raise ConfigError("--wall is about --time; add --time SECONDS")
     parameters = options.key_values(define, "-D")
@@ -182,6 +199,7 @@ def render(
     from mitsuba_gdpt.denoisers import Call, check_method
     from mitsuba_gdpt.denoisers import denoise as reconstruct
 
+    level = None  # of noise
     method = None if denoise is None else Call.parse(denoise).with_options(denoiser_options)
     if method is not None:
         settings = _with_needs(settings, method.requires)
@@ -194,11 +212,12 @@ def render(
             live(image, buffers)
 
     with session.progress_bar():
-        if progressive or resume is not None or seconds is not None:
+        if progressive or resume is not None or seconds is not None or noise is not None:
             if method is None and denoiser_options:
                 raise ConfigError("--option is about a method; name it with --denoise")
+            by_count = seconds is None and noise is None
             budget = rendering.Budget(
-                seconds, (spp or _SPP) if seconds is None else None, wall, watch.seconds["load"]
+                seconds, (spp or _SPP) if by_count else spp, noise, wall, watch.seconds["load"]
             )
             job = rendering.BudgetedRender(
                 source,
@@ -214,6 +233,7 @@ def render(
             done = job.run()
             buffers, call, image = done.buffers, done.method, done.image
             watch.seconds |= done.seconds
+            level = done.noise
         else:
             integrator = rendering.make_integrator(settings)
             call = method or _default(integrator, quality).with_options(denoiser_options)
@@ -238,6 +258,7 @@ def render(
         *([f"compiled in {first:.2f} s"] if first else []),
         f"rendered in {watch.seconds['render']:.2f} s ({rate} samples/s)",
         f"{call} in {watch.seconds['denoise']:.2f} s",
+        *([] if level is None else [f"estimated relMSE {level:.2g}"]),
         f"peak memory {session.peak_memory()}",
     ]
     if written := [str(path) for path in (output, png) if path]:

@@ -1,5 +1,8 @@
 """The best image within a time: passes until the budget is spent, reconstruction included.
 
+Or the image of a given error: passes in two independent halves, whose reconstructions tell how far
+the image of both is off (:mod:`.noise`).
+
 What a sample and a reconstruction cost is measured here and now, on the first passes of the render
 itself. What an error falls like is a table, made from the published evaluation.
 """
@@ -13,10 +16,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks
+from mitsuba_gdpt.channels import ERROR
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering import frame as frames
+from mitsuba_gdpt.rendering import noise as noises
 from mitsuba_gdpt.rendering.frame import make_integrator
-from mitsuba_gdpt.rendering.passes import FIRST_SPP, Accumulation, Pass, seed_of
+from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
 from mitsuba_gdpt.rendering.source import Source
 
 if TYPE_CHECKING:
@@ -52,27 +57,33 @@ Update = Callable[["torch.Tensor", "FrameBuffers"], None]
 
 @dataclass(frozen=True)
 class Budget:
-    """When a render ends: after some seconds, or with some samples per pixel.
+    """When a render ends: after some seconds, with some samples per pixel, or at a noise level.
 
     Attributes:
         seconds: Of rendering and reconstruction. Compiling kernels, and what else happens only the
             first time, is not part of it unless ``wall`` is set.
-        spp: Samples per pixel in all.
+        spp: Samples per pixel in all; with ``noise`` the most.
+        noise: Estimated relMSE of the reconstruction at which it is good enough.
         wall: Whether ``seconds`` is what a clock on the wall shows.
         spent: Seconds that were spent before (loading the scene), for ``wall``.
     """
 
     seconds: float | None = None
     spp: int | None = None
+    noise: float | None = None
     wall: bool = False
     spent: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.seconds is None) == (self.spp is None):
-            raise ConfigError("give a budget: either seconds or spp")
+        if self.noise is not None:
+            if self.seconds is not None:
+                raise ConfigError("got both noise and seconds; expected noise, or noise and spp")
+            checks.real("noise", self.noise, above=0)
+        elif (self.seconds is None) == (self.spp is None):
+            raise ConfigError("give a budget: either seconds or spp, or noise")
         if self.seconds is not None:
             checks.real("seconds", self.seconds, above=0)
-        else:
+        if self.spp is not None:
             checks.spp("spp", self.spp)
 
 
@@ -82,11 +93,13 @@ class Rendered:
 
     Attributes:
         image: (H, W, 3), linear radiance, on the renderer's device.
-        buffers: Means over all passes, (H, W, C).
+        buffers: Means over all passes, (H, W, C); with a noise level also ``error``.
         shifts: Offset paths per sample of the main passes.
         method: What reconstructed the image.
         seconds: ``render``, ``denoise`` and ``first`` (what happens only the first time).
         interrupted: Whether Ctrl-C ended it early.
+        noise: Estimated relMSE of the image, the mean of ``buffers.error``; None without a noise
+            level.
     """
 
     image: torch.Tensor
@@ -95,6 +108,7 @@ class Rendered:
     method: Call
     seconds: Mapping[str, float]
     interrupted: bool
+    noise: float | None = None
 
 
 @dataclass
@@ -151,6 +165,7 @@ def render(
     *,
     seconds: float | None = None,
     spp: int | None = None,
+    noise: float | None = None,
     wall: bool = False,
     sensor: int | mi.Sensor = 0,
     seed: int = 0,
@@ -173,7 +188,9 @@ def render(
         seconds: Of rendering and reconstruction together; what happens only the first time, as
             compiling kernels, is reported apart. Kept within 5 % from 10 s on, and never exceeded
             by more than a pass.
-        spp: Samples per pixel, instead of ``seconds``.
+        spp: Samples per pixel, instead of ``seconds``; with ``noise`` the most.
+        noise: Instead of ``seconds``: end when the estimated relMSE of the image is below this.
+            ``buffers.error`` is a map of the estimate. How good it is: docs/how-to/budget.md.
         wall: Whether ``seconds`` includes what happens only the first time.
         sensor: Index of a sensor of the scene, or a sensor.
         seed: Seed of the sampler.
@@ -195,7 +212,7 @@ def render(
 
     source = scene if isinstance(scene, Source) else Source("scene", scene)
     call = Call.parse(method) if isinstance(method, str) else method
-    budget = Budget(seconds, spp, wall)
+    budget = Budget(seconds, spp, noise, wall)
     done = BudgetedRender(
         source,
         {**source.integrator, **parameters},
@@ -250,6 +267,13 @@ class BudgetedRender:
         self._update, self._clock = update, clock
         self._parameters = dict(parameters)
         self._accumulation = Accumulation() if resumed is None else resumed
+        if resumed is not None and budget.noise is not None:
+            raise ConfigError(
+                "a noise level needs two halves, and a file holds the mean of both; expected "
+                "seconds or spp to go on with it"
+            )
+        self._halves = (Accumulation(), Accumulation())
+        self._error: torch.Tensor | None = None
         self._seed = self._accumulation.passes[0].seed if self._accumulation.passes else seed
         self._integrators: dict[int, Any] = {}
         self._costs: dict[int, _Costs] = {}
@@ -269,22 +293,28 @@ class BudgetedRender:
         """
         self._start = self._clock()
         interrupted = False
+        image = None
         try:
             chosen = self._choose()
-            self._spend(chosen)
+            if self._budget.noise is None:
+                self._spend(chosen)
+            else:
+                image = self._refine(chosen)
         except KeyboardInterrupt:
             if not self._accumulation.passes:
                 raise
             interrupted = True
             chosen = self._contenders[-1 if self._accumulation.gradient_spp else 0]
-        image = self._denoise(chosen, self._accumulation.frame)
+        frame = self._accumulation.frame
+        if image is None:
+            image = self._denoise(chosen, frame)
+            if self._both_halves():  # interrupted
+                self._error = self._estimate(chosen, image)
+        level = None
+        if self._error is not None:
+            frame, level = frame.appended(ERROR, self._error), float(self._error.mean())
         return Rendered(
-            image,
-            self._accumulation.frame,
-            chosen.shifts,
-            chosen.method,
-            dict(self._seconds),
-            interrupted,
+            image, frame, chosen.shifts, chosen.method, dict(self._seconds), interrupted, level
         )
 
     # ------------------------------------------------------------- contenders
@@ -370,6 +400,45 @@ class BudgetedRender:
             if self._update is not None and self._next_spp(chosen) > 0:
                 self._show(chosen)
 
+    def _refine(self, chosen: _Contender) -> torch.Tensor:
+        """Render pairs of passes, one for each half, until the error is estimated small enough."""
+        assert self._budget.noise is not None
+        level = math.inf
+        while True:
+            spp = self._next_pair(chosen, level)
+            for half in self._halves:
+                self._pass(chosen.shifts, spp, half)
+            frame = self._accumulation.frame
+            image = self._denoise(chosen, frame)
+            self._error = self._estimate(chosen, image)
+            level = float(self._error.mean())
+            if level <= self._budget.noise or self._next_pair(chosen, level) == 0:
+                return image
+            if self._update is not None:
+                self._update(image, frame.appended(ERROR, self._error))
+
+    def _next_pair(self, chosen: _Contender, level: float) -> int:
+        """Return the samples of each of the next two passes; 0 where no more are allowed."""
+        have = self._accumulation.spp
+        least = self._integrator(chosen.shifts).parameters.least_spp
+        spp = max(FIRST_SPP, min(have // 2, LARGEST_SPP))
+        if have and math.isfinite(level):
+            assert self._budget.noise is not None
+            wanted = have * ((level / self._budget.noise) ** (1 / chosen.errors[1]) - 1) / 2
+            spp = min(spp, max(least, math.ceil(wanted)))
+        if self._budget.spp is not None:
+            spp = min(spp, (self._budget.spp - have) // 2)
+        return spp if spp >= least else 0
+
+    def _both_halves(self) -> bool:
+        return all(half.passes for half in self._halves)
+
+    def _estimate(self, chosen: _Contender, image: torch.Tensor) -> torch.Tensor:
+        """Return the map of the estimated error of an image of both halves, (H, W, 1)."""
+        halves = [half.frame for half in self._halves]
+        images = [self._denoise(chosen, half) for half in halves]
+        return noises.error_map(image, images, [half.primal for half in halves])
+
     def _next_spp(self, chosen: _Contender) -> int:
         usual = self._accumulation.next_spp()
         if self._budget.spp is not None:
@@ -381,8 +450,8 @@ class BudgetedRender:
             return 0
         return affordable if affordable <= _LAST * usual else usual
 
-    def _pass(self, shifts: int, spp: int) -> float:
-        """Render a pass and return its seconds."""
+    def _pass(self, shifts: int, spp: int, half: Accumulation | None = None) -> float:
+        """Render a pass, also for a half of the samples, and return its seconds."""
         import drjit as dr
 
         number = len(self._accumulation.passes)
@@ -393,6 +462,8 @@ class BudgetedRender:
         )
         dr.sync_thread()
         done = Pass(seed, int(frame.metadata["spp"]), shifts)
+        if half is not None:
+            half.add(frame.select(frame.names), done)  # a copy: the header differs
         self._accumulation.add(frame, done)
         seconds = self._clock() - start
         self._seconds["render"] += seconds

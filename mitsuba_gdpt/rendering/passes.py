@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mitsuba_gdpt import checks
-from mitsuba_gdpt.channels import GRADIENTS, VARIANCE_SUFFIX
+from mitsuba_gdpt.channels import ERROR, GRADIENTS, VARIANCE_SUFFIX
 from mitsuba_gdpt.errors import ConfigError, FormatError
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class Accumulation:
         frame = FrameBuffers.from_exr(path, require=("primal",))
         resumed = cls()
         resumed.passes = _parse(path, frame.metadata.get(PASSES, ""))
-        resumed._frame = frame
+        # What is known about the image so far does not hold for the next.
+        resumed._frame = frame.without([ERROR])
         return resumed
 
     def check(self, width: int, height: int, described: Mapping[str, str]) -> None:

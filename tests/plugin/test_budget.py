@@ -11,6 +11,7 @@ import torch
 
 import mitsuba_gdpt as gdpt
 from mitsuba_gdpt import denoisers, rendering
+from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.denoisers import Call, default_call
 from mitsuba_gdpt.errors import ConfigError
@@ -184,10 +185,56 @@ def test_command_line(tmp_path: Path, variant_llvm_rgb: str) -> None:
     assert first.read_bytes() == whole.read_bytes()
     assert run("--time", 0.3, "-o", tmp_path / "c.exr", "--max-depth", 3) == 0
     assert run("--spp", 8, "--resume", first, "--max-depth", 4) == 2
+    assert run("--noise", 0.5, "--spp", 8, "-o", whole, *method) == 0
+    assert "error" in FrameBuffers.from_exr(whole)
+    assert run("--noise", 0.5, "--time", 3, "-o", whole) == 2
+    assert run("--noise", 0.5, "--resume", whole) == 2
+
+
+def test_noise_level(source, tmp_path: Path) -> None:
+    """The level is reached, by no more samples than about twice what it takes."""
+    options = {"method": "poisson-l2", "max_depth": 3}
+    seen = []
+    done = gdpt.render(
+        source.scene,
+        noise=0.02,
+        **options,
+        on_update=lambda image, frame: seen.append(float(frame.error.mean())),
+    )
+    assert done.noise == pytest.approx(float(done.buffers.error.mean()))
+    assert done.noise == pytest.approx(seen[-1])
+    assert done.noise <= 0.02 < min(seen[:-1])
+    assert done.buffers.error.shape == (16, 24, 1)
+    most = gdpt.render(source.scene, noise=1e-9, spp=14, **options)
+    assert most.noise > 1e-3
+    passes = most.buffers.metadata["passes"].split()
+    assert [int(p.split(":")[1]) for p in passes] == [2, 2, 2, 2, 3, 3]
+    # It can go on by samples, but not by a level: the halves are gone.
+    most.buffers.to_exr(tmp_path / "a.exr")
+    resumed = Accumulation.from_exr(tmp_path / "a.exr")
+    assert "error" not in resumed.frame
+    with pytest.raises(ConfigError, match="a noise level needs two halves"):
+        BudgetedRender(source, SETTINGS, Budget(noise=0.1), resumed=resumed)
+
+
+def test_interrupted_at_a_noise_level(source, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_after(3, monkeypatch)
+    done = gdpt.render(source.scene, noise=1e-9, method="poisson-l2", max_depth=3)
+    assert done.interrupted
+    assert done.buffers.metadata["spp"] == "6"
+    assert done.noise == pytest.approx(float(done.buffers.error.mean()))
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"seconds": 1.0, "spp": 1}, {"seconds": 0.0}, {"seconds": float("nan")}]
+    "given",
+    [
+        {},
+        {"seconds": 1.0, "spp": 1},
+        {"seconds": 1.0, "noise": 1.0},
+        {"seconds": 0.0},
+        {"seconds": float("nan")},
+        {"noise": 0.0},
+    ],
 )
 def test_budgets_that_make_no_sense(given: dict) -> None:
     with pytest.raises(ConfigError):
