@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mitsuba_gdpt import checks, denoisers, records
+from mitsuba_gdpt import checks, denoisers, execution, records
 from mitsuba_gdpt.batch.spec import AXES, Batch, Override
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError
@@ -91,9 +91,10 @@ class Job:
         return self.output.with_suffix(".png")
 
     @property
-    def record_path(self) -> Path:
-        """Where settings, times and metrics go; see :mod:`mitsuba_gdpt.records`."""
-        return self.output.with_suffix(".json")
+    def cell(self) -> execution.Cell:
+        """Its place in the store: the record has settings, times and metrics."""
+        name = f"{self.scene}, {self.denoiser}"
+        return execution.Cell(name, self.output.with_suffix(".json"), self.settings_key)
 
     @property
     def pictures(self) -> tuple[Path, ...]:
@@ -139,19 +140,14 @@ class Job:
 
     def is_done(self) -> bool:
         """Tell whether all files are there, whole, and made with these settings."""
-        record = records.read(self.record_path)
-        return record is not None and records.is_complete(
-            self.record_path, record, self.settings_key
-        )
+        return self.cell.kept() is not None
 
     def has_render(self) -> bool:
         """Tell whether the file holds buffers that this job would render, whatever became of it."""
-        record = records.read(self.record_path)
-        return (
-            record is not None
-            and record.get(RENDER) == self.render_key
-            and records.is_complete(self.record_path, record, str(record.get("fingerprint")))
-        )
+        record = records.read(self.cell.record) or {}
+        if record.get(RENDER) != self.render_key:
+            return False
+        return replace(self.cell, fingerprint=str(record.get("fingerprint"))).kept() is not None
 
 
 def expand(batch: Batch, variant: str) -> tuple[Job, ...]:

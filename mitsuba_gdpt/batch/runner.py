@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from mitsuba_gdpt import (
 from mitsuba_gdpt.batch.jobs import EXPOSURE, Job, expand
 from mitsuba_gdpt.batch.spec import Batch
 from mitsuba_gdpt.batch.unit import RenderUnit, forget_scenes, group
+from mitsuba_gdpt.data.workers import with_variant
 from mitsuba_gdpt.errors import ConfigError, GDPTError, VariantError
 from mitsuba_gdpt.scenes import SceneRef
 
@@ -66,12 +66,9 @@ def run(batch: Batch, *, cluster: execution.ClusterOptions | None = None) -> Res
     """
     jobs = validate(batch)
     batch.output.mkdir(parents=True, exist_ok=True)
-    if cluster is not None and cluster.setup is None:
-        setup = functools.partial(rendering.set_variant, jobs[0].variant)
-        cluster = replace(cluster, setup=setup)
     units = group(jobs)
     try:
-        summary = execution.run(units, cluster=cluster, description="batch")
+        summary = execution.run(units, cluster=with_variant(cluster), description="batch")
     finally:
         forget_scenes()
     failed = dict(_failures(units, summary))
@@ -157,7 +154,7 @@ def _check_scene(job: Job) -> None:
 
 def _check_output(job: Job) -> None:
     """Look for what is in the way of a job's files."""
-    for path in (*job.pictures, job.record_path):
+    for path in (*job.pictures, job.cell.record):
         if path.is_dir():
             raise ConfigError(f"{path}: there is a folder of that name; expected a file or nothing")
     for parent in (job.output.parent, *job.output.parent.parents):
@@ -190,10 +187,10 @@ def _item(job: Job, error: str | None, folder: Path) -> report.GalleryItem:
         else:
             image = exr.read_image(job.output, exr.DENOISED)
             exposure = job.exposure + float(exr.read_metadata(job.output)[EXPOSURE])
-        for path in (*job.pictures, job.record_path):
+        for path in (*job.pictures, job.cell.record):
             relative = Path(os.path.relpath(path, folder)).as_posix()
             links[path.suffix.removeprefix(".").upper()] = urllib.parse.quote(relative)
-        measured = (records.read(job.record_path) or {}).get("metrics", {})
+        measured = (records.read(job.cell.record) or {}).get("metrics", {})
         values = {
             metrics.find(name).label: entry["value"]
             for name, entry in measured.items()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mitsuba_gdpt import exr, interrupts, provenance, records, rendering
+from mitsuba_gdpt import execution, exr, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.batch.jobs import EXPOSURE, RENDER, Job, describe
-from mitsuba_gdpt.errors import GDPTError
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RenderUnit:
-    """Renders once and reconstructs for each job; see :class:`mitsuba_gdpt.execution.Unit`.
+class RenderUnit(execution.CellUnit):
+    """Renders once and reconstructs for each job.
 
     Attributes:
         jobs: Have the same ``render_key``.
@@ -40,17 +38,18 @@ class RenderUnit:
         )
         return f"{labels}-{job.render_key[:8]}"
 
-    def is_done(self) -> bool:
-        """Tell whether all jobs are."""
-        return all(job.is_done() for job in self.jobs)
+    @property
+    def cells(self) -> list[execution.Cell]:
+        """One per job."""
+        return [job.cell for job in self.jobs]
 
-    def run(self) -> None:
+    def make(self, missing: Sequence[execution.Cell]) -> dict[str, Exception]:
         """Render, or take the buffers from a job that has them, and do the jobs that are left.
 
         Raises:
-            GDPTError: The scene cannot be rendered, or jobs failed; the message names them.
+            GDPTError: The scene cannot be rendered.
         """
-        todo = [job for job in self.jobs if not job.is_done()]
+        todo = [job for job in self.jobs if job.cell in missing]
         rendered = self._recorded()
         source = self._source() if rendered is None else None
         if source is not None:
@@ -58,20 +57,19 @@ class RenderUnit:
         else:
             assert rendered is not None
             width, height = rendered.buffers.width, rendered.buffers.height
-        errors: dict[str, str] = {}
+        errors: dict[str, Exception] = {}
         work = []
         for job in todo:
-            with _collect(errors, job):
+            with execution.collecting(errors, job.cell.name):
                 work.append((job, _load_reference(job, width, height)))
         if work and rendered is None:
             assert source is not None
             rendered = self._render(source)
         for job, reference in work:
             assert rendered is not None
-            with _collect(errors, job):
+            with execution.collecting(errors, job.cell.name):
                 _finish(job, rendered, reference)
-        if errors:
-            raise JobsError("; ".join(f"{label}: {text}" for label, text in errors.items()))
+        return errors
 
     def _recorded(self) -> _Rendered | None:
         """Read the buffers from the file of a job that has been done before, if there is one."""
@@ -117,10 +115,6 @@ class RenderUnit:
         return _Rendered(buffers, math.log2(source.exposure), seconds)
 
 
-class JobsError(GDPTError, RuntimeError):
-    """Some jobs of a render failed, the others did not."""
-
-
 @dataclass(frozen=True)
 class _Rendered:
     """Attributes: buffers; stops that suit the scene; seconds that the render took."""
@@ -128,16 +122,6 @@ class _Rendered:
     buffers: FrameBuffers
     exposure: float
     seconds: float
-
-
-@contextmanager
-def _collect(errors: dict[str, str], job: Job) -> Iterator[None]:
-    """Note the error of a job instead of raising it."""
-    try:
-        yield
-    except (GDPTError, ArithmeticError, RuntimeError) as error:
-        interrupts.pass_on(error)
-        errors[f"{job.scene}, {job.denoiser}"] = " ".join(str(error).split())
 
 
 def group(jobs: Sequence[Job]) -> list[RenderUnit]:
@@ -207,7 +191,7 @@ def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
         "metrics": {} if reference is None else _measure(job, image, reference),
         RENDER: job.render_key,
     }
-    records.write(job.record_path, job.settings_key, report, job.pictures)
+    job.cell.keep(report, job.pictures)
 
 
 def _measure(job: Job, image: torch.Tensor, reference: Any) -> dict[str, dict[str, float | None]]:

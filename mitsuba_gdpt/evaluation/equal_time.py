@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import rendering
@@ -41,6 +41,11 @@ class EqualTime:
     primal_spp: int
     primal_seconds: float
     repeats: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> EqualTime:
+        """Make it of the fields that a record has, among others."""
+        return cls(**{key.name: values[key.name] for key in fields(cls)})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-compatible values."""

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from mitsuba_gdpt import execution, progress, records, rendering
-from mitsuba_gdpt.errors import GDPTError
+from mitsuba_gdpt import execution, interrupts, progress
+from mitsuba_gdpt.data.workers import with_variant
+from mitsuba_gdpt.evaluation import equal_time
 from mitsuba_gdpt.evaluation.cells import Cells
-from mitsuba_gdpt.evaluation.settings import Settings
+from mitsuba_gdpt.evaluation.equal_time import EqualTime
+from mitsuba_gdpt.evaluation.inputs import timed_integrators
+from mitsuba_gdpt.evaluation.settings import Settings, domain_of
 from mitsuba_gdpt.evaluation.shots import Shot, find_shots
 from mitsuba_gdpt.evaluation.store import Record, Store
+from mitsuba_gdpt.evaluation.units import (
+    DomainUnit,
+    RecordUnit,
+    ViewUnit,
+    forget_scenes,
+    found_or_failed,
+    opened,
+    reason_of,
+)
+from mitsuba_gdpt.execution import FAILURES
 from mitsuba_gdpt.scenes.reference import require_any
 
 
@@ -28,7 +40,7 @@ def evaluate(
     Args:
         settings: What is compared.
         folder: Results are written here, one file per cell; see :mod:`.store`.
-        on_record: Called with every cell.
+        on_record: Called with every cell, as soon as it is known.
         cluster: Where; by default in this process. Workers make references and cells side by side;
             equal time is measured in this process, while they do nothing.
 
@@ -40,171 +52,153 @@ def evaluate(
         FormatError: The folder cannot be written, or a catalogue is missing or damaged.
         ConfigError: A scene is unknown or has no fly-through, or two have the same name.
         MissingScenesError: None of the scene files is there.
+        VariantError: No variant is set.
         ClusterError: There is no cluster to work with.
-        Interrupted: Ctrl-C, while workers run.
+        Interrupted: Ctrl-C.
     """
+    cluster = with_variant(cluster)
     shots = find_shots(settings)
     require_any(dict.fromkeys(shot.source for shot in shots))
     folder.mkdir(parents=True, exist_ok=True)
     total = len(shots) * len(settings.spp) * settings.seeds * len(settings.methods)
-    failed = {} if cluster is None else _make_on_workers(shots, settings, folder, cluster)
-    with progress.task("evaluating", total=total) as task:
-
-        def report(record: Record) -> None:
-            if on_record is not None:
-                on_record(record)
-            task.advance()
-
-        made: list[Record] = []
-        for shot in shots:
-            cells = Cells(shot, settings, Store(folder), report)
-            for spp in settings.spp:
-                reasons = {
-                    seed: failed.get((shot.name, spp, seed)) for seed in range(settings.seeds)
-                }
-                timing = None if any(reasons.values()) else cells.timing(spp)
-                for seed, reason in reasons.items():
-                    if cluster is not None and timing is None:
-                        made += cells.make_up(spp, seed, reason or "its cell is gone")
-                    else:
-                        made += cells.make(spp, seed, timing)
-        return made
+    with collected(total, on_record) as (found, report):
+        # Here one scene at a time is in memory; workers are given all that there is to do.
+        for part in [[shot] for shot in shots] if cluster is None else [shots]:
+            _evaluate(part, settings, folder, report, cluster)
+    order = {str(method): number for number, method in enumerate(settings.methods)}
+    names = {shot.name: number for number, shot in enumerate(shots)}
+    budgets = {spp: number for number, spp in enumerate(settings.spp)}
+    found.sort(key=lambda r: (names[r.scene], budgets[r.spp], r.seed, order[r.method]))
+    return found
 
 
-#: Name of a shot, spp and seed of the cells that a worker could not make, and why.
-_Failures = dict[tuple[str, int, int], str]
+@contextmanager
+def collected(
+    total: int, on_record: Callable[[Record], None] | None
+) -> Iterator[tuple[list[Record], Callable[[Record], None]]]:
+    """Collect cells as they become known, report progress, and free the last scene at the end.
+
+    Args:
+        total: Number of cells.
+        on_record: Called with each.
+
+    Yields:
+        The cells so far, and what takes the next.
+
+    Raises:
+        Interrupted: Ctrl-C in the ``with`` block.
+    """
+    found: list[Record] = []
+    try:
+        with progress.task("evaluating", total=total) as task:
+
+            def report(record: Record) -> None:
+                found.append(record)
+                if on_record is not None:
+                    on_record(record)
+                task.advance()
+
+            yield found, report
+    except KeyboardInterrupt as error:
+        raise execution.Interrupted(
+            f"interrupted with {len(found)} of {total} cells complete; run the same again to go on "
+            "from the last finished cell"
+        ) from error
+    finally:
+        forget_scenes()
 
 
-def _make_on_workers(
-    shots: list[Shot], settings: Settings, folder: Path, cluster: execution.ClusterOptions
-) -> _Failures:
-    if cluster.setup is None:
-        import mitsuba as mi
+def make(
+    units: Sequence[RecordUnit],
+    report: Callable[[Record], None],
+    cluster: execution.ClusterOptions | None = None,
+) -> None:
+    """Run units, and report their cells as they end.
 
-        setup = functools.partial(rendering.set_variant, mi.variant())
-        cluster = replace(cluster, setup=setup)
-    seeds = range(settings.seeds)
-    lacking = []
+    Args:
+        units: Handed out in this order.
+        report: Called with each cell.
+        cluster: Where; by default in this process.
+    """
+    for unit in units:
+        for blank in unit.blanks:
+            Store(unit.folder).forget_failure(blank)
+
+    def ended(unit: RecordUnit, error: str) -> None:
+        for record in unit.records(error):
+            report(record)
+
+    execution.run(units, cluster=cluster, description=None, on_ended=ended)
+
+
+def _evaluate(
+    shots: Sequence[Shot],
+    settings: Settings,
+    folder: Path,
+    report: Callable[[Record], None],
+    cluster: execution.ClusterOptions | None,
+) -> None:
+    """Make the references of shots that lack cells, measure equal time, make the cells."""
+    store, seeds = Store(folder), range(settings.seeds)
+    lacking: dict[str, list[Shot]] = {}
     for shot in shots:
-        cells = Cells(shot, settings, Store(folder))
-        if not all(cells.is_complete(spp, seed) for spp in settings.spp for seed in seeds):
-            lacking.append(shot)
-    scenes: dict[str, list[Shot]] = {}
-    for shot in lacking:
-        scenes.setdefault(shot.scene, []).append(shot)
-    views = [ViewUnit(tuple(members), settings, folder) for members in scenes.values()]
-    summary = execution.run(views, cluster=cluster, description="rendering references")
-    failed: _Failures = {}
-    units = []
-    for unit in views:
-        for shot in unit.shots:
-            cells = Cells(shot, settings, Store(folder))
-            for spp in settings.spp:
-                reason = summary.failed.get(unit.key)
-                if reason is None and isinstance(timing := cells.timing(spp), Exception):
-                    reason = str(timing) or type(timing).__name__
+        cells = Cells(shot, settings, store)
+        for spp in settings.spp:
+            if not cells.are_there(spp):
+                lacking.setdefault(shot.scene, []).append(shot)
+                break
+    views = [ViewUnit(tuple(members), settings, folder) for members in lacking.values()]
+    summary = execution.run(views, cluster=cluster, description=None)
+    reasons = {s.name: summary.failed.get(view.key) for view in views for s in view.shots}
+    units: list[DomainUnit] = []
+    domains = tuple(dict.fromkeys(map(domain_of, settings.methods)))
+    for shot in shots:
+        cells = Cells(shot, settings, store)
+        for spp in settings.spp:
+            if cells.are_there(spp):
                 for seed in seeds:
-                    if reason is None:
-                        units.append(CellUnit(shot, settings, folder, spp, seed))
-                    else:
-                        failed[shot.name, spp, seed] = reason
-    summary = execution.run(units, cluster=cluster, description="evaluating")
-    for cell in units:
-        if (reason := summary.failed.get(cell.key)) is not None:
-            failed[cell.shot.name, cell.spp, cell.seed] = reason
-    return failed
+                    for record in cells.kept(spp, seed):
+                        report(record)
+                continue
+            timing: EqualTime | str = reasons[shot.name] or _measured(cells, spp)
+            for seed in seeds:
+                if isinstance(timing, str):
+                    for record in _failed(cells, spp, seed, timing):
+                        report(record)
+                else:
+                    units += [
+                        DomainUnit(shot, settings, folder, timing, seed, domain)
+                        for domain in domains
+                    ]
+    make(units, report, cluster)
 
 
-class CellsError(GDPTError, RuntimeError):
-    """Some cells of a unit failed; their records say why."""
+def _measured(cells: Cells, spp: int) -> EqualTime | str:
+    """Return the sample counts of equal time, kept or measured, or why there are none."""
+    cell, settings = cells.timing(spp), cells.settings
+    if (kept := cell.kept()) is not None:
+        return EqualTime.of(kept)
+    try:
+        shown = opened(cells.shot, settings, cells.store.folder).view
+        timing = equal_time.measure(
+            shown.source,
+            *timed_integrators(shown.source, settings),
+            spp=spp,
+            repeats=settings.repeats,
+            sensor=shown.timed_sensor,
+        )
+    except FAILURES as error:
+        interrupts.pass_on(error)
+        return reason_of(error)
+    cell.keep(timing.as_dict())
+    return timing
 
 
-@dataclass(frozen=True)
-class ViewUnit:
-    """Loads the shots of one scene, which renders their references.
-
-    See :class:`mitsuba_gdpt.execution.Unit`.
-    """
-
-    shots: tuple[Shot, ...]
-    settings: Settings
-    folder: Path
-
-    @property
-    def key(self) -> str:
-        """Name of the scene."""
-        return self.shots[0].scene
-
-    def is_done(self) -> bool:
-        """Tell whether the references of all shots are there, and whole."""
-        for shot in self.shots:
-            path = self._record(shot)
-            values = records.read(path)
-            key = Cells(shot, self.settings, Store(self.folder)).view_key
-            if values is None or not records.is_complete(path, values, key):
-                return False
-        return True
-
-    def run(self) -> None:
-        """Render what is missing.
-
-        Raises:
-            GDPTError: The scene does not load.
-        """
-        for shot in self.shots:
-            cells = Cells(shot, self.settings, Store(self.folder))
-            cells.load()
-            self._record(shot).parent.mkdir(parents=True, exist_ok=True)
-            records.write(self._record(shot), cells.view_key, {}, cells.view_files())
-
-    def _record(self, shot: Shot) -> Path:
-        return self.folder / "views" / f"{shot.name}.json"
-
-
-@dataclass(frozen=True)
-class CellUnit:
-    """Makes the cells of all methods on one shot, at one budget, with one seed.
-
-    See :class:`mitsuba_gdpt.execution.Unit`.
-    """
-
-    shot: Shot
-    settings: Settings
-    folder: Path
-    spp: int
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """The labels."""
-        return f"{self.shot.name}-{self.spp}spp-{self.seed}"
-
-    def is_done(self) -> bool:
-        """Tell whether all cells are there."""
-        return Cells(self.shot, self.settings, Store(self.folder)).is_complete(self.spp, self.seed)
-
-    def run(self) -> None:
-        """Make those that are missing; the equal time has been measured before.
-
-        Raises:
-            CellsError: Some failed.
-        """
-        cells = _open(self.shot, self.settings, self.folder)
-        made = cells.make(self.spp, self.seed, cells.timing(self.spp))
-        if errors := [f"{record.method}: {record.error}" for record in made if record.error]:
-            raise CellsError("; ".join(errors))
-
-
-_opened: Cells | None = None
-
-
-def _open(shot: Shot, settings: Settings, folder: Path) -> Cells:
-    """Return the cells of the latest shot again, which keep its scene, or those of another."""
-    global _opened
-    if _opened is None or (_opened.shot, _opened.settings, _opened.store.folder) != (
-        shot,
-        settings,
-        folder,
-    ):
-        _opened = Cells(shot, settings, Store(folder))
-    return _opened
+def _failed(cells: Cells, spp: int, seed: int, reason: str) -> Iterator[Record]:
+    """Yield the cells of a scene that cannot be loaded or timed; some may be there from before."""
+    for method in cells.settings.methods:
+        kept = cells.record(method, spp, seed)
+        blank = Record(cells.shot.name, str(method), domain_of(method), spp, seed)
+        if kept is None:
+            cells.store.forget_failure(blank)
+        yield kept or found_or_failed(blank, cells.store, reason)

@@ -10,13 +10,10 @@ import torch
 
 from mitsuba_gdpt import denoisers, interrupts, metrics
 from mitsuba_gdpt.denoisers import Call
-from mitsuba_gdpt.errors import GDPTError
 from mitsuba_gdpt.evaluation.inputs import Inputs
 from mitsuba_gdpt.evaluation.settings import Settings
 from mitsuba_gdpt.evaluation.shots import Shot
-
-#: What a cell may die of without taking the others along; anything else is a bug and is raised.
-FAILURES = (GDPTError, RuntimeError, MemoryError)
+from mitsuba_gdpt.execution import FAILURES
 
 
 @dataclass(frozen=True)

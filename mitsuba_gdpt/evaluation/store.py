@@ -3,6 +3,8 @@
 OUT/settings.json                       what was asked for, versions, machine
 OUT/cells/SCENE/METHOD-8spp-0.json      one cell: errors, times, or what went wrong
 OUT/timing/SCENE-8spp.json              sample counts of equal time
+OUT/costs/SCENE-1280x720.json           seconds of pairs, at equal total time
+OUT/views/SCENE.json                    says that the references are there
 OUT/images/SCENE/METHOD-8spp.exr        the image of the first seed (half float)
 OUT/images/SCENE/reference.exr
 OUT/references/SCENE.npz                a reference that was rendered here
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitsuba_gdpt import exr, provenance, records
-from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.settings import file_name
+from mitsuba_gdpt.execution import Cell
 from mitsuba_gdpt.files import replace_text
 
 
@@ -93,23 +95,31 @@ class Store:
 
     def write_record(self, record: Record, pictures: Iterable[Path] = ()) -> None:
         """Keep a cell, after the pictures that belong to it."""
+        self.cell(record).keep(asdict(record), pictures)
+
+    def forget_failure(self, record: Record) -> None:
+        """Remove what was written of an earlier failure of a cell."""
+        found = self.record(record.scene, record.method, record.spp, record.seed)
+        if found is not None and found.error is not None:
+            self.cell(record).record.unlink(missing_ok=True)
+
+    def cell(self, record: Record) -> Cell:
+        """Return the place of a method's errors."""
         path = self._cell(record.scene, record.method, record.spp, record.seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        records.write(path, record.fingerprint, asdict(record), pictures)
+        return Cell(record.method, path, record.fingerprint)
 
-    def timing(self, scene: str, spp: int, fingerprint: str) -> EqualTime | None:
-        """Return the sample counts of equal time, if they were measured with these settings."""
-        path = self._timing(scene, spp)
-        values = records.read(path)
-        if values is None or not records.is_complete(path, values, fingerprint):
-            return None
-        return EqualTime(**{key.name: values[key.name] for key in fields(EqualTime)})
+    def timing(self, scene: str, spp: int, fingerprint: str) -> Cell:
+        """Return the place of sample counts of equal time."""
+        name = f"{scene}-{spp}spp"
+        return Cell(name, self.folder / "timing" / f"{name}.json", fingerprint)
 
-    def write_timing(self, scene: str, timing: EqualTime, fingerprint: str) -> None:
-        """Keep sample counts of equal time."""
-        path = self._timing(scene, timing.spp)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        records.write(path, fingerprint, timing.as_dict())
+    def costs(self, name: str, fingerprint: str) -> Cell:
+        """Return the place of the costs of all pairs on one scene."""
+        return Cell(name, self.folder / "costs" / f"{name}.json", fingerprint)
+
+    def view(self, shot: str, fingerprint: str) -> Cell:
+        """Return the place of the note that the references of a scene or sequence are there."""
+        return Cell(shot, self.folder / "views" / f"{shot}.json", fingerprint)
 
     def image_path(self, scene: str, label: str | None, spp: int = 0) -> Path:
         """Return where a picture is kept; that of the reference without a label."""
@@ -153,9 +163,6 @@ class Store:
 
     def _cell(self, scene: str, label: str, spp: int, seed: int) -> Path:
         return self.folder / "cells" / scene / f"{file_name(label)}-{spp}spp-{seed}.json"
-
-    def _timing(self, scene: str, spp: int) -> Path:
-        return self.folder / "timing" / f"{scene}-{spp}spp.json"
 
     @staticmethod
     def _write_json(path: Path, values: Mapping[str, Any]) -> None:

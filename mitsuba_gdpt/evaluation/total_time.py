@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mitsuba_gdpt import denoisers, interrupts, progress, records, rendering
+from mitsuba_gdpt import denoisers, execution, interrupts, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError, GDPTError
 from mitsuba_gdpt.evaluation.cells import Cells
 from mitsuba_gdpt.evaluation.inputs import Inputs
-from mitsuba_gdpt.evaluation.runs import FAILURES, Run, timed
+from mitsuba_gdpt.evaluation.runner import collected, make
+from mitsuba_gdpt.evaluation.runs import Run, timed
 from mitsuba_gdpt.evaluation.settings import (
     CLOCKS,
     GRADIENT,
@@ -29,6 +31,8 @@ from mitsuba_gdpt.evaluation.settings import (
 )
 from mitsuba_gdpt.evaluation.shots import Shot, find_shots
 from mitsuba_gdpt.evaluation.store import Record, Store
+from mitsuba_gdpt.evaluation.units import RecordUnit, failure, opened, reason_of
+from mitsuba_gdpt.execution import FAILURES, Cell
 from mitsuba_gdpt.provenance import fingerprint
 from mitsuba_gdpt.scenes.reference import require_any
 
@@ -116,13 +120,20 @@ def evaluate_total_time(
     folder.mkdir(parents=True, exist_ok=True)
     found = TotalTime([], {}, {}, skipped)
     total = len(shots) * len(pairs) * len(settings.seconds) * settings.seeds
-    with progress.task("evaluating", total=total) as task:
+    with collected(total, on_record) as (records, report):
         for shot in shots:
-            for record in _Contest(shot, settings, Store(folder), pairs).run(found):
-                found.records.append(record)
-                if on_record is not None:
-                    on_record(record)
-                task.advance()
+            try:
+                units = list(_compete(shot, settings, folder, pairs, found))
+            except FAILURES as error:
+                interrupts.pass_on(error)
+                reason = reason_of(error)
+                for pair in pairs:
+                    failed = failure(_blank(shot, pair, 0, 0), reason)
+                    Store(folder).write_record(failed)
+                    report(failed)
+            else:
+                make(units, report)
+    found.records.extend(records)
     return found
 
 
@@ -152,152 +163,164 @@ def _layout(integrator: IntegratorSpec, settings: Settings) -> Layout:
     return layout
 
 
-class _Contest:
-    """All pairs on one scene."""
+@dataclass(frozen=True)
+class PairUnit(RecordUnit):
+    """The cell of one pair on one scene, with so many samples and one seed.
 
-    def __init__(self, shot: Shot, settings: Settings, store: Store, pairs: Sequence[Pair]) -> None:
-        self.shot, self.settings, self.store, self.pairs = shot, settings, store, pairs
-        self._cells = Cells(shot, settings, store)
-        self._warm: set[Call] = set()
+    Attributes:
+        cost: What it costs there.
+        spp: Samples per pixel.
+    """
 
-    def run(self, found: TotalTime) -> Iterator[Record]:
-        """Yield the cells of the scene, and note costs and sample counts."""
-        try:
-            costs = self._costs()
-        except FAILURES as error:
-            interrupts.pass_on(error)
-            for pair in self.pairs:
-                yield self._failure(pair, 0, 0, error)
-            return
-        found.costs[self.shot.name] = costs  # type: ignore[index]
-        for pair in self.pairs:
-            least = 2 if pair.integrator.needs_variances(self.settings) else 1
-            counts: list[int] = []
-            for budget in self.settings.seconds:
-                spp = costs[pair.label].samples(budget, least)
-                if spp is not None:
-                    found.spp[self.shot.name, pair.label, budget] = spp  # type: ignore[index]
-                    counts.append(spp)
-            for spp in dict.fromkeys(counts):
-                for seed in range(self.settings.seeds):
-                    yield self._cell(pair, costs[pair.label], spp, seed)
+    shot: Shot
+    settings: Settings
+    folder: Path
+    pair: Pair
+    cost: Cost
+    spp: int
+    seed: int
 
-    # ---------------------------------------------------------------- costs
+    @property
+    def key(self) -> str:
+        """The labels."""
+        return f"{self.shot.name}-{self.pair.label}-{self.spp}spp-{self.seed}"
 
-    def _costs(self) -> dict[str, Cost]:
-        width, height = self.settings.cost_size
-        clock = "" if self.settings.clock == "wall" else f"-{self.settings.clock}"
-        path = self.store.folder / "costs" / f"{self.shot.name}-{width}x{height}{clock}.json"
-        key = fingerprint(
-            "costs",
-            [pair.label for pair in self.pairs],
-            self._render_key(),
-            self.settings.repeats,
-            width,
-            height,
-        )
-        kept = records.read(path)
-        if kept is not None and records.is_complete(path, kept, key):
-            return {label: Cost(**values) for label, values in kept["costs"].items()}
-        costs = self._measure_costs(width, height)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        values = {label: asdict(cost) for label, cost in costs.items()}
-        records.write(path, key, {"costs": values})
-        return costs
-
-    def _measure_costs(self, width: int, height: int) -> dict[str, Cost]:
-        shot = self.shot
-        source = rendering.open_source(
-            shot.source, width=width, height=height, parameters=shot.parameters
-        )
-        integrators = {pair.integrator.label: pair.integrator for pair in self.pairs}
-        tracers = {label: self._tracer(spec, source) for label, spec in integrators.items()}
-        frames: dict[str, FrameBuffers] = {}
-        renders: dict[tuple[str, int], Callable[[], Any]] = {}
-        for label, tracer in tracers.items():
-            timed_one = tracer
-            if integrators[label].is_path:
-                timed_one = _own_path({**source.integrator, **integrators[label].options})
-            for spp in (FEW, MANY):
-                renders[label, spp] = _render(timed_one, source, spp)
-            frames[label] = tracer(source, FEW, 0)
-        clock = CLOCKS[self.settings.clock]
-        rendered = _in_turns(renders, self.settings.repeats, clock)
-        reconstructions: dict[str, Callable[[], Any]] = {
-            pair.label: _reconstruct(pair, frames[pair.integrator.label]) for pair in self.pairs
-        }
-        reconstructed = _in_turns(reconstructions, self.settings.repeats, clock)
-        costs = {}
-        for pair in self.pairs:
-            few, many = (rendered[pair.integrator.label, spp] for spp in (FEW, MANY))
-            slope = max((many - few) / (MANY - FEW), _LEAST_SLOPE * many / MANY)
-            fixed = max(0.0, few - FEW * slope)
-            costs[pair.label] = Cost(fixed, slope, reconstructed[pair.label])
-        return costs
-
-    # ---------------------------------------------------------------- errors
-
-    def _cell(self, pair: Pair, cost: Cost, spp: int, seed: int) -> Record:
+    @cached_property
+    def blanks(self) -> list[Record]:
+        """The one."""
         key = fingerprint(
             "total time",
-            self._render_key(),
-            pair.label,
+            _render_key(Cells(self.shot, self.settings, Store(self.folder))),
+            self.pair.label,
             self.settings.metrics,
             self.settings.width,
-            asdict(cost),
-            spp,
+            asdict(self.cost),
+            self.spp,
         )
-        kept = self.store.record(self.shot.name, pair.label, spp, seed)
-        if kept is not None and kept.error is None and kept.fingerprint == key:
-            return kept
-        run = Run(pair.method, self.shot, self.settings, self._warm)
-        try:
-            view = self._cells.load()
-            frame = self._tracer(pair.integrator, view.source)(view.source, spp, seed)
-            image = run.step(Inputs(frame), view.reference(0))
+        return [
+            replace(
+                _blank(self.shot, self.pair, self.spp, self.seed),
+                rendered_spp=self.spp,
+                render_seconds=self.cost.fixed + self.cost.per_sample * self.spp,
+                denoise_seconds=self.cost.denoise,
+                fingerprint=key,
+            )
+        ]
+
+    def make(self, missing: Sequence[Cell]) -> dict[str, Exception]:
+        """Render, reconstruct and compare."""
+        (blank,) = self.blanks
+        errors: dict[str, Exception] = {}
+        with execution.collecting(errors, blank.method):
+            scene = opened(self.shot, self.settings, self.folder)
+            run = Run(self.pair.method, self.shot, self.settings, scene.warm)
+            tracer = _tracer(self.pair.integrator, scene.view.source, self.settings)
+            frame = tracer(scene.view.source, self.spp, self.seed)
+            image = run.step(Inputs(frame), scene.view.reference(0))
             if run.error is not None:
                 raise run.error
             assert image is not None
-        except FAILURES as error:
-            interrupts.pass_on(error)
-            return self._failure(pair, spp, seed, error)
-        pictures = []
-        if seed == 0:
-            pictures.append(self.store.image_path(self.shot.name, pair.label, spp))
-            self.store.write_image(pictures[0], image.numpy())
-        values = run.values()
-        record = Record(
-            scene=self.shot.name,
-            method=pair.label,
-            domain=pair.integrator.label,
-            spp=spp,
-            seed=seed,
-            rendered_spp=spp,
-            render_seconds=cost.fixed + cost.per_sample * spp,
-            denoise_seconds=cost.denoise,
-            metrics=values.means,
-            standard_errors=values.standard_errors,
-            fingerprint=key,
-        )
-        self.store.write_record(record, pictures)
-        return record
+            pictures, store = [], Store(self.folder)
+            if self.seed == 0:
+                pictures.append(store.image_path(self.shot.name, blank.method, self.spp))
+                store.write_image(pictures[0], image.numpy())
+            values = run.values()
+            done = replace(blank, metrics=values.means, standard_errors=values.standard_errors)
+            self._keep(done, pictures)
+        for error in errors.values():
+            self._keep(failure(blank, reason_of(error)))
+        return errors
 
-    def _failure(self, pair: Pair, spp: int, seed: int, error: Exception) -> Record:
-        text = " ".join(rendering.plain(error).split()) or type(error).__name__
-        record = Record(self.shot.name, pair.label, pair.integrator.label, spp, seed, error=text)
-        self.store.write_record(record)
-        return record
 
-    def _render_key(self) -> list[Any]:
-        return [self._cells.view_key, [asdict(spec) for spec in self.settings.integrators]]
+def _compete(
+    shot: Shot, settings: Settings, folder: Path, pairs: Sequence[Pair], found: TotalTime
+) -> Iterator[PairUnit]:
+    """Note costs and sample counts of all pairs on one scene, yield what is to be made.
 
-    def _tracer(
-        self, spec: IntegratorSpec, source: rendering.Source
-    ) -> Callable[[rendering.Source, int, int], FrameBuffers]:
-        """Return what renders a scene: source, spp and seed to buffers."""
-        parameters = {**source.integrator, **spec.parameters(self.settings)}
-        integrator = rendering.make_integrator(parameters)
-        return lambda view, spp, seed: rendering.render(view, integrator, spp=spp, seed=seed)
+    Raises:
+        GDPTError: The scene cannot be loaded.
+    """
+    costs = _costs(Cells(shot, settings, Store(folder)), pairs)
+    found.costs[shot.name] = costs  # type: ignore[index]
+    for pair in pairs:
+        least = 2 if pair.integrator.needs_variances(settings) else 1
+        counts: list[int] = []
+        for budget in settings.seconds:
+            spp = costs[pair.label].samples(budget, least)
+            if spp is not None:
+                found.spp[shot.name, pair.label, budget] = spp  # type: ignore[index]
+                counts.append(spp)
+        for spp in dict.fromkeys(counts):
+            for seed in range(settings.seeds):
+                yield PairUnit(shot, settings, folder, pair, costs[pair.label], spp, seed)
+
+
+def _blank(shot: Shot, pair: Pair, spp: int, seed: int) -> Record:
+    return Record(shot.name, pair.label, pair.integrator.label, spp, seed)
+
+
+def _render_key(cells: Cells) -> list[Any]:
+    return [cells.view_key, [asdict(spec) for spec in cells.settings.integrators]]
+
+
+def _costs(cells: Cells, pairs: Sequence[Pair]) -> dict[str, Cost]:
+    """Return what pairs cost on a scene, by label, kept or measured."""
+    settings = cells.settings
+    width, height = settings.cost_size
+    clock = "" if settings.clock == "wall" else f"-{settings.clock}"
+    key = fingerprint(
+        "costs",
+        [pair.label for pair in pairs],
+        _render_key(cells),
+        settings.repeats,
+        width,
+        height,
+    )
+    cell = cells.store.costs(f"{cells.shot.name}-{width}x{height}{clock}", key)
+    if (kept := cell.kept()) is not None:
+        return {label: Cost(**values) for label, values in kept["costs"].items()}
+    costs = _measure_costs(cells.shot, settings, pairs)
+    cell.keep({"costs": {label: asdict(cost) for label, cost in costs.items()}})
+    return costs
+
+
+def _measure_costs(shot: Shot, settings: Settings, pairs: Sequence[Pair]) -> dict[str, Cost]:
+    width, height = settings.cost_size
+    source = rendering.open_source(
+        shot.source, width=width, height=height, parameters=shot.parameters
+    )
+    integrators = {pair.integrator.label: pair.integrator for pair in pairs}
+    tracers = {label: _tracer(spec, source, settings) for label, spec in integrators.items()}
+    frames: dict[str, FrameBuffers] = {}
+    renders: dict[tuple[str, int], Callable[[], Any]] = {}
+    for label, tracer in tracers.items():
+        timed_one = tracer
+        if integrators[label].is_path:
+            timed_one = _own_path({**source.integrator, **integrators[label].options})
+        for spp in (FEW, MANY):
+            renders[label, spp] = _render(timed_one, source, spp)
+        frames[label] = tracer(source, FEW, 0)
+    clock = CLOCKS[settings.clock]
+    rendered = _in_turns(renders, settings.repeats, clock)
+    reconstructions: dict[str, Callable[[], Any]] = {
+        pair.label: _reconstruct(pair, frames[pair.integrator.label]) for pair in pairs
+    }
+    reconstructed = _in_turns(reconstructions, settings.repeats, clock)
+    costs = {}
+    for pair in pairs:
+        few, many = (rendered[pair.integrator.label, spp] for spp in (FEW, MANY))
+        slope = max((many - few) / (MANY - FEW), _LEAST_SLOPE * many / MANY)
+        fixed = max(0.0, few - FEW * slope)
+        costs[pair.label] = Cost(fixed, slope, reconstructed[pair.label])
+    return costs
+
+
+def _tracer(
+    spec: IntegratorSpec, source: rendering.Source, settings: Settings
+) -> Callable[[rendering.Source, int, int], FrameBuffers]:
+    """Return what renders a scene: source, spp and seed to buffers."""
+    integrator = rendering.make_integrator({**source.integrator, **spec.parameters(settings)})
+    return lambda shown, spp, seed: rendering.render(shown, integrator, spp=spp, seed=seed)
 
 
 def _own_path(parameters: Mapping[str, Any]) -> Callable[[rendering.Source, int, int], Any]:

@@ -1,8 +1,9 @@
 """Running many independent pieces of work, here or on many machines.
 
 A :class:`Unit` is a picklable object that leaves its result on disk under a final name only when
-it is complete. :func:`run` skips the units whose results are there, runs the others and reports
-those that failed; after a crash the same call goes on where it stopped.
+it is complete; a :class:`CellUnit` is one whose results are :class:`Cell` objects, records that
+know how they were made. :func:`run` skips the units whose results are there, runs the others and
+reports those that failed; after a crash the same call goes on where it stopped.
 
 Without :class:`ClusterOptions` units run in this process, one after the other, and Dask is not
 imported. With them, Dask distributed sends units to workers, on this machine, at a scheduler's
@@ -14,16 +15,23 @@ blamed on the right unit, and all this works the same on every kind of cluster.
 
 from __future__ import annotations
 
+from mitsuba_gdpt.execution.cells import FAILURES, Cell, CellsError, CellUnit, collecting, in_a_line
 from mitsuba_gdpt.execution.dispatch import run
 from mitsuba_gdpt.execution.options import UNITS_PER_WORKER, ClusterOptions
 from mitsuba_gdpt.execution.units import ClusterError, Interrupted, Summary, Unit
 
 __all__ = [
+    "FAILURES",
     "UNITS_PER_WORKER",
+    "Cell",
+    "CellUnit",
+    "CellsError",
     "ClusterError",
     "ClusterOptions",
     "Interrupted",
     "Summary",
     "Unit",
+    "collecting",
+    "in_a_line",
     "run",
 ]

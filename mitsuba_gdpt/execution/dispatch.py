@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from mitsuba_gdpt import interrupts, progress
 from mitsuba_gdpt.errors import ConfigError
@@ -22,8 +23,8 @@ def run(
     units: Sequence[AnyUnit],
     *,
     cluster: ClusterOptions | None = None,
-    description: str,
-    on_finished: Callable[[AnyUnit], None] | None = None,
+    description: str | None,
+    on_ended: Callable[[AnyUnit, str], None] | None = None,
 ) -> Summary:
     """Run the units whose results are not there yet.
 
@@ -33,9 +34,9 @@ def run(
     Args:
         units: Handed out in this order.
         cluster: Where to run; by default in this process, one after the other.
-        description: For the progress report ("rendering crops").
-        on_finished: Called in this thread for each unit that has just run to its end (not for
-            those that were skipped).
+        description: For the progress report ("rendering crops"); None reports nothing.
+        on_ended: Called in this thread for every unit, at once for those that are skipped, with
+            the error in one line, or an empty text.
 
     Raises:
         ConfigError: Two units have the same key.
@@ -43,12 +44,18 @@ def run(
         Interrupted: Ctrl-C; units in progress are abandoned.
     """
     _check_keys(units)
-    todo = [unit for unit in units if not unit.is_done()]
-    summary = Summary(skipped=len(units) - len(todo))
+    summary, todo = Summary(), []
+    for unit in units:
+        if not unit.is_done():
+            todo.append(unit)
+            continue
+        summary.skipped += 1
+        if on_ended is not None:
+            on_ended(unit, "")
     if not todo:
         return summary
     patience = 0.0 if cluster is None else _PATIENCE
-    with interrupts.watching(), progress.task(description, total=len(todo)) as task:
+    with interrupts.watching(), _reported(description, len(todo)) as advance:
 
         def finish(unit: AnyUnit, outcome: Outcome) -> None:
             error = outcome.error or _missing_result(unit, patience)
@@ -57,9 +64,9 @@ def run(
                 _log.info("unit %s failed: %s\n%s", unit.key, error, outcome.details)
             else:
                 summary.done += 1
-                if on_finished is not None:
-                    on_finished(unit)
-            task.advance()
+            if on_ended is not None:
+                on_ended(unit, error)
+            advance()
 
         try:
             if cluster is None:
@@ -77,6 +84,16 @@ def run(
                 "again to go on from there"
             ) from error
     return summary
+
+
+@contextmanager
+def _reported(description: str | None, total: int) -> Iterator[Callable[[], None]]:
+    """Report progress; yields what advances it."""
+    if description is None:
+        yield lambda: None
+        return
+    with progress.task(description, total=total) as task:
+        yield task.advance
 
 
 def _check_keys(units: Sequence[Unit]) -> None:

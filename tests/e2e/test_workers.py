@@ -35,9 +35,9 @@ MIB = 2**20
 ROOT = Path(__file__).parents[2]
 
 
-def run(units, on_finished=None, **options):
+def run(units, **options):
     cluster = ClusterOptions(**{"workers": 2, "threads": 1, **options})
-    return execution.run(units, cluster=cluster, description="testing", on_finished=on_finished)
+    return execution.run(units, cluster=cluster, description="testing")
 
 
 def write_files(folder: Path, count: int, seconds: float = 0.0) -> list[WriteFile]:

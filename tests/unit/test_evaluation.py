@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +18,14 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.evaluation import Record, Results, Settings, tables
-from mitsuba_gdpt.evaluation.cells import Cells, Values
+from mitsuba_gdpt.evaluation import Record, Results, Settings, evaluate, runner, tables
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import merge
 from mitsuba_gdpt.evaluation.settings import domain_of, file_name
-from mitsuba_gdpt.evaluation.shots import Shot
 from mitsuba_gdpt.evaluation.store import Store
 from mitsuba_gdpt.evaluation.summary import to_csv
+from mitsuba_gdpt.evaluation.units import DomainUnit, ViewUnit
+from mitsuba_gdpt.execution import Cell
 from mitsuba_gdpt.scenes import SceneRef
 
 
@@ -327,39 +327,41 @@ def test_records_survive_the_store(tmp_path: Path) -> None:
     assert store.record("hall", "none", 2, 0) is None
 
 
-class _Counted(Cells):
-    """Cells that cost nothing, with a measured equal time that can be set."""
-
-    path_traced = 3
-
-    def _load(self) -> Any:
-        raise AssertionError("nothing is to be loaded")
-
-    def _timing(self, spp: int) -> EqualTime:
-        return EqualTime(spp, 1.0, self.path_traced, 1.0, 1)
-
-    def _measure(self, methods: Sequence[Call], timing: EqualTime, seed: int) -> Iterator[Record]:
-        for method in methods:
-            record = self._success(method, timing, seed, 0.0, Values({"relmse": 1.0}, {}))
-            yield self._keep(record)
-
-
-def test_cells_of_another_equal_time_are_made_anew(tmp_path: Path) -> None:
+def test_cells_of_another_equal_time_are_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant_llvm_rgb: str
+) -> None:
     """Else a method that is added later would be compared at another number of samples."""
     path_traced, gradients, later = (Call.parse(name) for name in ("oidn", "poisson-l1", "none"))
+    measured = 3
 
-    def spp(methods: tuple[Call, ...], measured: int) -> dict[tuple[str, int], int | None]:
-        shot = Shot("a", SceneRef("a.xml"))
-        cells = _Counted(shot, settings(methods=methods, spp=(2,), seeds=2), Store(tmp_path))
-        cells.path_traced = measured
-        return {(r.method, r.seed): r.rendered_spp for r in cells.records()}
+    def make(self: DomainUnit, missing: Sequence[Cell]) -> dict[str, Exception]:
+        for blank in self.blanks:
+            if blank.method in {cell.name for cell in missing}:
+                Store(tmp_path).write_record(replace(blank, metrics={"relmse": 1.0}))
+        return {}
 
-    first = spp((path_traced, gradients), 3)
+    def view(self: ViewUnit, missing: Sequence[Cell]) -> dict[str, Exception]:
+        for cell in missing:
+            cell.keep({})
+        return {}
+
+    monkeypatch.setattr(DomainUnit, "make", make)
+    monkeypatch.setattr(ViewUnit, "make", view)
+    monkeypatch.setattr(
+        runner, "_measured", lambda cells, spp: EqualTime(spp, 1.0, measured, 1.0, 1)
+    )
+
+    def spp(methods: tuple[Call, ...]) -> dict[tuple[str, int], int | None]:
+        asked = settings(scenes=("builtin:tiled-hall",), methods=methods, spp=(2,), seeds=2)
+        return {(r.method, r.seed): r.rendered_spp for r in evaluate(asked, tmp_path)}
+
+    first = spp((path_traced, gradients))
     assert first == {("oidn", s): 3 for s in (0, 1)} | {("poisson-l1", s): 2 for s in (0, 1)}
-    assert spp((path_traced, gradients), 4) == first  # nothing is missing, nothing is measured
+    measured = 4
+    assert spp((path_traced, gradients)) == first  # nothing is missing, nothing is measured
     for path in (tmp_path / "cells").rglob("oidn-2spp-1*"):
         path.unlink()
-    second = spp((path_traced, gradients, later), 4)
+    second = spp((path_traced, gradients, later))
     assert {second["oidn", s] for s in (0, 1)} == {second["none", s] for s in (0, 1)} == {4}
     assert second["poisson-l1", 0] == 2
 
