@@ -10,21 +10,24 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn import functional
 
-from mitsuba_gdpt import exr, metrics, report
+from mitsuba_gdpt import metrics, report
+from mitsuba_gdpt.evaluation.store import Store
 
 SIZE, SCALE, CROPS = 48, 5, 3
 
 
 def main(folder: Path, method: str, spp: str, others: list[str]) -> None:
     """Find the crops, print their errors and write the picture."""
-    crops = []
+    crops, store = [], Store(folder)
     for scene in sorted((folder / "images").iterdir()):
-        images = {name: _read(scene / f"{name}-{spp}spp.exr") for name in [*others, method]}
-        images["reference"] = _read(scene / "reference.exr")
+        labels = {name: name for name in [*others, method]} | {"reference": None}
+        images = {
+            name: torch.from_numpy(store.read_image(scene.name, label, int(spp)))
+            for name, label in labels.items()
+        }
         error = metrics.relative_error_map(images[method], images["reference"])
         # 1 % of the largest errors, fireflies of the references among them, do not decide.
         error = error.clamp(max=float(error.flatten().quantile(0.99)))
@@ -43,10 +46,6 @@ def main(folder: Path, method: str, spp: str, others: list[str]) -> None:
             pictures[f"{scene}, {name}"] = enlarged
     target = Path(__file__).parent / "images" / "worst.png"
     report.contact_sheet(pictures, target, columns=len(others) + 2)
-
-
-def _read(path: Path) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(exr.read_image(path)[..., :3], np.float32))
 
 
 if __name__ == "__main__":

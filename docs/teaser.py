@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional
 from total_time import default_pair
 
-from mitsuba_gdpt import exr, metrics, rendering
+from mitsuba_gdpt import metrics, rendering
 from mitsuba_gdpt.evaluation.store import Store
 from mitsuba_gdpt.scenes import SceneRef
 
@@ -46,12 +46,12 @@ def main(folder: Path, scene: str, seconds: float) -> None:
         (p for p in errors if p.startswith("path + oidn")), key=lambda p: errors[p][METRIC]
     )
     ours, store = default_pair(), Store(folder)
-    pictures = {pair: _read(store.image_path(name, pair, spp[pair])) for pair in (theirs, ours)}
-    reference = _read(store.image_path(name, None))
+    pictures = {pair: store.read_image(name, pair, spp[pair]) for pair in (theirs, ours)}
+    reference = store.read_image(name, None)
     exposure = 0.35 / float(np.exp(np.log(reference.mean(-1) + 1e-4).mean()))
     captions = {
         pair: (
-            f"{pair.replace('gdpt shifts=1 + ', 'gdpt + ')}, {spp[pair]} spp",
+            f"{pair.replace('gdpt(shifts=1) + ', 'gdpt + ')}, {spp[pair]} spp",
             f"relMSE {errors[pair]['relmse']:.4f}, trimmed {errors[pair][METRIC]:.4f}, "
             f"HDR-FLIP {errors[pair]['hdr-flip']:.3f}",
         )
@@ -72,10 +72,6 @@ def main(folder: Path, scene: str, seconds: float) -> None:
     target = Path(__file__).parent / "images" / "teaser.png"
     _compose(columns, places).save(target, optimize=True)
     print(target)
-
-
-def _read(path: Path) -> Pixels:
-    return np.ascontiguousarray(exr.read_image(path)[..., :3], np.float32)
 
 
 def _display(image: Pixels, exposure: float) -> NDArray[np.uint8]:

@@ -21,9 +21,12 @@ class TotalTime:
         values = json.loads(path.read_text(encoding="utf-8"))
         self.provenance: dict[str, str] = values["provenance"]
         self.settings: dict[str, Any] = values["settings"]
-        self.costs: dict[str, dict[str, list[float]]] = values["costs"]
-        self.spp = {(s, p, t): n for s, p, t, n in values["spp"]}
-        self._errors = {(s, p, n): metrics for s, p, n, metrics in values["errors"]}
+        self.costs: dict[str, dict[str, list[float]]] = {
+            scene: {_pair(p): cost for p, cost in costs.items()}
+            for scene, costs in values["costs"].items()
+        }
+        self.spp = {(s, _pair(p), t): n for s, p, t, n in values["spp"]}
+        self._errors = {(s, _pair(p), n): metrics for s, p, n, metrics in values["errors"]}
         self.scenes = list(self.costs)
         self.pairs = list(next(iter(self.costs.values())))
         self.budgets: list[float] = self.settings["seconds"]
@@ -73,6 +76,15 @@ class TotalTime:
         }
 
 
+def _pair(label: str) -> str:
+    """Return a pair as calls; files of before say ``gdpt shifts=1`` of the integrator."""
+    integrator, plus, method = label.partition(" + ")
+    name, *words = integrator.split(" ")
+    if words and "(" not in integrator:
+        integrator = f"{name}({', '.join(words)})"
+    return integrator + plus + method
+
+
 def latest() -> TotalTime:
     """Return the newest published evaluation at equal total time."""
     paths = sorted(DATA.glob("*-total-time.json"))
@@ -86,7 +98,7 @@ def default_pair() -> str:
     from mitsuba_gdpt.denoisers import default_call
     from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
 
-    return f"gdpt shifts={DEFAULT_SHIFTS} + {default_call().method}"
+    return f"gdpt(shifts={DEFAULT_SHIFTS}) + {default_call().method}"
 
 
 def standings(table: Callable[..., str]) -> str:

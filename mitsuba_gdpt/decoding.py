@@ -10,7 +10,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from mitsuba_gdpt.errors import ConfigError
@@ -179,13 +179,16 @@ _LONGEST_CALL = 4096
 _MOST_OPTIONS = 64  # of it and its inner calls
 
 
-def call_parts(text: str, inner: Callable[[str], Collection[str]]) -> tuple[str, dict[str, Text]]:
-    """Take a call of a method apart, ``name(option=value, ...)`` or ``name,option=value,...``.
+def call_parts(
+    text: str, inner: Callable[[str], Collection[str]], what: str = "method"
+) -> tuple[str, dict[str, Text]]:
+    """Take a call apart, ``name(option=value, ...)`` or ``name,option=value,...``.
 
     Args:
         text: The call.
         inner: Gives the options of a method that are calls themselves: in the second form, what
             follows such a one belongs to it.
+        what: What is called, for messages.
 
     Returns:
         The name, and the options as they are written.
@@ -193,7 +196,7 @@ def call_parts(text: str, inner: Callable[[str], Collection[str]]) -> tuple[str,
     Raises:
         ConfigError: The text is malformed, or an option is given twice.
     """
-    where = f"method {text[:80]!r}"
+    where = f"{what} {text[:80]!r}"
     match = _NAME.match(text)
     if match is None or len(text) > _LONGEST_CALL or text.count("=") > _MOST_OPTIONS:
         raise ConfigError(f"{where}; expected NAME or NAME(OPTION=VALUE, ...)")
@@ -215,6 +218,12 @@ def call_parts(text: str, inner: Callable[[str], Collection[str]]) -> tuple[str,
             break
         options[key] = Text(value)
     return name, options
+
+
+def call_text(name: str, options: Mapping[str, Any]) -> str:
+    """Write a call so that :func:`call_parts` reads it."""
+    words = [f"{key}={encode(value)}" for key, value in options.items()]
+    return f"{name}({', '.join(words)})" if words else name
 
 
 def encode(value: Any) -> str:

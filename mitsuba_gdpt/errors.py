@@ -7,6 +7,8 @@ expect (``ValueError`` for bad input, ``RuntimeError`` for a bad environment), s
 
 from __future__ import annotations
 
+import re
+
 
 class GDPTError(Exception):
     """Base class of all errors raised by mitsuba_gdpt."""
@@ -62,3 +64,17 @@ def reraise_interrupt(error: BaseException) -> None:
         if not isinstance(cause, Exception):
             raise cause.with_traceback(None) from None
         cause = cause.__cause__ or cause.__context__
+
+
+def plain(error: BaseException) -> str:
+    """Return a message in one line, without Mitsuba's positions in C++ files.
+
+    An exception raised in a Python plugin arrives as the text of its traceback: of that, the
+    message is what counts. Where there is none, the name of the error says what there is to say.
+    """
+    text = str(error).strip()
+    if "Traceback (most recent call last)" in text:
+        text = text.splitlines()[-1]
+        text = re.sub(r"^[\w.]+: ", "", text)
+    text = re.sub(r"\[\w+\.(?:cpp|h):\d+\] ", "", text)
+    return " ".join(text.split()) or type(error).__name__

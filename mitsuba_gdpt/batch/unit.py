@@ -43,7 +43,7 @@ class RenderUnit(execution.CellUnit):
         """One per job."""
         return [job.cell for job in self.jobs]
 
-    def make(self, missing: Sequence[execution.Cell]) -> dict[str, Exception]:
+    def make(self, missing: Sequence[execution.Cell]) -> dict[str, str]:
         """Render, or take the buffers from a job that has them, and do the jobs that are left.
 
         Raises:
@@ -57,7 +57,7 @@ class RenderUnit(execution.CellUnit):
         else:
             assert rendered is not None
             width, height = rendered.buffers.width, rendered.buffers.height
-        errors: dict[str, Exception] = {}
+        errors: dict[str, str] = {}
         work = []
         for job in todo:
             with execution.collecting(errors, job.cell.name):

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from mitsuba_gdpt.buffers import FrameBuffers
     from mitsuba_gdpt.denoisers import Call
-    from mitsuba_gdpt.rendering import Accumulation
 
 _SPP = 16
 
@@ -228,7 +227,8 @@ def render(
                 quality=quality,
                 method=method,
                 update=update,
-                resumed=None if resume is None else files.resumed(resume),
+                resumed=None if resume is None else rendering.Accumulation.from_exr(resume),
+                described=files.described,
             )
             done = job.run()
             buffers, call, image = done.buffers, done.method, done.image
@@ -292,14 +292,6 @@ class _Files:
             buffers.to_exr(self.output, image=layer, metadata=metadata)
         if self.png is not None and image is not None:
             exr.write_png(self.png, image, exposure=self.stops)
-
-    def resumed(self, path: Path) -> Accumulation:
-        """Read what an earlier render of this scene left."""
-        from mitsuba_gdpt import rendering
-
-        found = rendering.Accumulation.from_exr(path)
-        found.check(found.frame.width, found.frame.height, self.described)
-        return found
 
 
 def _default(integrator: mi.Integrator, quality: str | None) -> Call:

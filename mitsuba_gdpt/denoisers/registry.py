@@ -36,7 +36,7 @@ from mitsuba_gdpt import packages, pictures, plugins
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, buffer
 from mitsuba_gdpt.channels import buffer as table_row
-from mitsuba_gdpt.decoding import call_parts, decode, encode
+from mitsuba_gdpt.decoding import call_parts, call_text, decode, encode
 from mitsuba_gdpt.denoisers.exposure import ExposedState, Exposure, expose, expose_option, restore
 from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError
 
@@ -96,8 +96,7 @@ class Call:
         return Call(self.method, {**self.options, **options}) if options else self
 
     def __str__(self) -> str:
-        words = [f"{name}={encode(value)}" for name, value in self.options.items()]
-        return f"{self.method}({', '.join(words)})" if words else self.method
+        return call_text(self.method, self.options)
 
     def __hash__(self) -> int:
         return hash(str(self))

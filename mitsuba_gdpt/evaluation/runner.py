@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mitsuba_gdpt import execution, interrupts, progress
 from mitsuba_gdpt.data.workers import with_variant
+from mitsuba_gdpt.errors import plain
 from mitsuba_gdpt.evaluation import equal_time
 from mitsuba_gdpt.evaluation.cells import Cells
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
@@ -22,7 +23,6 @@ from mitsuba_gdpt.evaluation.units import (
     forget_scenes,
     found_or_failed,
     opened,
-    reason_of,
 )
 from mitsuba_gdpt.execution import FAILURES
 from mitsuba_gdpt.scenes.reference import require_any
@@ -189,7 +189,7 @@ def _measured(cells: Cells, spp: int) -> EqualTime | str:
         )
     except FAILURES as error:
         interrupts.pass_on(error)
-        return reason_of(error)
+        return plain(error)
     cell.keep(timing.as_dict())
     return timing
 

@@ -10,6 +10,7 @@ import torch
 
 from mitsuba_gdpt import denoisers, interrupts, metrics
 from mitsuba_gdpt.denoisers import Call
+from mitsuba_gdpt.errors import plain
 from mitsuba_gdpt.evaluation.inputs import Inputs
 from mitsuba_gdpt.evaluation.settings import Settings
 from mitsuba_gdpt.evaluation.shots import Shot
@@ -37,7 +38,7 @@ class Run:
     Attributes:
         method: What reconstructs.
         seconds: Of the frames so far.
-        error: What it died of.
+        error: What it died of, in one line; empty while it lives.
     """
 
     def __init__(self, method: Call, shot: Shot, settings: Settings, warm: set[Call]) -> None:
@@ -51,7 +52,7 @@ class Run:
         """
         self.method = method
         self.seconds: list[float] = []
-        self.error: Exception | None = None
+        self.error = ""
         self._warm = warm
         self._stream: denoisers.Stream | None = None
         names = settings.metrics if shot.is_still else settings.metrics_of(static=shot.static)
@@ -60,9 +61,14 @@ class Run:
         self._accumulators: list[metrics.Accumulator] = []
         self._values = Values({}, {})
 
+    @property
+    def label(self) -> str:
+        """Text of the method."""
+        return str(self.method)
+
     def step(self, inputs: Inputs, reference: metrics.Reference) -> torch.Tensor | None:
         """Reconstruct and compare the next frame; None if this fails or something did before."""
-        if self.error is not None:
+        if self.error:
             return None
         try:
             image = self._denoise(inputs).cpu()
@@ -72,7 +78,7 @@ class Run:
                 self._accumulate(image, reference)
         except FAILURES as error:
             interrupts.pass_on(error)
-            self.error = error
+            self.error = plain(error)  # see execution.collecting()
             return None
         return image
 

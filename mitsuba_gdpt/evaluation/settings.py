@@ -11,13 +11,17 @@ from typing import Any
 
 from mitsuba_gdpt import checks, metrics
 from mitsuba_gdpt.channels import MOTION, OPTIONAL, VARIANCE_SUFFIX
-from mitsuba_gdpt.decoding import call_parts, decode
+from mitsuba_gdpt.decoding import call_parts, call_text, decode
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.integrators.parameters import Parameters
 from mitsuba_gdpt.provenance import digest
 
 GRADIENT, PRIMAL = "gradient", "primal"
 _INTEGRATORS = ("gdpt", "path")
+#: What contenders are told by the evaluation, and what else ``path`` and ``gdpt`` have in common.
+_OF_ALL = ("max_depth", "features", "variances")
+_OF_PATH = ("rr_depth", "hide_emitters")
 #: The metric that means something only where the camera is at rest.
 STATIC_ONLY = "static-variance"
 #: What can measure costs, in seconds: as they pass, or those of all processors over their number,
@@ -68,25 +72,38 @@ class IntegratorSpec:
 
     Attributes:
         name: ``gdpt``, or ``path`` for Mitsuba's own path tracer.
-        options: Parameters that differ from the integrator's defaults.
-        label: What it is called; by default the name and the options.
+        options: Parameters that differ from the integrator's defaults, decoded.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    label: str = ""
 
     def __post_init__(self) -> None:
+        """Decode the options.
+
+        Raises:
+            ConfigError: The name or a parameter is unknown, or a value makes no sense.
+        """
         if self.name not in _INTEGRATORS:
             raise ConfigError(
                 f"got the integrator {checks.show(self.name)}; expected one of "
                 f"{', '.join(_INTEGRATORS)}"
             )
-        for key, value in self.options.items():
-            checks.setting(f"{self.name}: {key}", value)
-        if not self.label:
-            words = [f"{key}={value}" for key, value in self.options.items()]
-            object.__setattr__(self, "label", " ".join([self.name, *words]))
+        own = Parameters.defaults()
+        known = _OF_PATH if self.is_path else [key for key in own if key not in _OF_ALL]
+        if unknown := [key for key in self.options if key not in known]:
+            remark = f" ({', '.join(_OF_ALL)} are those of the whole evaluation)"
+            raise ConfigError(
+                f"{self.name} has no parameter {', '.join(map(checks.show, unknown))} here"
+                f"{remark if set(unknown) & set(_OF_ALL) else ''}; expected some of: "
+                f"{', '.join(known)}"
+            )
+        options = {
+            key: decode(type(own[key]), value, f"{self.name}: {key}")
+            for key, value in self.options.items()
+        }
+        Parameters(**options)
+        object.__setattr__(self, "options", options)
 
     @classmethod
     def parse(cls, text: str) -> IntegratorSpec:
@@ -95,8 +112,12 @@ class IntegratorSpec:
         Raises:
             ConfigError: The name is unknown, or the text is malformed.
         """
-        name, words = call_parts(text, lambda _: ())
-        return cls(name, {key: decode(Any, word, key) for key, word in words.items()})
+        return cls(*call_parts(text, lambda _: (), "integrator"))
+
+    @property
+    def label(self) -> str:
+        """Its text, as :meth:`parse` reads it."""
+        return call_text(self.name, self.options)
 
     @property
     def is_path(self) -> bool:

@@ -126,6 +126,15 @@ class Store:
         name = "reference" if label is None else f"{file_name(label)}-{spp}spp"
         return self.folder / "images" / scene / f"{name}.exr"
 
+    def read_image(self, scene: str, label: str | None, spp: int = 0) -> NDArray[np.float32]:
+        """Read a picture, (H, W, 3); see :meth:`image_path`.
+
+        Raises:
+            FormatError: There is none, or it is damaged.
+        """
+        image = exr.read_image(self.image_path(scene, label, spp))
+        return np.ascontiguousarray(image[..., :3], np.float32)
+
     def write_image(self, path: Path, image: NDArray[np.float32]) -> None:
         """Keep a picture as half float, values beyond its range clipped to it."""
         path.parent.mkdir(parents=True, exist_ok=True)

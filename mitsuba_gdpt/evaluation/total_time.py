@@ -17,7 +17,7 @@ from mitsuba_gdpt import denoisers, execution, interrupts, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import Call
-from mitsuba_gdpt.errors import ConfigError, GDPTError
+from mitsuba_gdpt.errors import ConfigError, GDPTError, plain
 from mitsuba_gdpt.evaluation.cells import Cells
 from mitsuba_gdpt.evaluation.inputs import Inputs
 from mitsuba_gdpt.evaluation.runner import collected, make
@@ -31,7 +31,7 @@ from mitsuba_gdpt.evaluation.settings import (
 )
 from mitsuba_gdpt.evaluation.shots import Shot, find_shots
 from mitsuba_gdpt.evaluation.store import Record, Store
-from mitsuba_gdpt.evaluation.units import RecordUnit, failure, opened, reason_of
+from mitsuba_gdpt.evaluation.units import RecordUnit, failure, opened
 from mitsuba_gdpt.execution import FAILURES, Cell
 from mitsuba_gdpt.provenance import fingerprint
 from mitsuba_gdpt.scenes.reference import require_any
@@ -126,7 +126,7 @@ def evaluate_total_time(
                 units = list(_compete(shot, settings, folder, pairs, found))
             except FAILURES as error:
                 interrupts.pass_on(error)
-                reason = reason_of(error)
+                reason = plain(error)
                 for pair in pairs:
                     failed = failure(_blank(shot, pair, 0, 0), reason)
                     Store(folder).write_record(failed)
@@ -207,19 +207,18 @@ class PairUnit(RecordUnit):
             )
         ]
 
-    def make(self, missing: Sequence[Cell]) -> dict[str, Exception]:
+    def make(self, missing: Sequence[Cell]) -> dict[str, str]:
         """Render, reconstruct and compare."""
         (blank,) = self.blanks
-        errors: dict[str, Exception] = {}
+        errors: dict[str, str] = {}
         with execution.collecting(errors, blank.method):
             scene = opened(self.shot, self.settings, self.folder)
             run = Run(self.pair.method, self.shot, self.settings, scene.warm)
             tracer = _tracer(self.pair.integrator, scene.view.source, self.settings)
             frame = tracer(scene.view.source, self.spp, self.seed)
             image = run.step(Inputs(frame), scene.view.reference(0))
-            if run.error is not None:
-                raise run.error
-            assert image is not None
+            if image is None:
+                raise execution.CellsError(run.error)
             pictures, store = [], Store(self.folder)
             if self.seed == 0:
                 pictures.append(store.image_path(self.shot.name, blank.method, self.spp))
@@ -228,7 +227,7 @@ class PairUnit(RecordUnit):
             done = replace(blank, metrics=values.means, standard_errors=values.standard_errors)
             self._keep(done, pictures)
         for error in errors.values():
-            self._keep(failure(blank, reason_of(error)))
+            self._keep(failure(blank, error))
         return errors
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mitsuba_gdpt import execution, interrupts, rendering
+from mitsuba_gdpt import execution, interrupts
 from mitsuba_gdpt.denoisers import Call
+from mitsuba_gdpt.errors import plain
 from mitsuba_gdpt.evaluation import view
 from mitsuba_gdpt.evaluation.cells import Cells, samples
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
@@ -50,7 +51,7 @@ class ViewUnit(execution.CellUnit):
         store = Store(self.folder)
         return [Cells(shot, self.settings, store).view for shot in self.shots]
 
-    def make(self, missing: Sequence[Cell]) -> dict[str, Exception]:
+    def make(self, missing: Sequence[Cell]) -> dict[str, str]:
         """Render what is missing.
 
         Raises:
@@ -124,7 +125,7 @@ class DomainUnit(RecordUnit):
         methods = self.settings.of_domain(self.domain)
         return [cells.blank(method, self.timing, self.seed) for method in methods]
 
-    def make(self, missing: Sequence[Cell]) -> dict[str, Exception]:
+    def make(self, missing: Sequence[Cell]) -> dict[str, str]:
         """Render frame by frame and let all methods that have not failed take each."""
         names = {cell.name for cell in missing}
         scene = opened(self.shot, self.settings, self.folder)
@@ -134,18 +135,18 @@ class DomainUnit(RecordUnit):
             Run(methods[blank.method], self.shot, self.settings, scene.warm) for blank in blanks
         ]
         self._play(runs, scene)
-        errors: dict[str, Exception] = {}
+        errors = {run.label: run.error for run in runs if run.error}
         for blank, run in zip(blanks, runs, strict=True):
-            with execution.collecting(errors, blank.method):
-                self._finish(blank, run)
-        for blank in blanks:
-            if (error := errors.get(blank.method)) is not None:
-                self._keep(failure(blank, reason_of(error)))
+            if not run.error:
+                with execution.collecting(errors, blank.method):
+                    self._finish(blank, run)
+            if error := errors.get(blank.method):
+                self._keep(failure(blank, error))
         return errors
 
     def _play(self, runs: Sequence[Run], scene: Opened) -> None:
         for frame in range(len(scene.view.sensors)):
-            if not any(run.error is None for run in runs):
+            if all(run.error for run in runs):
                 return
             try:
                 inputs = self._render(scene.view, frame)
@@ -153,12 +154,12 @@ class DomainUnit(RecordUnit):
             except FAILURES as error:
                 interrupts.pass_on(error)
                 for run in runs:
-                    run.error = run.error or error
+                    run.error = run.error or plain(error)
                 return
             for run in runs:
                 image = run.step(inputs, reference)
                 if image is not None and self.seed == 0:
-                    path = self._picture(str(run.method), frame)
+                    path = self._picture(run.label, frame)
                     Store(self.folder).write_image(path, image.numpy())
 
     def _render(self, shown: View, frame: int) -> Inputs:
@@ -177,8 +178,6 @@ class DomainUnit(RecordUnit):
         return dataclasses.replace(inputs, frame=moved)
 
     def _finish(self, blank: Record, run: Run) -> None:
-        if run.error is not None:
-            raise run.error
         values = run.values()
         frames = range(self.settings.frames) if self.seed == 0 else ()
         pictures = [self._picture(blank.method, frame) for frame in frames]
@@ -205,11 +204,6 @@ def found_or_failed(blank: Record, store: Store, reason: str) -> Record:
     return failed
 
 
-def reason_of(error: Exception) -> str:
-    """Return what a cell died of, in one line."""
-    return rendering.plain(error) or type(error).__name__
-
-
 def failure(blank: Record, reason: str) -> Record:
     """Return the record of a cell that could not be made."""
     return Record(blank.scene, blank.method, blank.domain, blank.spp, blank.seed, error=reason)
@@ -231,7 +225,8 @@ class Opened:
     def __init__(self, shot: Shot, settings: Settings, folder: Path) -> None:
         self._what = shot, settings, folder
         self.warm: set[Call] = set()
-        self._view: View | Exception | None = None
+        self._view: View | None = None
+        self._error = ""
 
     def is_of(self, shot: Shot, settings: Settings, folder: Path) -> bool:
         """Tell whether it is what was asked for."""
@@ -239,16 +234,20 @@ class Opened:
 
     @property
     def view(self) -> View:
-        """The scene and its references; a failure is not tried again."""
-        if self._view is None:
+        """The scene and its references; a failure is not tried again.
+
+        Raises:
+            CellsError: They cannot be loaded.
+        """
+        if self._view is None and not self._error:
             shot, settings, folder = self._what
             try:
                 self._view = view.load(shot, settings, Store(folder))
             except FAILURES as error:
                 interrupts.pass_on(error)
-                self._view = error
-        if isinstance(self._view, Exception):
-            raise self._view
+                self._error = plain(error)  # see execution.collecting()
+        if self._view is None:
+            raise execution.CellsError(self._error)
         return self._view
 
 

@@ -15,7 +15,7 @@ blamed on the right unit, and all this works the same on every kind of cluster.
 
 from __future__ import annotations
 
-from mitsuba_gdpt.execution.cells import FAILURES, Cell, CellsError, CellUnit, collecting, in_a_line
+from mitsuba_gdpt.execution.cells import FAILURES, Cell, CellsError, CellUnit, collecting
 from mitsuba_gdpt.execution.dispatch import run
 from mitsuba_gdpt.execution.options import UNITS_PER_WORKER, ClusterOptions
 from mitsuba_gdpt.execution.units import ClusterError, Interrupted, Summary, Unit
@@ -32,6 +32,5 @@ __all__ = [
     "Summary",
     "Unit",
     "collecting",
-    "in_a_line",
     "run",
 ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mitsuba_gdpt import interrupts, records
-from mitsuba_gdpt.errors import GDPTError
+from mitsuba_gdpt.errors import GDPTError, plain
 
 #: What a cell may die of without taking others along; anything else is a bug, and ends the unit.
 FAILURES = (GDPTError, ArithmeticError, RuntimeError, MemoryError)
@@ -75,7 +75,7 @@ class CellUnit(ABC):
         """What it makes."""
 
     @abstractmethod
-    def make(self, missing: Sequence[Cell]) -> Mapping[str, Exception]:
+    def make(self, missing: Sequence[Cell]) -> Mapping[str, str]:
         """Make some cells, each kept as soon as it is there.
 
         Returns:
@@ -98,19 +98,18 @@ class CellUnit(ABC):
         """
         errors = self.make(self.missing())
         if errors:
-            raise CellsError("; ".join(f"{name}: {in_a_line(e)}" for name, e in errors.items()))
+            raise CellsError("; ".join(f"{name}: {text}" for name, text in errors.items()))
 
 
 @contextmanager
-def collecting(errors: dict[str, Exception], *names: str) -> Iterator[None]:
-    """Note what cells die of instead of raising it."""
+def collecting(errors: dict[str, str], name: str) -> Iterator[None]:
+    """Note what a cell dies of instead of raising it.
+
+    In words: the traceback of an exception that is kept keeps the scene of the frames that it went
+    through, and the next one would be compiled together with its remains.
+    """
     try:
         yield
     except FAILURES as error:
         interrupts.pass_on(error)
-        errors.update(dict.fromkeys(names, error))
-
-
-def in_a_line(error: Exception) -> str:
-    """Return the message of an error in one line, or what it is where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+        errors[name] = plain(error)

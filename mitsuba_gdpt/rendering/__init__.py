@@ -10,7 +10,7 @@ from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender, Rendered
 from mitsuba_gdpt.rendering.feature_pass import features
 from mitsuba_gdpt.rendering.frame import make_integrator, render
 from mitsuba_gdpt.rendering.passes import Accumulation
-from mitsuba_gdpt.rendering.source import Source, open_source, plain
+from mitsuba_gdpt.rendering.source import Source, open_source
 from mitsuba_gdpt.rendering.variants import set_variant, supported_variants, works
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "features",
     "make_integrator",
     "open_source",
-    "plain",
     "render",
     "set_variant",
     "supported_variants",

@@ -243,6 +243,7 @@ class BudgetedRender:
         method: Call | None = None,
         update: Update | None = None,
         resumed: Accumulation | None = None,
+        described: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Check what was asked for.
@@ -258,6 +259,8 @@ class BudgetedRender:
             update: Called with the image so far and its buffers after passes, as often as a budget
                 of time allows.
             resumed: What an earlier render left, to go on with.
+            described: Metadata of this render that what was left must have too, besides size and
+                integrator.
             clock: For tests.
 
         Raises:
@@ -281,9 +284,9 @@ class BudgetedRender:
         self._contenders = self._find_contenders(quality, method)
         self._start = 0.0
         view = source.sensor(sensor) if isinstance(sensor, int) else sensor
-        described = {"integrator": " ".join(str(next(iter(self._integrators.values()))).split())}
+        integrator = " ".join(str(next(iter(self._integrators.values()))).split())
         width, height = (int(side) for side in view.film().size())
-        self._accumulation.check(width, height, described)
+        self._accumulation.check(width, height, {**(described or {}), "integrator": integrator})
 
     def run(self) -> Rendered:
         """Render and reconstruct.

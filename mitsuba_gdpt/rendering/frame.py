@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mitsuba_gdpt.errors import ConfigError, GDPTError
-from mitsuba_gdpt.rendering.source import Source, plain
+from mitsuba_gdpt.errors import ConfigError, GDPTError, plain
+from mitsuba_gdpt.rendering.source import Source
 
 if TYPE_CHECKING:
     import mitsuba as mi

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.errors import ConfigError, FormatError, plain
 from mitsuba_gdpt.rendering.integrators import settings_of_scene
 from mitsuba_gdpt.scenes.reference import SceneRef
 
@@ -183,17 +182,3 @@ def _resize(film: mi.Properties, width: int | None, height: int | None) -> None:
     if height is None:
         height = max(1, round(own_height * width / own_width))
     film["width"], film["height"] = width, height
-
-
-def plain(error: Exception) -> str:
-    """Return Mitsuba's message without source positions of C++ files and line breaks.
-
-    An exception raised in a Python plugin arrives as the text of its traceback: of that, the
-    message is what counts.
-    """
-    text = str(error).strip()
-    if "Traceback (most recent call last)" in text:
-        text = text.splitlines()[-1]
-        text = re.sub(r"^[\w.]+: ", "", text)
-    text = re.sub(r"\[\w+\.(?:cpp|h):\d+\] ", "", text)
-    return " ".join(text.split())

@@ -20,8 +20,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.cli.options import key_values, typed_values
 from mitsuba_gdpt.denoisers import Call, find
-from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.rendering import plain
+from mitsuba_gdpt.errors import ConfigError, plain
 
 SCENE = scenes.names()[0]
 

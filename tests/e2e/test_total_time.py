@@ -26,7 +26,7 @@ from mitsuba_gdpt.evaluation.frontier import Contest
 from mitsuba_gdpt.evaluation.total_time import Cost
 
 SCENE = "builtin:corner-gallery"
-PATH, PLAIN, SHIFTED = "path + none", "gdpt shifts=0 + none", "gdpt shifts=1 + poisson-l2"
+PATH, PLAIN, SHIFTED = "path + none", "gdpt(shifts=0) + none", "gdpt(shifts=1) + poisson-l2"
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     sizes: list[tuple[int, int]] = []
 
     def in_turns(work: dict, repeats: int, clock: Callable[[], float]) -> dict:
-        slopes = {"path": 0.1, "gdpt shifts=0": 0.15, "gdpt shifts=1": 0.3}
+        slopes = {"path": 0.1, "gdpt(shifts=0)": 0.15, "gdpt(shifts=1)": 0.3}
         for call in work.values():
             call()
         return {
@@ -97,12 +97,12 @@ def test_budgets_buy_samples(
         ("corner-gallery", PATH, 4.0): 38,
         ("corner-gallery", PLAIN, 1.0): 5,
         ("corner-gallery", PLAIN, 4.0): 25,
-        ("corner-gallery", "gdpt shifts=1 + none", 1.0): 2,
-        ("corner-gallery", "gdpt shifts=1 + none", 4.0): 12,
+        ("corner-gallery", "gdpt(shifts=1) + none", 1.0): 2,
+        ("corner-gallery", "gdpt(shifts=1) + none", 4.0): 12,
         ("corner-gallery", SHIFTED, 1.0): 1,
         ("corner-gallery", SHIFTED, 4.0): 11,
     }
-    assert set(found.skipped) == {"path + poisson-l2", "gdpt shifts=0 + poisson-l2"}
+    assert set(found.skipped) == {"path + poisson-l2", "gdpt(shifts=0) + poisson-l2"}
     assert {record.error for record in found.records} == {None}
     assert len(found.records) == 8
     for record in found.records:

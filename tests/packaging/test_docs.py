@@ -48,8 +48,8 @@ def test_budgets_count_on_the_published_errors(generate: ModuleType) -> None:
     """What a render on a budget expects of errors is what was measured; "high" was not."""
     found = generate.total_time.latest()
     pairs = {
-        (0, "fast"): "gdpt shifts=0 + oidn(aux=raw)",
-        (1, "balanced"): "gdpt shifts=1 + ngpt-fusion-fast",
+        (0, "fast"): "gdpt(shifts=0) + oidn(aux=raw)",
+        (1, "balanced"): "gdpt(shifts=1) + ngpt-fusion-fast",
     }
     base, _ = found.power_law(pairs[0, "fast"], "relmse-trimmed")
     for row, pair in pairs.items():

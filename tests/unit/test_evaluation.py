@@ -18,7 +18,15 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.evaluation import Record, Results, Settings, evaluate, runner, tables
+from mitsuba_gdpt.evaluation import (
+    IntegratorSpec,
+    Record,
+    Results,
+    Settings,
+    evaluate,
+    runner,
+    tables,
+)
 from mitsuba_gdpt.evaluation.equal_time import EqualTime
 from mitsuba_gdpt.evaluation.inputs import merge
 from mitsuba_gdpt.evaluation.settings import domain_of, file_name
@@ -372,6 +380,43 @@ def test_long_labels_become_short_file_names() -> None:
     assert max(len(name.encode()) for name in names) < 200
     with pytest.raises(ConfigError, match="two methods would write the same files"):
         settings(methods=tuple(Call("oidn", {"weights": name}) for name in ("a+b", "a_b")))
+
+
+class TestIntegrators:
+    """Contenders at equal total time are written as calls, and read as they are written."""
+
+    @pytest.mark.parametrize(
+        ("text", "options"),
+        [
+            ("path", {}),
+            ("path(rr_depth=3, hide_emitters=true)", {"rr_depth": 3, "hide_emitters": True}),
+            ("gdpt(shifts=1)", {"shifts": 1}),
+            (" gdpt ( shifts = 2, stratified = false )", {"shifts": 2, "stratified": False}),
+        ],
+    )
+    def test_calls(self, text: str, options: dict[str, object]) -> None:
+        spec = IntegratorSpec.parse(text)
+        assert spec.options == options
+        assert IntegratorSpec.parse(spec.label) == spec
+        assert [type(value) for value in spec.options.values()] == [*map(type, options.values())]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("nonsense", "got the integrator 'nonsense'; expected one of gdpt, path"),
+            ("gdpt(", "integrator 'gdpt\\('; expected NAME or NAME"),
+            ("", "integrator ''; expected NAME or NAME"),
+            ("gdpt(shifts=9)", '"shifts" is 9'),
+            ("gdpt(shifts=true)", "gdpt: shifts is 'true'; expected a whole number"),
+            ("gdpt(spam=1)", "gdpt has no parameter 'spam' here; expected some of: .*shifts"),
+            ("gdpt(max_depth=3)", "max_depth, features, variances are those of the whole"),
+            ("path(shifts=1)", "expected some of: rr_depth, hide_emitters"),
+            ("path(rr_depth=-4)", '"rr_depth" is -4'),
+        ],
+    )
+    def test_what_makes_no_sense(self, text: str, message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            IntegratorSpec.parse(text)
 
 
 def test_csv_holds_no_formulas() -> None:
