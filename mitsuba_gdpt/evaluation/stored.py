@@ -19,14 +19,14 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from mitsuba_gdpt import denoisers, interrupts, metrics, progress, provenance, records
+from mitsuba_gdpt import denoisers, execution, metrics, provenance, records
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.data import darc
@@ -35,9 +35,10 @@ from mitsuba_gdpt.data.darc_import import finite, scene_name
 from mitsuba_gdpt.data.dataset import CropSet
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.evaluation.runs import FAILURES, timed
+from mitsuba_gdpt.evaluation.runs import timed
 from mitsuba_gdpt.evaluation.settings import file_name
 from mitsuba_gdpt.evaluation.store import Store
+from mitsuba_gdpt.execution import Cell
 
 #: Renders whose images are kept and shown, at most.
 SHOWN = 12
@@ -298,16 +299,20 @@ def evaluate_stored(
     shown = {*shown_examples(examples)}
     warm: set[tuple[Call, int]] = set()
     found = []
-    with progress.task("evaluating", total=len(examples) * len(methods)) as task:
-        for example in examples:
-            run = _ExampleRun(sets, example, names, folder, keep=example in shown, warm=warm)
-            for method in methods:
-                cell = run.cell(method)
-                found.append(cell)
-                if on_cell is not None:
-                    on_cell(cell)
-                task.advance()
-    return found
+
+    def ended(unit: _ExampleUnit, error: str) -> None:
+        for cell in unit.results(error):
+            found.append(cell)
+            if on_cell is not None:
+                on_cell(cell)
+
+    units = [
+        _ExampleUnit(sets, example, methods, names, folder, keep=example in shown, warm=warm)
+        for example in examples
+    ]
+    execution.run(units, description="evaluating", on_ended=ended)
+    order = {example: number for number, example in enumerate(examples)}
+    return sorted(found, key=lambda cell: order[cell.example])
 
 
 def shown_examples(examples: Sequence[Example]) -> list[Example]:
@@ -328,13 +333,14 @@ def image_path(folder: Path, example: Example, label: str | None) -> Path:
     return folder / "images" / example.name / f"{name}.exr"
 
 
-class _ExampleRun:
+class _ExampleUnit(execution.CellUnit):
     """All methods on one render, which is read when the first needs it."""
 
     def __init__(
         self,
         sets: StoredSets,
         example: Example,
+        methods: Sequence[Call],
         names: Sequence[str],
         folder: Path,
         *,
@@ -343,66 +349,89 @@ class _ExampleRun:
     ) -> None:
         self.example, self.folder, self.keep = example, folder, keep
         self._sets, self._warm = sets, warm
+        self._methods = {str(method): method for method in methods}
         self._metrics = [metrics.find(name) for name in names]
         self._mark = sets.mark(example)
 
+    @property
+    def key(self) -> str:
+        """Name of the render."""
+        return self.example.name
+
     @functools.cached_property
-    def data(self) -> tuple[FrameBuffers, metrics.Reference]:
-        """The render and its reference; that is written beside the images."""
-        frame, reference = self._sets.load(self.example)
-        if self.keep:
-            self._write(None, reference.mean)
-        return frame, reference
+    def cells(self) -> list[Cell]:
+        """One per method."""
+        names = [metric.name for metric in self._metrics]
+        return [
+            Cell(
+                label,
+                self.folder / "cells" / self.example.name / f"{file_name(label)}.json",
+                provenance.fingerprint(self._mark, method.identity, names, self.keep),
+            )
+            for label, method in self._methods.items()
+        ]
 
-    def cell(self, method: Call) -> StoredCell:
-        """Return the result of a method, an old one if it counts."""
-        path = self.folder / "cells" / self.example.name / f"{file_name(str(method))}.json"
-        fingerprint = provenance.fingerprint(
-            self._mark, method.identity, [metric.name for metric in self._metrics], self.keep
-        )
-        values = records.read(path)
-        if (
-            values is not None
-            and values.get("error") is None
-            and records.is_complete(path, values, fingerprint)
-        ):
+    def make(self, missing: Sequence[Cell]) -> dict[str, str]:
+        """Read the render and reconstruct it by the methods that are missing."""
+        errors: dict[str, str] = {}
+        data: list[tuple[FrameBuffers, metrics.Reference]] = []
+        for cell in missing:
+            with execution.collecting(errors, cell.name):
+                if not data:
+                    data.append(self._sets.load(self.example))
+                frame, reference = data[0]
+                image, result = self._run(self._methods[cell.name], frame, reference)
+                pictures = []
+                if self.keep:
+                    pictures = [self._write(cell.name, image), self._write(None, reference.mean)]
+                cell.keep(asdict(result), pictures)
+        for cell in missing:
+            if error := errors.get(cell.name):
+                failed = StoredCell(self.example, cell.name, error=error)
+                replace(cell, fingerprint="").keep(asdict(failed))
+        return errors
+
+    def results(self, error: str) -> list[StoredCell]:
+        """Return what the unit came to.
+
+        Args:
+            error: What it died of, for cells that do not say it themselves.
+        """
+        found = []
+        for cell in self.cells:
+            values = cell.kept()
+            if values is None:  # it failed, and may say why
+                written = records.read(cell.record) or {}
+                values = written if written.get("error") else {}
             kept = {f.name: values[f.name] for f in fields(StoredCell) if f.name in values}
-            return StoredCell(**kept | {"example": self.example})
-        cell, pictures = self._run(method)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        records.write(path, fingerprint, asdict(cell), pictures)
-        return cell
+            known = {"method": cell.name, "error": error or None}
+            found.append(StoredCell(**{**known, **kept, "example": self.example}))
+        return found
 
-    def _run(self, method: Call) -> tuple[StoredCell, list[Path]]:
-        label, values, errors = str(method), {}, {}
-        try:
-            frame, reference = self.data
+    def _run(
+        self, method: Call, frame: FrameBuffers, reference: metrics.Reference
+    ) -> tuple[torch.Tensor, StoredCell]:
+        def work() -> torch.Tensor:
+            image: torch.Tensor = denoisers.denoise(frame, method)
+            return image
 
-            def work() -> torch.Tensor:
-                image: torch.Tensor = denoisers.denoise(frame, method)
-                return image
-
-            if (method, self.example.pixels) not in self._warm:  # loads weights, compiles kernels
-                work()
-                self._warm.add((method, self.example.pixels))
-            image, seconds = timed(work, frame.device)
-            image = image.cpu()
-            for metric in self._metrics:
-                shown = metrics.displayable(image) if metric.nonnegative else image
-                result = metric(shown, reference)
-                values[metric.name] = result.value
-                if result.standard_error is not None:
-                    errors[metric.name] = result.standard_error
-        except FAILURES as error:
-            interrupts.pass_on(error)
-            return StoredCell(self.example, label, error=_text(error)), []
-        written = [self._write(label, image), image_path(self.folder, self.example, None)]
-        return StoredCell(self.example, label, seconds, values, errors), written * self.keep
+        if (method, self.example.pixels) not in self._warm:  # loads weights, compiles kernels
+            work()
+            self._warm.add((method, self.example.pixels))
+        image, seconds = timed(work, frame.device)
+        image = image.cpu()
+        values, errors = {}, {}
+        for metric in self._metrics:
+            shown = metrics.displayable(image) if metric.nonnegative else image
+            result = metric(shown, reference)
+            values[metric.name] = result.value
+            if result.standard_error is not None:
+                errors[metric.name] = result.standard_error
+        return image, StoredCell(self.example, str(method), seconds, values, errors)
 
     def _write(self, label: str | None, image: torch.Tensor) -> Path:
         path = image_path(self.folder, self.example, label)
-        if self.keep:
-            Store(self.folder).write_image(path, image.numpy())
+        Store(self.folder).write_image(path, image.numpy())
         return path
 
 
@@ -417,7 +446,3 @@ def crops_of(cells: Sequence[StoredCell]) -> list[list[StoredCell]]:
 def _plain(values: Any) -> torch.Tensor:
     """Return values of a file, which may be infinite, as float32."""
     return torch.from_numpy(finite(values)[0].astype(np.float32))
-
-
-def _text(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -14,6 +14,7 @@ import pytest
 from mitsuba_gdpt import execution
 from mitsuba_gdpt.batch.unit import RenderUnit
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.evaluation.stored import _ExampleUnit
 from mitsuba_gdpt.evaluation.total_time import PairUnit
 from mitsuba_gdpt.evaluation.units import DomainUnit, ViewUnit
 from mitsuba_gdpt.execution import Cell, CellUnit, collecting
@@ -159,7 +160,7 @@ def test_bugs_are_not_taken_for_results() -> None:
         raise KeyError("wall")
 
 
-@pytest.mark.parametrize("unit", [RenderUnit, ViewUnit, DomainUnit, PairUnit])
+@pytest.mark.parametrize("unit", [RenderUnit, ViewUnit, DomainUnit, PairUnit, _ExampleUnit])
 def test_batches_and_evaluations_decide_nothing_of_this_by_themselves(
     unit: type[CellUnit],
 ) -> None:

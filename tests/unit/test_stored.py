@@ -104,13 +104,13 @@ def test_a_rerun_makes_only_what_is_missing(
     data: Path, cells: list[StoredCell], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    run = stored._ExampleRun._run
+    run = stored._ExampleUnit._run
 
-    def spy(self: stored._ExampleRun, method: Call) -> tuple[StoredCell, list[Path]]:
+    def spy(self: stored._ExampleUnit, method: Call, *data: Any) -> Any:
         made.append(f"{self.example.name} {method}")
-        return run(self, method)
+        return run(self, method, *data)
 
-    monkeypatch.setattr(stored._ExampleRun, "_run", spy)
+    monkeypatch.setattr(stored._ExampleUnit, "_run", spy)
     (data / "out" / "cells" / "one-00001-2" / "none.json").unlink()
     shown = stored.shown_examples([cell.example for cell in cells[::2]])
     stored.image_path(data / "out", shown[0], "poisson-l2").unlink()
