@@ -6,6 +6,10 @@ on the same machine, with the same packages, and compare:
     python benchmarks/same_bits.py record before.json [SECTION ...]
     python benchmarks/same_bits.py compare before.json after.json
 
+or compare two checkouts, each with its own list of results, in one go:
+
+    python benchmarks/same_bits.py checkouts OLD NEW [SECTION ...]
+
 A section is a function in :data:`SECTIONS` that yields (name, array) pairs, or (name, bytes).
 """
 
@@ -14,7 +18,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -128,7 +135,6 @@ TRAININGS: tuple[tuple[str, dict[str, object]], ...] = (
 
 def training() -> Results:
     """The weights and figures after the first steps of every kind of training, on noise."""
-    import tempfile
     import warnings
 
     import torch
@@ -243,6 +249,19 @@ def compare(before: Path, after: Path) -> int:
     return len(differing)
 
 
+def compare_checkouts(old: Path, new: Path, sections: list[str]) -> int:
+    """Record with the code of two checkouts, compare; return how many results differ."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for name, root in (("old", old), ("new", new)):
+            paths.append(Path(folder) / f"{name}.json")
+            script = root.resolve() / "benchmarks" / "same_bits.py"
+            words = [sys.executable, "-P", str(script), "record", str(paths[-1]), *sections]
+            environment = {**os.environ, "PYTHONPATH": str(root.resolve())}
+            subprocess.run(words, cwd=root, env=environment, check=True)
+        return compare(*paths)
+
+
 def main() -> int:
     """Record or compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -253,7 +272,13 @@ def main() -> int:
     comparing = commands.add_parser("compare")
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)
+    both = commands.add_parser("checkouts")
+    both.add_argument("old", type=Path)
+    both.add_argument("new", type=Path)
+    both.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     args = parser.parse_args()
+    if args.command == "checkouts":
+        return min(compare_checkouts(args.old, args.new, args.sections), 1)
     if args.command == "compare":
         return min(compare(args.before, args.after), 1)
     if unknown := [name for name in args.sections if name not in SECTIONS]:

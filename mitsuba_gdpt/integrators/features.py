@@ -18,6 +18,7 @@ import numpy as np
 
 from mitsuba_gdpt import channels
 from mitsuba_gdpt.errors import reraise_interrupt
+from mitsuba_gdpt.integrators.color import Wavelengths, radiance_rgb, reflectance_rgb
 from mitsuba_gdpt.integrators.plugins import walk
 
 #: Points along each side of a grid on which textures are averaged.
@@ -143,6 +144,50 @@ def finish(f: Features, config: FeatureConfig, si: mi.SurfaceInteraction3f) -> F
         lambda f: f,
         label="last_features",
     )
+
+
+def lanes(
+    f: Features,
+    names: tuple[str, ...],
+    L: mi.Spectrum,
+    valid: mi.Bool,
+    weight: mi.Spectrum | None,
+    wavelengths: Wavelengths,
+) -> dict[str, list[mi.Float]]:
+    """Return the components of each feature buffer, by buffer name, over lanes.
+
+    Args:
+        f: What was recorded.
+        names: Of the buffers that are wanted.
+        L: Radiance of the paths.
+        valid: Where they met something.
+        weight: Sensor weight; None where no sensor is known.
+        wavelengths: Of the samples.
+    """
+    found: dict[str, list[mi.Float]] = {
+        "albedo": reflectance_rgb(f.albedo, weight, wavelengths),
+        "normal": [*f.normal],
+        "depth": [f.depth],
+    }
+    if "position" in names:
+        found["position"] = [*f.extra["position"]]
+    if "visibility" in names:
+        rays = f.extra["shadow_rays"]
+        found["visibility"] = [dr.select(rays > 0, f.extra["lit"] / rays, 1)]
+    if "roughness" in names:
+        found["roughness"] = [f.extra["roughness"]]
+    counts = valid & dr.all(dr.isfinite(L))
+    parts = {}
+    if "diffuse" in names or "specular" in names:
+        parts["diffuse"] = dr.select(counts, f.extra["diffuse"], 0)
+        parts["specular"] = dr.select(counts, L, 0) - parts["diffuse"]
+    if "emission" in names:
+        parts["emission"] = dr.select(counts, f.extra["emission"], 0)
+    for name, part in parts.items():
+        if name in names:
+            part = part if weight is None else part * weight
+            found[name] = radiance_rgb(part, wavelengths)
+    return found
 
 
 def _record(

@@ -11,11 +11,11 @@ from mitsuba_gdpt.errors import reraise_interrupt
 from mitsuba_gdpt.integrators import features as feat
 from mitsuba_gdpt.integrators.accumulate import PixelMean, pixel_mean, widened
 from mitsuba_gdpt.integrators.camera import Camera, SkipEmitters, Tile, primary_hit
-from mitsuba_gdpt.integrators.color import Wavelengths, radiance_rgb, reflectance_rgb
+from mitsuba_gdpt.integrators.color import radiance_rgb
 from mitsuba_gdpt.integrators.emitter_table import EmitterTable
 from mitsuba_gdpt.integrators.emitters import Emitters
 from mitsuba_gdpt.integrators.parameters import Parameters
-from mitsuba_gdpt.integrators.path import PathConfig, PathSample, PrimaryHit, trace
+from mitsuba_gdpt.integrators.path import PathConfig, PrimaryHit, trace
 from mitsuba_gdpt.integrators.sampling import Sampler, SobolSampler
 from mitsuba_gdpt.integrators.shifts import ShiftSchedule
 
@@ -112,7 +112,7 @@ def render_tile(
     # A broken sample must not reach the pixel, nor its neighbours through a gradient.
     L = dr.select(result.valid, result.L, 0) * weight
     broken = ~dr.all(dr.isfinite(L))
-    lanes = _feature_lanes(result, layout.names, weight, wavelengths)
+    lanes = feat.lanes(result.features, layout.names, result.L, result.valid, weight, wavelengths)
     for name, components in lanes.items():
         lanes[name] = [dr.select(dr.isfinite(c), c, 0) for c in components]
     lanes["primal"] = radiance_rgb(dr.select(broken, 0, L), wavelengths)
@@ -153,7 +153,7 @@ def trace_ray(
     roughness = feat.roughness_table(scene) if "roughness" in layout else None
     config = _path_config(parameters, mi.Transform4f(), roughness)
     result = trace(_emitters(scene, parameters), sampler, base, [], config)
-    lanes = _feature_lanes(result, layout.names, None, ray.wavelengths)
+    lanes = feat.lanes(result.features, layout.names, result.L, result.valid, None, ray.wavelengths)
     aovs = [
         component
         for buffer in layout.buffers[1:]
@@ -193,44 +193,3 @@ def _emitters(scene: mi.Scene, parameters: Parameters, camera: Camera | None = N
         text = "gdpt: emitters are chosen by their sampling weights, since one cannot be"
         mi.Log(mi.LogLevel.Info, f"{text} measured: {error}")
         return Emitters(scene)
-
-
-def _feature_lanes(
-    result: PathSample,
-    names: tuple[str, ...],
-    weight: mi.Spectrum | None,
-    wavelengths: Wavelengths,
-) -> dict[str, list[mi.Float]]:
-    """Return the components of each feature buffer, by buffer name, over lanes.
-
-    Args:
-        result: Path samples.
-        names: Of the buffers that are wanted.
-        weight: Sensor weight; None where no sensor is known.
-        wavelengths: Of the samples.
-    """
-    f = result.features
-    lanes: dict[str, list[mi.Float]] = {
-        "albedo": reflectance_rgb(f.albedo, weight, wavelengths),
-        "normal": [*f.normal],
-        "depth": [f.depth],
-    }
-    if "position" in names:
-        lanes["position"] = [*f.extra["position"]]
-    if "visibility" in names:
-        rays = f.extra["shadow_rays"]
-        lanes["visibility"] = [dr.select(rays > 0, f.extra["lit"] / rays, 1)]
-    if "roughness" in names:
-        lanes["roughness"] = [f.extra["roughness"]]
-    counts = result.valid & dr.all(dr.isfinite(result.L))
-    parts = {}
-    if "diffuse" in names or "specular" in names:
-        parts["diffuse"] = dr.select(counts, f.extra["diffuse"], 0)
-        parts["specular"] = dr.select(counts, result.L, 0) - parts["diffuse"]
-    if "emission" in names:
-        parts["emission"] = dr.select(counts, f.extra["emission"], 0)
-    for name, part in parts.items():
-        if name in names:
-            part = part if weight is None else part * weight
-            lanes[name] = radiance_rgb(part, wavelengths)
-    return lanes

@@ -21,7 +21,7 @@ from mitsuba_gdpt.channels import DIFFERENCE_AXES, PRIMAL, Layout
 from mitsuba_gdpt.denoisers.classical import oidn_weights
 from mitsuba_gdpt.denoisers.images import difference, mean_square, planar, window_mean
 from mitsuba_gdpt.denoisers.learned.features import require
-from mitsuba_gdpt.denoisers.learned.model import Model, ModelConfig, converge
+from mitsuba_gdpt.denoisers.learned.model import How, Model, ModelConfig, converge
 from mitsuba_gdpt.denoisers.learned.networks.oidn_unet import (
     ALIGNMENT,
     INPUTS,
@@ -116,15 +116,10 @@ class BackboneModel(Model):
         adapter = AdapterConfig(EVIDENCE, config.adapter) if config.adapter else None
         self.network = OIDNNetwork(oidn_weights.read(config.base), adapter, tuned=config.tuned)
 
-    def forward(
-        self,
-        data: torch.Tensor,
-        layout: Layout,
-        guides: torch.Tensor | None = None,
-        *,
-        memory: float | None = None,
+    def image(
+        self, data: torch.Tensor, layout: Layout, guides: torch.Tensor | None, how: How
     ) -> torch.Tensor:
-        """Reconstruct images; see :meth:`Model.forward`."""
+        """See :meth:`Model.image`; variations mean nothing here."""
         require(self.needs, layout)
         data = planar(data)
         buffers = {name: data[..., layout.slices[name]] for name in self.needs}
@@ -145,7 +140,7 @@ class BackboneModel(Model):
         x = torch.cat([part.permute(0, 3, 1, 2) for part in seen], dim=1)
         rest = (0, -width % ALIGNMENT, 0, -height % ALIGNMENT)
         x = functional.pad(x, rest, mode="replicate") if any(rest) else x
-        y = self._run(x.permute(0, 2, 3, 1).contiguous(), memory)[:, :height, :width]
+        y = self._run(x.permute(0, 2, 3, 1).contiguous(), how.memory)[:, :height, :width]
         image = decode(y.float()) / scale
         if self.config.consistency:
             assert variances is not None

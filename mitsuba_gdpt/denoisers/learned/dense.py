@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from mitsuba_gdpt.denoisers.learned.features import (
 )
 from mitsuba_gdpt.denoisers.learned.model import (
     FAVOUR,
+    How,
     Model,
     ModelConfig,
     blend,
@@ -179,38 +180,10 @@ class DenseModel(Model):
         self.guides = tuple(dict.fromkeys((*config.guides, *config.inputs.guides)))
         self.needs = config.needs
 
-    def forward(
-        self,
-        data: torch.Tensor,
-        layout: Layout,
-        guides: torch.Tensor | None = None,
-        *,
-        memory: float | None = None,
+    def image(
+        self, data: torch.Tensor, layout: Layout, guides: torch.Tensor | None, how: How
     ) -> torch.Tensor:
-        """Reconstruct images; see :meth:`Model.forward`."""
-        return self._reconstruct(data, layout, guides, (), None, memory)
-
-    def vary(
-        self,
-        data: torch.Tensor,
-        layout: Layout,
-        guides: torch.Tensor | None = None,
-        *,
-        shifts: Sequence[tuple[int, int]],
-        depth_scale: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """See :meth:`Model.vary`."""
-        return self._reconstruct(data, layout, guides, shifts, depth_scale, None)
-
-    def _reconstruct(
-        self,
-        data: torch.Tensor,
-        layout: Layout,
-        guides: torch.Tensor | None,
-        shifts: Sequence[tuple[int, int]],
-        depth_scale: torch.Tensor | None,
-        memory: float | None,
-    ) -> torch.Tensor:
+        """See :meth:`Model.image`."""
         config = self.config
         prepared = preprocess(
             data,
@@ -218,10 +191,10 @@ class DenseModel(Model):
             config.inputs,
             alignment=config.network.alignment,
             guides=self._choose(guides, config.inputs.guides),
-            shifts=shifts,
-            depth_scale=depth_scale,
+            shifts=how.shifts,
+            depth_scale=how.depth_scale,
         )
-        output = prepared.padding.remove(self._run(prepared.input, memory)).float()
+        output = prepared.padding.remove(self._run(prepared.input, how.memory)).float()
         fused = fusion.LOGITS if config.head == "fusion" else 0
         output, logits = output.split([output.shape[-1] - fused, fused], dim=-1)
         image = prepared.restore(

@@ -31,7 +31,7 @@ from mitsuba_gdpt.denoisers.images import (
     window_mean,
 )
 from mitsuba_gdpt.denoisers.learned.features import require
-from mitsuba_gdpt.denoisers.learned.model import Model, ModelConfig, converge
+from mitsuba_gdpt.denoisers.learned.model import How, Model, ModelConfig, converge
 from mitsuba_gdpt.denoisers.learned.networks import FusionWeights, FusionWeightsConfig
 from mitsuba_gdpt.denoisers.solvers.screened_poisson import ITERATIONS
 from mitsuba_gdpt.denoisers.variances import SAMPLED, Variances, estimated_variances
@@ -129,15 +129,10 @@ class FusionModel(Model):
         self.guides, self.needs = config.guides, config.needs
         self.network = FusionWeights(config.network)
 
-    def forward(
-        self,
-        data: torch.Tensor,
-        layout: Layout,
-        guides: torch.Tensor | None = None,
-        *,
-        memory: float | None = None,
+    def image(
+        self, data: torch.Tensor, layout: Layout, guides: torch.Tensor | None, how: How
     ) -> torch.Tensor:
-        """Reconstruct images; see :meth:`Model.forward`."""
+        """See :meth:`Model.image`; variations mean nothing here."""
         require(self.needs, layout)
         chosen = self._choose(guides, self.guides)
         assert chosen is not None  # there is one
@@ -145,7 +140,7 @@ class FusionModel(Model):
         image, data = planar(chosen[:, 0]), planar(_channels(data, layout.indices(read.names)))
         layout = read
         variances = estimated_variances(data, layout)
-        logits = self._logits(data, layout, image, variances, memory)
+        logits = self._logits(data, layout, image, variances, how.memory)
         logits = _LEAST_LOGIT + functional.leaky_relu(logits - _LEAST_LOGIT, _LEAK)
         image = fusion.fuse_gradients(
             image,

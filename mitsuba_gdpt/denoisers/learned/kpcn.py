@@ -17,7 +17,6 @@ are trained together from the start.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +24,7 @@ import torch
 from mitsuba_gdpt.channels import DIFFERENCE_AXES, VARIANCE_SUFFIX, Layout, buffer
 from mitsuba_gdpt.denoisers.images import difference
 from mitsuba_gdpt.denoisers.learned.features import require
-from mitsuba_gdpt.denoisers.learned.model import Model, ModelConfig
+from mitsuba_gdpt.denoisers.learned.model import How, Model, ModelConfig
 from mitsuba_gdpt.denoisers.learned.networks import (
     KernelNetwork,
     KernelNetworkConfig,
@@ -79,39 +78,13 @@ class KPCN(Model):
         self.diffuse = KernelNetwork(config.network)
         self.specular = KernelNetwork(config.network)
 
-    def forward(
-        self,
-        data: torch.Tensor,
-        layout: Layout,
-        guides: torch.Tensor | None = None,
-        *,
-        memory: float | None = None,
+    def image(
+        self, data: torch.Tensor, layout: Layout, guides: torch.Tensor | None, how: How
     ) -> torch.Tensor:
-        """Reconstruct images; see :meth:`Model.forward`."""
-        return self._reconstruct(data, layout, None, memory)
-
-    def vary(
-        self,
-        data: torch.Tensor,
-        layout: Layout,
-        guides: torch.Tensor | None = None,
-        *,
-        shifts: Sequence[tuple[int, int]],
-        depth_scale: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """See :meth:`Model.vary`; shifts mean nothing here."""
-        return self._reconstruct(data, layout, depth_scale, None)
-
-    def _reconstruct(
-        self,
-        data: torch.Tensor,
-        layout: Layout,
-        depth_scale: torch.Tensor | None,
-        memory: float | None,
-    ) -> torch.Tensor:
-        diffuse, specular, albedo = preprocess(data, layout, depth_scale)
-        diffuse = self._filter(self.diffuse, diffuse, memory)
-        specular = self._filter(self.specular, specular, memory)
+        """See :meth:`Model.image`; shifts mean nothing here."""
+        diffuse, specular, albedo = preprocess(data, layout, how.depth_scale)
+        diffuse = self._filter(self.diffuse, diffuse, how.memory)
+        specular = self._filter(self.specular, specular, how.memory)
         return diffuse * albedo + specular.expm1()
 
     def _filter(

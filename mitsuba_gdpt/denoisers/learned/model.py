@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Self, cast
 
 import torch
@@ -67,6 +67,15 @@ class ModelConfig:
         return cast("Self", decode(type(self), {**asdict(self), **changes}, "network"))  # type: ignore[call-overload]
 
 
+@dataclass(frozen=True)
+class How:
+    """How images are reconstructed: arguments of :meth:`Model.forward` and :meth:`Model.vary`."""
+
+    memory: float | None = None
+    shifts: Sequence[tuple[int, int]] = ()
+    depth_scale: torch.Tensor | None = None
+
+
 class Model(nn.Module):
     """What all models share.
 
@@ -98,7 +107,7 @@ class Model(nn.Module):
         Returns:
             (N, H, W, 3) radiance.
         """
-        raise NotImplementedError
+        return self.image(data, layout, guides, How(memory))
 
     def vary(
         self,
@@ -120,9 +129,23 @@ class Model(nn.Module):
             shifts: Position of each frame inside its padding.
             depth_scale: (N,) factors on the normalised depth, or None.
         """
-        del shifts, depth_scale
-        image: torch.Tensor = self(data, layout, guides)
-        return image
+        return self.image(data, layout, guides, How(None, shifts, depth_scale))
+
+    def image(
+        self, data: torch.Tensor, layout: Layout, guides: torch.Tensor | None, how: How
+    ) -> torch.Tensor:
+        """Reconstruct images: what makes one model another.
+
+        Args:
+            data: See :meth:`forward`.
+            layout: See :meth:`forward`.
+            guides: See :meth:`forward`.
+            how: What means nothing to a model is left alone.
+
+        Returns:
+            (N, H, W, 3) radiance.
+        """
+        raise NotImplementedError
 
     def _choose(self, guides: torch.Tensor | None, names: tuple[str, ...]) -> torch.Tensor | None:
         """Return some of the guides, or None if none are wanted.

@@ -36,7 +36,7 @@ from mitsuba_gdpt.denoisers.learned.features import (
     Prepared,
     preprocess,
 )
-from mitsuba_gdpt.denoisers.learned.model import FAVOUR, Model, ModelConfig, blend, compressed
+from mitsuba_gdpt.denoisers.learned.model import FAVOUR, How, Model, ModelConfig, blend, compressed
 from mitsuba_gdpt.denoisers.learned.networks import RecurrentUNet, RecurrentUNetConfig
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
@@ -220,15 +220,10 @@ class RecurrentModel(Model):
         self.guides = tuple(dict.fromkeys((*config.guides, *config.inputs.guides)))
         self.needs = config.needs
 
-    def forward(
-        self,
-        data: torch.Tensor,
-        layout: Layout,
-        guides: torch.Tensor | None = None,
-        *,
-        memory: float | None = None,
+    def image(
+        self, data: torch.Tensor, layout: Layout, guides: torch.Tensor | None, how: How
     ) -> torch.Tensor:
-        """Reconstruct single frames; the options have no meaning here."""
+        """Reconstruct single frames; ``how`` means nothing here."""
         return self.step(data, layout, guides)[0]
 
     def sequence(
