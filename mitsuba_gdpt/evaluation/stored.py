@@ -379,11 +379,14 @@ class _ExampleUnit(execution.CellUnit):
             with execution.collecting(errors, cell.name):
                 if not data:
                     data.append(self._sets.load(self.example))
+                    if self.keep:
+                        self._write(None, data[0][1].mean)
                 frame, reference = data[0]
                 image, result = self._run(self._methods[cell.name], frame, reference)
                 pictures = []
                 if self.keep:
-                    pictures = [self._write(cell.name, image), self._write(None, reference.mean)]
+                    reference_path = image_path(self.folder, self.example, None)
+                    pictures = [self._write(cell.name, image), reference_path]
                 cell.keep(asdict(result), pictures)
         for cell in missing:
             if error := errors.get(cell.name):
