@@ -324,6 +324,20 @@ class TestErrors:
         image = denoise(torch.rand(4, 4, 3), "oidn", layout=layout, aux="none")
         assert image.shape == (4, 4, 3)
 
+    @pytest.mark.parametrize("aux", ["clean", "raw"])
+    def test_albedo_alone(self, aux: str) -> None:
+        frame = noisy().select(["primal", "albedo"])
+        with pytest.warns(UserWarning, match="oidn does without normal"):
+            image = denoise(frame, "oidn", aux=aux)
+        network = library.Device(library.DeviceType.CPU).new_filter("RT")
+        network.hdr, network.clean_aux = True, aux == "clean"
+        expected = torch.empty_like(image)
+        network.set_image("color", frame.primal.contiguous())
+        network.set_image("albedo", frame.albedo.contiguous())
+        network.set_image("output", expected)
+        network.execute()
+        assert torch.equal(image, expected)
+
     def test_nonfinite(self) -> None:
         frame = noisy()
         frame.albedo[2, 3, 1] = torch.nan

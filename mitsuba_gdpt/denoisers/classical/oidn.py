@@ -91,8 +91,9 @@ def oidn(
         aux: "prefiltered": denoise albedo and normal first, each with the network made for it, and
             take them for free of noise. "clean": take them for free of noise as they are
             (``cleanAux`` of the library). "raw": take them for noisy. "none" (or None, which is
-            what the command line makes of it): do without. "auto": "prefiltered", with a
-            warning where one of them is missing and left out.
+            what the command line makes of it): do without. "auto": "prefiltered", or "none"
+            where there is no albedo. Normals that are missing are done without. A warning says
+            what is left out.
         quality: "high", "balanced" or "fast", for all networks that run.
         hdr: Take the primal as radiance without an upper bound; otherwise it is clamped to [0, 1].
         weights: File of weights for the main network (``.tza``), as the training toolkit of
@@ -114,7 +115,7 @@ def oidn(
 
     Raises:
         ConfigError: An option has a bad value.
-        LayoutError: ``aux`` asks for buffers that are missing.
+        LayoutError: ``aux`` asks for albedo, and there is none.
         FormatError: ``weights`` does not exist, is damaged, or is for other inputs.
     """
     aux = "none" if aux is None else aux
@@ -128,9 +129,10 @@ def oidn(
     if input_scale is not None and not (math.isfinite(input_scale) and input_scale > 0):
         raise ConfigError(f"input_scale is {input_scale}; expected a number > 0, or None")
     guides: tuple[str, ...] = () if aux == "none" else _GUIDES
-    if aux == _AUTO:
+    if aux == _AUTO or (aux != "none" and "albedo" in buffers):
         guides = _present(buffers)
-        aux = "prefiltered" if guides else "none"
+        if aux == _AUTO:
+            aux = "prefiltered" if guides else "none"
     if missing := [name for name in guides if name not in buffers]:
         raise LayoutError(
             f"oidn with aux={aux!r} needs the buffer(s) {', '.join(missing)}; there are: "
