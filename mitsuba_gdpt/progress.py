@@ -60,18 +60,24 @@ class SilentReporter:
 
 
 class _LineTask:
-    def __init__(self, description: str, total: float, interval: float) -> None:
+    def __init__(self, description: str, total: float, interval: float, patience: float) -> None:
         self.description, self.total, self.interval = description, total, interval
+        self.patience = patience
         self.done = 0.0
         self.started = self.printed = time.perf_counter()
 
     def advance(self, amount: float = 1.0) -> None:
         self.done += amount
-        if time.perf_counter() - self.printed >= self.interval and self.done < self.total:
+        now = time.perf_counter()
+        if now - self.printed >= self.interval and self._is_long(now) and self.done < self.total:
             self._print()
 
     def close(self) -> None:
-        self._print()
+        if self._is_long(time.perf_counter()):
+            self._print()
+
+    def _is_long(self, now: float) -> bool:
+        return now - self.started >= self.patience
 
     def _print(self) -> None:
         self.printed = time.perf_counter()
@@ -83,13 +89,18 @@ class _LineTask:
 class LineReporter:
     """Prints at most one line per ``interval`` seconds and task; fit for log files."""
 
-    def __init__(self, interval: float = 2.0) -> None:
-        """Choose the least number of seconds between two lines of a task."""
-        self.interval = interval
+    def __init__(self, interval: float = 2.0, patience: float = 0.0) -> None:
+        """Choose how much is printed.
+
+        Args:
+            interval: Least number of seconds between two lines of a task.
+            patience: Work that takes fewer seconds is not mentioned.
+        """
+        self.interval, self.patience = interval, patience
 
     def start(self, description: str, total: float) -> Task:
         """Begin a task whose lines start with ``description``."""
-        return _LineTask(description, total, self.interval)
+        return _LineTask(description, total, self.interval, self.patience)
 
 
 class _NotebookTask:

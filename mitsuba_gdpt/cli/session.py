@@ -27,6 +27,10 @@ else:
     _resource = resource
 
 
+#: Seconds between lines of progress in pipes and log files, and of work that is worth any.
+_LINE_INTERVAL, _LINE_PATIENCE = 10.0, 5.0
+
+
 class _BarTask:
     def __init__(self, bar: Progress, identifier: TaskID) -> None:
         self.bar, self.identifier = bar, identifier
@@ -48,9 +52,16 @@ class _BarReporter:
 
 @contextmanager
 def progress_bar() -> Iterator[None]:
-    """Show progress reports as a bar on standard error, if that is a terminal."""
+    """Show progress reports on standard error: as a bar, or as lines if that is no terminal.
+
+    Lines are few, and of long work only; ``MITSUBA_GDPT_PROGRESS`` has its way with them.
+    """
     if not sys.stderr.isatty():
-        yield
+        if progress.ENVIRONMENT_VARIABLE in os.environ:
+            yield
+            return
+        with progress.reporting(progress.LineReporter(_LINE_INTERVAL, _LINE_PATIENCE)):
+            yield
         return
     from rich.console import Console
     from rich.progress import Progress

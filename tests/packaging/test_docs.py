@@ -113,3 +113,13 @@ def test_links_lead_somewhere() -> None:
         if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists()
     ]
     assert not broken
+
+
+def test_tests_that_documents_name_are_there() -> None:
+    missing = []
+    for path in documents():
+        for file, name in re.findall(r"`(test_\w+\.py)::(\w+)`", path.read_text(encoding="utf-8")):
+            found = [p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob(file)]
+            if not any(f"def {name}(" in text for text in found):
+                missing.append(f"{path.name}: {file}::{name}")
+    assert not missing
