@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Before anything imports torch, and inherited by the programs that tests start: where others want
 # the same cores, waiting threads would spin their time slices away. See mitsuba_gdpt/cli/app.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Lines of progress on standard error depend on how busy the machine is.
+os.environ.setdefault("MITSUBA_GDPT_PROGRESS", "0")
 # Where a developer keeps scenes must not decide where tests look for theirs.
 os.environ.pop("MITSUBA_GDPT_SCENES", None)
 
