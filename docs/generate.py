@@ -97,11 +97,20 @@ def command_line() -> str:
 
 def _prose(text: str) -> str:
     """Return the help of a command as Markdown: its examples as code."""
-    paragraphs = [" ".join(p.split()) for p in text.replace("\b", "").strip().split("\n\n")]
+    paragraphs = []
+    for paragraph in text.replace("\b", "").strip().split("\n\n"):
+        # What is kept line by line in a terminal is an introduction and a command.
+        lines = paragraph.strip().splitlines()
+        kept = any(line.strip().startswith("mitsuba-gdpt ") for line in lines)
+        paragraphs += [line.strip() for line in lines] if kept else [" ".join(paragraph.split())]
     shown = []
     for paragraph in paragraphs:
-        before, found, code = paragraph.partition("Example: ")
-        shown.append(f"{before}Example:\n\n```sh\n{code}\n```" if found else paragraph)
+        before, found, code = paragraph.partition(": mitsuba-gdpt ")
+        if paragraph.startswith("mitsuba-gdpt "):
+            before, found, code = "", "mitsuba-gdpt ", paragraph.removeprefix("mitsuba-gdpt ")
+        elif found:
+            before = f"{before}:\n\n"
+        shown.append(f"{before}```sh\nmitsuba-gdpt {code}\n```" if found else paragraph)
     return "\n\n".join(shown) + "\n"
 
 

@@ -37,6 +37,8 @@ def write_total_time(
     """
     contest = Contest(found, settings)
     described = page.describe_references(settings, Store(folder))
+    paid = {seconds for _, _, seconds in found.spp}
+    unpaid = [f"{seconds:g} s" for seconds in settings.seconds if seconds not in paid]
     width, height = settings.cost_size
     shared = "; seconds are those of the processors over their number"
     clock = "" if settings.clock == "wall" else shared
@@ -46,16 +48,17 @@ def write_total_time(
         f"after one that is not timed{clock}. Errors are measured on frames of the evaluation's "
         f"own size (width: {settings.width or 'that of the reference'}), with the samples that a "
         "budget pays for at these costs.",
+        *([f"Too little for a sample of any pair: {', '.join(unpaid)}."] if unpaid else []),
         *(f"{label} does not go together: {reason}" for label, reason in found.skipped.items()),
     ]
     content = report.Report(
         title="Evaluation at equal total time",
-        subtitle=f"{len(contest.scenes)} scenes, {len(contest.pairs)} pairs of integrator and "
-        f"method, {settings.seed_count}",
+        subtitle=f"{page.counted(contest.scenes, 'scene')}, {len(contest.pairs)} pairs of "
+        f"integrator and method, {settings.seed_count}",
         provenance=provenance,
         tables=[
             contest.frontier(),
-            *(contest.standings(seconds) for seconds in settings.seconds),
+            *(contest.standings(seconds) for seconds in settings.seconds if seconds in paid),
             *contest.costs(),
             *page.reference_tables(described),
         ],
@@ -210,30 +213,27 @@ class Contest:
         firsts: dict[str, str] = {}
         for label in self.pairs:
             firsts.setdefault(label.partition(" + ")[0], label)
-        rows = []
-        for costs in self.found.costs.values():
+        names, rows = [], []
+        for scene, costs in self.found.costs.items():
             base = next(iter(costs.values()))
-            row = []
-            for label in firsts.values():
+            for integrator, label in firsts.items():
                 cost = costs[label]
                 seconds = cost.seconds(_RATIO_SPP) - cost.denoise
-                row += [
-                    _number(cost.fixed),
-                    _number(cost.per_sample),
-                    _number(seconds / (base.seconds(_RATIO_SPP) - base.denoise)),
-                ]
-            rows.append(row)
-        columns = [
-            report.Header(f"{integrator}, {text}")
-            for integrator in firsts
-            for text in ("fixed, s", "per sample, s", f"ratio at {_RATIO_SPP} spp")
-        ]
+                names.append(f"{scene}, {integrator}")
+                rows.append(
+                    [
+                        _number(cost.fixed),
+                        _number(cost.per_sample),
+                        _number(seconds / (base.seconds(_RATIO_SPP) - base.denoise)),
+                    ]
+                )
+        columns = ("fixed, s", "per sample, s", f"ratio at {_RATIO_SPP} spp")
         return report.Table(
             title="What renders cost",
-            columns=columns,
-            rows=[report.Header(scene) for scene in self.found.costs],
+            columns=[report.Header(text) for text in columns],
+            rows=[report.Header(name) for name in names],
             cells=rows,
-            corner="scene",
+            corner="scene, integrator",
             caption=f"Ratio: over {next(iter(firsts), 'the first')}, both at {_RATIO_SPP} samples "
             "per pixel.",
         )

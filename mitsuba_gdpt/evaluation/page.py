@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,13 +85,13 @@ def write_results(
     if left_out:
         names = "; ".join(f"{strip.shot.name}, {strip.spp} spp" for strip in left_out)
         notes.insert(0, f"Not in the viewer, to keep the page small: {names}. See animations/.")
-    what = f"{len(shots)} sequences of {settings.frames} frames"
+    what = f"{counted(shots, 'sequence')} of {settings.frames} frames"
     page = report.Report(
         title="Image sequences at equal render time"
         if settings.moving
         else "Evaluation at equal render time",
-        subtitle=f"{what if settings.moving else f'{len(shots)} scenes'}, "
-        f"{len(results.methods)} methods, {settings.seed_count}",
+        subtitle=f"{what if settings.moving else counted(shots, 'scene')}, "
+        f"{counted(results.methods, 'method')}, {settings.seed_count}",
         provenance=provenance,
         tables=[*_tables(records, settings, shots), *reference_tables(described)],
         plots=_plots(records, settings, shots),
@@ -100,6 +100,11 @@ def write_results(
         notes=notes,
     )
     return write_files(page, records, settings, folder, {"references": described})
+
+
+def counted(things: Sized, noun: str) -> str:
+    """Return a number of things in words, such as ``1 scene``."""
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def describe_references(settings: Settings, store: Store) -> dict[str, dict[str, Any]]:

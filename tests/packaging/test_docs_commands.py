@@ -27,6 +27,8 @@ DOCUMENTS = [
     for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
     if path.name != "CHANGELOG.md" and not {"research", "project"} & set(path.parts)
 ]
+#: Words of ``oidnDenoise``, which ``denoise`` takes; ``test_guides`` runs them.
+OIDN_WORDS = {"--hdr", "--ldr"}
 #: Options of other programs that pages speak of without a command line around them.
 FOREIGN = {"--extra-index-url", "--inplace", "--nthreads", "--slow"}
 
@@ -69,6 +71,8 @@ def resolve(words: list[str]) -> tuple[set[str], str]:
             command, name = children[word], f"{name} {word}"
             known |= set(command.params)
     names = {option for param in known for option in (*param.opts, *param.secondary_opts)}
+    if OIDN_WORDS & set(words):  # then all words are those of oidnDenoise
+        names |= {word for word in words if word.startswith("--")}
     return names | {"--help", "-h", "--debug"}, name
 
 
