@@ -11,14 +11,15 @@ import torch
 
 from mitsuba_gdpt import denoise, denoise_sequence, denoisers
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import MOTION, TABLE, VARIANCE_SUFFIX, Layout, of_kind
+from mitsuba_gdpt.channels import ESTIMATED, MOTION, TABLE, VARIANCE_SUFFIX, Layout, of_kind
 from mitsuba_gdpt.denoisers import registry
 from mitsuba_gdpt.denoisers.exposure import ExposedState, Exposure
 from mitsuba_gdpt.denoisers.images import exposure_scale
 
 RADIANCE = of_kind("radiance")
 LENGTHS = (*of_kind("distance"), *of_kind("point"))
-LAYOUT = Layout(TABLE)  # everything that any method reads
+# Everything that any method reads: not what is known of its result.
+LAYOUT = Layout(tuple(buffer for buffer in TABLE if buffer not in ESTIMATED))
 
 #: Methods with the options that change what they compute.
 OPTIONS = (
