@@ -23,6 +23,9 @@ _NESTED = (*_RGB, "A")
 #: Suffixes that some programs write out.
 _LONG = {"RED": "R", "GREEN": "G", "BLUE": "B", "ALPHA": "A"}
 
+#: Normals of pbrt before its channels had dots.
+_PBRT_OLD = frozenset(f"{layer}{suffix}" for layer in ("N", "Ns") for suffix in "xyz")
+
 
 class Frame(enum.Enum):
     """The coordinate frame of directions in a layer."""
@@ -265,6 +268,8 @@ def _layers(names: Sequence[str]) -> dict[str, dict[str, int]]:
     layers: dict[str, dict[str, int]] = {}
     for index, name in enumerate(names):
         layer, _, suffix = name.removeprefix(f"{_ROOT}.").rpartition(".")
+        if not layer and name in _PBRT_OLD:
+            layer, suffix = name[:-1], name[-1]
         suffix = suffix.upper()
         layers.setdefault(layer, {}).setdefault(_LONG.get(suffix, suffix), index)
     return layers

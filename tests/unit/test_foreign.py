@@ -63,6 +63,7 @@ VIEW_LAYERS = planes(
     }
 )
 SEVEN = planes(root=RGB, depth=("Z",), normal=RGB)
+OLD_PBRT = (*RGB, *(f"Albedo.{c}" for c in RGB), "Nx", "Ny", "Nz", "Nsx", "Nsy", "Nsz")
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 
 #: File, words, the buffers that are found: name to channels (and a factor), warnings.
@@ -138,6 +139,16 @@ FILES: dict[str, tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any], tu
             "primal": RGB,
             "albedo": ("Albedo.R", "Albedo.G", "Albedo.B"),
             "normal": ("Ns.X", "Ns.Y", "Ns.Z", MIRROR),
+        },
+        ("'Ns' are taken for those of pbrt's camera frame",),
+    ),
+    "pbrt of 2020": (
+        dict(zip(OLD_PBRT, planes(a=RGB, b=RGB, c=RGB, d=RGB).values(), strict=True)),
+        {},
+        {
+            "primal": RGB,
+            "albedo": ("Albedo.R", "Albedo.G", "Albedo.B"),
+            "normal": ("Nsx", "Nsy", "Nsz", MIRROR),
         },
         ("'Ns' are taken for those of pbrt's camera frame",),
     ),
