@@ -195,18 +195,32 @@ def headline(table: Callable[..., str]) -> str:
     return table(("budget", *METRICS.values()), rows)
 
 
+_LINES = (":", "--", "-", "-.")
+
+
 def plot(path: Path) -> None:
-    """Draw the error of every pair against total seconds, one panel per metric."""
+    """Draw the error of every pair against total seconds, one panel per metric.
+
+    A colour is a method, a kind of line an integrator.
+    """
     import matplotlib.pyplot as plt
 
     found = latest()
+    integrators, methods = (
+        list(dict.fromkeys(pair.split(" + ", 1)[i] for pair in found.pairs)) for i in (0, 1)
+    )
     figure, axes = plt.subplots(1, len(METRICS), figsize=(12, 4.2), layout="constrained")
     for axis, (metric, label) in zip(axes, METRICS.items(), strict=True):
         for pair in found.pairs:
             points = [(s, found.mean(pair, s, metric)) for s in found.budgets]
             known = [point for point in points if not math.isnan(point[1])]
             if known:
-                axis.loglog(*zip(*known, strict=True), marker="o", markersize=3, label=pair)
+                integrator, method = pair.split(" + ", 1)
+                style = {
+                    "color": f"C{methods.index(method)}",
+                    "linestyle": _LINES[integrators.index(integrator) % len(_LINES)],
+                }
+                axis.loglog(*zip(*known, strict=True), marker="o", ms=3, label=pair, **style)
         axis.set(title=label, xlabel="render + reconstruction, s")
         axis.set_xticks(found.budgets, [f"{s:g}" for s in found.budgets])
         axis.minorticks_off()

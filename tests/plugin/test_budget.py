@@ -100,7 +100,7 @@ def test_offset_paths_are_chosen_by_their_price(source, world: World) -> None:
         ({"parameters": {"shifts": 2}}, 2, "ngpt-fusion"),
         ({"parameters": {"shifts": 0}}, 0, "oidn(aux=raw)"),
         ({"quality": "fast"}, 0, "oidn(aux=raw)"),
-        ({"quality": "high"}, 1, str(default_call(quality="high"))),
+        ({"quality": "high", "parameters": {"shifts": 1}}, 1, str(default_call(quality="high"))),
         ({"method": Call.parse("poisson-l1")}, 1, "poisson-l1"),
         ({"method": Call.parse("none")}, 0, "none"),
     ],
