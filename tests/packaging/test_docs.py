@@ -109,13 +109,19 @@ def documents() -> list[Path]:
     return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+def _source(path: Path) -> Path:
+    """Return the file that a link leads to: the site copies notebooks from ``examples/``."""
+    notebook = path.suffix == ".ipynb" and path.parent.name == "tutorials"
+    return ROOT / "examples" / path.name if notebook else path
+
+
 def test_links_lead_somewhere() -> None:
     """Between files of the repository; anchors are checked where the site is built."""
     broken = [
         f"{path.relative_to(ROOT)}: {target}"
         for path in documents()
         for target in _LINK.findall(path.read_text(encoding="utf-8"))
-        if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists()
+        if not re.match(r"[a-z]+:", target) and not _source(path.parent / target).exists()
     ]
     assert not broken
 
