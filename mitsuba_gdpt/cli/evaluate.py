@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitsuba_gdpt import checks
+from mitsuba_gdpt.channels import Layout, buffer
 from mitsuba_gdpt.cli import cluster, options
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
@@ -253,11 +254,18 @@ def evaluate(
 
 
 def chosen_methods(words: list[str] | None) -> tuple[Call, ...]:
-    """Return the methods asked for, or all that can run on this machine."""
+    """Return the methods asked for, or all that can run on this machine.
+
+    Raises:
+        GDPTError: One that was asked for cannot run: nothing is rendered for it in vain.
+    """
     from mitsuba_gdpt import denoisers
 
     if words:
-        return tuple(denoisers.Call.parse(word) for word in words)
+        calls = tuple(denoisers.Call.parse(word) for word in words)
+        for call in calls:
+            denoisers.check_method(call, {}, Layout(tuple(map(buffer, call.reads))))
+        return calls
     chosen = []
     for method in denoisers.methods():
         if obstacle := method.obstacle:

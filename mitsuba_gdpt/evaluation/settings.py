@@ -221,6 +221,8 @@ class Settings:
             values: Sequence[Any] = getattr(self, name)
             if not values:
                 raise ConfigError(f"an evaluation needs at least one of: {name}")
+        for name in ("scenes", "methods", "spp", "metrics", "seconds"):
+            values = getattr(self, name)
             if len({str(value) for value in values}) != len(values):
                 raise ConfigError(f"{name} holds a value twice: {', '.join(map(str, values))}")
         checks.whole("frames", self.frames, least=1, most=_MOST_FRAMES)
@@ -252,8 +254,7 @@ class Settings:
         checks.whole("max_depth", self.max_depth, least=1)
         if self.width is not None:
             checks.pixels("width", self.width)
-        for key, value in self.gdpt.items():
-            checks.setting(key, value)
+        IntegratorSpec("gdpt", self.gdpt)
         for spp in self.spp:
             checks.spp("spp", spp)
         if min(self.spp) < 2 and self.needs_variances(GRADIENT):

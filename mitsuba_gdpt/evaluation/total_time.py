@@ -111,7 +111,7 @@ def evaluate_total_time(
         on_record: Called with every cell.
 
     Raises:
-        ConfigError: No integrator goes with a method, or as for
+        ConfigError: No integrator goes with a method, no budget pays for a sample, or as for
             :func:`~mitsuba_gdpt.evaluation.evaluate`.
     """
     shots = find_shots(settings)
@@ -133,6 +133,13 @@ def evaluate_total_time(
                     report(failed)
             else:
                 make(units, report)
+    if not records:
+        least = min(cost.seconds(1) for costs in found.costs.values() for cost in costs.values())
+        raise ConfigError(
+            f"no budget pays for a sample: got {max(settings.seconds):g} s at most; a render of 1 "
+            f"sample and its reconstruction take {least:.2g} s or more at "
+            f"{settings.cost_size[0]}x{settings.cost_size[1]}"
+        )
     found.records.extend(records)
     return found
 

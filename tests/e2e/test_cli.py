@@ -199,6 +199,24 @@ def test_settings_of_the_scene_are_kept(run, tmp_path: Path) -> None:
         assert expected in exr.read_metadata(buffers)["integrator"]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-m", "none", "-m", "oidn(ensemble=3)"), "ensemble is 3; expected one of: 1, 2, 4"),
+        (("-m", "poisson-l1(alpha=-1)"), "alpha is -1.0; expected a number > 0"),
+        (("-m", "oidn(weights=/nowhere.tza)"), "/nowhere.tza: cannot read these weights"),
+        (("-m", "temporal(using=optix)"), "NVIDIA GPU"),
+        (("-m", "none", "--shifts", "3"), '"shifts" is 3'),
+    ],
+)
+def test_evaluate_refuses_what_cannot_run_before_it_renders(
+    run, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    done = run("evaluate", f"builtin:{SCENE}", *words, "-o", tmp_path / "out")
+    assert (done.code, message in done.err) == (2, True), done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_reference_is_what_evaluate_takes(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -233,3 +233,9 @@ def test_path_is_mitsubas_with_features(settings: Settings) -> None:
     np.testing.assert_allclose(ours.primal.numpy(), theirs.numpy()[..., :3], rtol=1e-5, atol=1e-6)
     assert {"albedo", "normal", "depth"} < set(ours.names)
     assert not spec.has_gradients
+
+
+def test_budgets_that_pay_for_nothing_are_refused(settings: Settings, tmp_path: Path) -> None:
+    cheap = dataclasses.replace(settings, seconds=(1e-9,), methods=(Call("none"),), repeats=1)
+    with pytest.raises(ConfigError, match="no budget pays for a sample: got 1e-09 s at most"):
+        evaluate_total_time(cheap, tmp_path)

@@ -434,7 +434,9 @@ def test_csv_holds_no_formulas() -> None:
         ({"reference_spp": 2.5}, "reference_spp is 2.5"),
         ({"width": 10**6}, "width is 1000000; expected at most 65536"),
         ({"max_depth": 0}, "max_depth is 0; expected at least 1"),
-        ({"gdpt": {"rr_depth": float("inf")}}, "rr_depth is inf; expected a finite number"),
+        ({"gdpt": {"rr_depth": float("inf")}}, "rr_depth is 'inf'; expected a whole number"),
+        ({"gdpt": {"shifts": 3}}, '"shifts" is 3; expected 0, 1, 2 or 4'),
+        ({"seconds": (2.0, 2.0)}, "seconds holds a value twice"),
     ],
 )
 def test_settings_that_make_no_sense(values: dict, message: str) -> None:
