@@ -103,6 +103,17 @@ def _open_builtin(name: str, width: int | None, height: int | None) -> Source:
     )
 
 
+#: What scenes of Mitsuba 0.6 and of its branch with the original ``gpt`` have and Mitsuba 3 does
+#: not: the sign in an error message, and what to do.
+_OLD_WORDS = {
+    "element: <animation>": ". Mitsuba 3 moves nothing while the shutter is open: give the object "
+    "or camera one <transform>, and render its way as a fly-through of a catalogue",
+    'Plugin "multifilm" not found': ". It held the images of the original gpt; here every render "
+    'has them as channels: write <film type="hdrfilm">',
+    'Plugin "gpt" not found': '. That is the original; here it is <integrator type="gdpt">',
+}
+
+
 def _open_file(
     path: Path, width: int | None, height: int | None, parameters: Mapping[str, str]
 ) -> tuple[mi.Scene, dict[str, Any]]:
@@ -126,7 +137,9 @@ def _open_file(
         with _files_beside(path), _loading_threads():
             scene = mi.parser.instantiate(config, state)
     except RuntimeError as error:
-        raise FormatError(f"cannot load the scene {path}: {plain(error)}") from error
+        reason = plain(error)
+        advice = next((words for sign, words in _OLD_WORDS.items() if sign in reason), "")
+        raise FormatError(f"cannot load the scene {path}: {reason}{advice}") from error
     scene = scene[0] if isinstance(scene, list) else scene
     if not isinstance(scene, mi.Scene):
         raise FormatError(f"{path} describes a {type(scene).__name__}, not a scene")

@@ -217,6 +217,31 @@ def test_evaluate_refuses_what_cannot_run_before_it_renders(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (
+            '<sensor type="perspective"><animation name="toWorld"/></sensor>',
+            "Mitsuba 3 moves nothing while the shutter is open",
+        ),
+        (
+            '<sensor type="perspective"><film type="multifilm"/></sensor>',
+            'write <film type="hdrfilm">',
+        ),
+        ('<integrator type="gpt"/>', 'here it is <integrator type="gdpt">'),
+    ],
+)
+@pytest.mark.parametrize("version", ["0.6.0", "3.0.0"])
+def test_what_scenes_of_the_originals_have_besides(
+    run, tmp_path: Path, part: str, message: str, version: str
+) -> None:
+    scene = tmp_path / "old.xml"
+    scene.write_text(f'<scene version="{version}">{part}</scene>')
+    done = run("render", scene, "-o", tmp_path / "out.exr")
+    assert (done.code, done.err.count("error:")) == (2, 1), done.err
+    assert message in " ".join(done.err.split())
+
+
 def test_reference_is_what_evaluate_takes(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
