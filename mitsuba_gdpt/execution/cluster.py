@@ -258,13 +258,25 @@ def _client(options: ClusterOptions) -> Iterator[tuple[distributed.Client, list[
         elif options.slurm is not None:
             # Its scheduler has to be reached from other hosts, so it listens on all interfaces.
             with (
-                slurm_cluster(options.slurm, options.workers, refusals) as cluster,
+                _closing(slurm_cluster(options.slurm, options.workers, refusals)) as cluster,
                 _connect(cluster) as client,
             ):
                 yield client, refusals
         else:
             with _local_cluster(options) as cluster, _connect(cluster) as client:
                 yield client, refusals
+
+
+@contextmanager
+def _closing(cluster: Any) -> Iterator[Any]:
+    """Close a cluster in the end, also one whose workers are just being refused."""
+    try:
+        yield cluster
+    finally:
+        try:
+            cluster.close()
+        except AssertionError as error:  # Dask's own, of a worker that it could not start
+            _log.debug("cannot close the cluster properly: %s", error)
 
 
 def _local_cluster(options: ClusterOptions) -> distributed.LocalCluster:

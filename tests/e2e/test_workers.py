@@ -35,9 +35,13 @@ MIB = 2**20
 ROOT = Path(__file__).parents[2]
 
 
-def run(units, **options):
+def run(units, look=None, **options):
+    def ended(unit, error):
+        if look is not None:
+            look(unit)
+
     cluster = ClusterOptions(**{"workers": 2, "threads": 1, **options})
-    return execution.run(units, cluster=cluster, description="testing")
+    return execution.run(units, cluster=cluster, description="testing", on_ended=ended)
 
 
 def write_files(folder: Path, count: int, seconds: float = 0.0) -> list[WriteFile]:

@@ -719,7 +719,8 @@ class TestRun:
         config = self.config(tmp_path / "second", **more, steps=1)
         lines: list[str] = []
         run.train(config, sets=self.sets(config), report=lines.append)
-        assert "step 1/1: loss 0.00000" in lines[1]  # who is one's own teacher has nothing to learn
+        # who is one's own teacher has nothing to learn
+        assert any("step 1/1: loss 0.00000" in line for line in lines)
         config = self.config(tmp_path / "third", **more, steps=200)
         module = Training(run._initial_model(config), config, 7, run._teacher(config))
         taught = []
