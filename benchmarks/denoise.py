@@ -23,17 +23,19 @@ from typing import Any
 
 from common import table, untrained_weights
 
-#: Further ways to call a method of the registry.
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "oidn, balanced": ("oidn", {"quality": "balanced"}),
-    "oidn, raw": ("oidn", {"aux": "raw"}),
-    "oidn, raw, fast": ("oidn", {"aux": "raw", "quality": "fast"}),
-    "oidn, none, fast": ("oidn", {"aux": "none", "quality": "fast"}),
-    "ngpt, float32": ("ngpt", {"precision": "float32"}),
-    "ngpt-small, float32": ("ngpt-small", {"precision": "float32"}),
-}
+#: Further calls, where nobody says which.
+VARIANTS = (
+    "oidn(quality=balanced)",
+    "oidn(aux=clean)",
+    "oidn(aux=raw)",
+    "oidn(aux=raw, quality=fast)",
+    "oidn(aux=none, quality=fast)",
+    "ngpt-fusion(using=oidn(ensemble=4, prefilter=balanced))",
+    "ngpt(precision=float32)",
+    "ngpt-small(precision=float32)",
+)
 #: What all are compared with; shown where they are among the methods that ran.
-BASELINES = ("oidn", *(name for name in VARIANTS if name.endswith("fast")))
+BASELINES = ("oidn", *(name for name in VARIANTS if "quality=fast" in name))
 SIZES = ("512x512", "1280x720")
 SCENE, SPP = "morning-room", 4
 
@@ -63,23 +65,17 @@ def candidates(wanted: list[str], untrained: bool) -> tuple[dict[str, Any], dict
     """Return name -> (method, options) of what can run here, and name -> reason of the rest."""
     from mitsuba_gdpt import denoisers
 
-    possible: dict[str, tuple[str, dict[str, Any]]] = {}
-    for method in denoisers.methods():
-        possible[method.name] = (method.name, {})
-        possible.update({k: v for k, v in VARIANTS.items() if v[0] == method.name})
-    if unknown := [name for name in wanted if name not in possible]:
-        sys.exit(f"unknown: {', '.join(unknown)}; choose from: {', '.join(possible)}")
+    texts = wanted or [*(method.name for method in denoisers.methods()), *VARIANTS]
     able, unable = {}, {}
-    for name, (method, options) in possible.items():
-        if wanted and name not in wanted:
-            continue
-        obstacle = denoisers.find(method).obstacle
-        if obstacle and untrained and (weights := untrained_weights(method)):
-            able[name] = (method, {**options, "weights": weights})
+    for text in texts:
+        call = denoisers.Call.parse(text)
+        obstacle = call.obstacle
+        if obstacle and untrained and (weights := untrained_weights(call.method)):
+            able[text] = (call.method, {**call.options, "weights": weights})
         elif obstacle:
-            unable[name] = str(obstacle)
+            unable[text] = str(obstacle)
         else:
-            able[name] = (method, options)
+            able[text] = (call.method, dict(call.options))
     return able, unable
 
 
@@ -160,7 +156,7 @@ def report(size: str, seconds: dict[str, list[float]], memory: dict[str, float])
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("methods", nargs="*", help="names of methods or of their variants")
+    parser.add_argument("methods", nargs="*", help="calls, as for 'mitsuba-gdpt evaluate -m'")
     parser.add_argument("--size", nargs="+", default=SIZES, help="WIDTHxHEIGHT")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, help="of torch and Dr.Jit")

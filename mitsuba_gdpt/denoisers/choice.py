@@ -67,12 +67,12 @@ _POISSON = Candidate("poisson-l1")
 LEVELS: dict[str, Level] = {
     "fast": Level(
         (Candidate("oidn(aux=raw)", _GUIDES), _ALONE, Candidate("poisson-l2")),
-        2.0,
+        1.4,
         "one pass of OIDN; does not read the gradients",
     ),
     "balanced": Level(
         (Candidate("ngpt-fusion"), _CLEAN, _ALONE, _POISSON),
-        6.0,
+        4.0,
         "one pass of OIDN's large network, fused with the gradients",
     ),
     "high": Level(

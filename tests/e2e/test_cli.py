@@ -310,7 +310,7 @@ def test_info(run) -> None:
     words = done.out.split()
     order = ("methods", "oidn", "baselines", "poisson-l1", "experiments", "ngpt-small")
     assert sorted(order, key=words.index) == list(order)
-    assert re.search(r"ngpt-fusion +6 s  OIDN", done.out)
+    assert re.search(r"ngpt-fusion +4 s  OIDN", done.out)
 
 
 def test_environment_of_a_python_caller_is_its_own(run) -> None:

@@ -62,7 +62,7 @@ def _exposure(options: Mapping[str, Any]) -> Exposure:
 @register(
     "oidn",
     group="everyday",
-    seconds_per_megapixel=11.0,
+    seconds_per_megapixel=9.5,
     needs=("primal",),
     uses=_GUIDES,
     doc="Intel Open Image Denoise",

@@ -212,7 +212,7 @@ class Shipped:
 
 #: Methods: the presets that weights ship for, with this package or with ``mitsuba-gdpt-weights``.
 SHIPPED = {
-    "ngpt-fusion": Shipped("everyday", 6.0),
+    "ngpt-fusion": Shipped("everyday", 4.0),
     "ngpt": Shipped("baseline", 11.0),
     "kpcn-small": Shipped("baseline", 7.6),
     "rdae": Shipped("baseline"),
