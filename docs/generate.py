@@ -187,12 +187,31 @@ def training_recipes() -> str:
     return table(("recipe", "settings"), rows)
 
 
+def quality_levels() -> str:
+    """What denoise() does where no method is named."""
+    from mitsuba_gdpt.channels import Layout
+    from mitsuba_gdpt.denoisers.choice import LEVELS, default_call, without_gradients
+
+    whole = Layout.make()
+    rows = [
+        (
+            f"`{name}`",
+            f"`{default_call(whole, name)}`",
+            f"`{default_call(without_gradients(whole), name)}`",
+            f"{level.seconds_per_megapixel:g}",
+        )
+        for name, level in LEVELS.items()
+    ]
+    return table(("`quality`", "with gradients", "without", "s per megapixel"), rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "buffers": buffers,
     "command-line": command_line,
     "loss-terms": loss_terms,
     "named-losses": named_losses,
     "parameters": parameters,
+    "quality-levels": quality_levels,
     "training-recipes": training_recipes,
     "training-settings": training_settings,
     **cards.blocks(table),
