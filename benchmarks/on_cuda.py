@@ -147,15 +147,17 @@ def steps(variant: str, quick: bool, output: Path, scale: float = 1.0) -> list[S
     def package(*arguments: str) -> tuple[str, ...]:
         return ("-m", "mitsuba_gdpt", *arguments)
 
-    def training(method: str, steps: int) -> tuple[str, ...]:
-        recipe = str(ROOT / "docs" / "models" / f"{method}.toml")
+    def training(method: str, recipe: str, steps: int, *more: str) -> tuple[str, ...]:
+        recipe = str(ROOT / "docs" / "models" / f"{recipe}.toml")
         run = str(output / f"training-{method}")
         steps, every = (2, 2) if quick else (round(steps * scale), steps // 3)
         sizes = ("--steps", str(steps), "--set", f"validate_every={every}")
-        return package("train", method, data, "-o", run, "--config", recipe, *sizes)
+        return package("train", method, data, "-o", run, "--config", recipe, *sizes, *more)
 
     def resident(command: tuple[str, ...]) -> tuple[str, ...]:
         return (*command, "--set", "resident=true") if on_gpu else command
+
+    on_top = ("--set", "initial_weights=ngpt-fusion")  # of those that ship
 
     return [
         Step("facts", 20, script("on_cuda", "--facts", *chosen)),
@@ -177,8 +179,8 @@ def steps(variant: str, quick: bool, output: Path, scale: float = 1.0) -> list[S
                 *crops,
             ),
         ),
-        Step("training", 45, resident(training("ngpt-fusion", 300))),
-        Step("training-twin", 45, resident(training("ngpt-backbone", 600))),
+        Step("training", 45, resident(training("ngpt-fusion", "ngpt-fusion-finish", 300, *on_top))),
+        Step("training-twin", 45, resident(training("ngpt-backbone", "ngpt-backbone", 600))),
         Step(
             "frame",
             25,
