@@ -9,7 +9,8 @@ from typing import Any
 from mitsuba_gdpt import packages
 
 #: Colours of methods on light and on dark paper, after Okabe and Ito, "Color Universal Design"
-#: (2008), with further dark hues; told apart with all common kinds of colour blindness.
+#: (2008), with further dark hues: the first nine are told apart with all common kinds of colour
+#: blindness, those after them with the help of the markers in plots.
 PALETTE = (
     ("#0072b2", "#4aa3e0"),  # blue
     ("#d55e00", "#f5873f"),  # vermilion
@@ -20,11 +21,26 @@ PALETTE = (
     ("#3b2d8c", "#9a90f0"),  # indigo
     ("#8a1f4c", "#d9698e"),  # wine
     ("#73732a", "#b9b95c"),  # olive
+    ("#5f6368", "#b8bcc2"),  # grey
+    ("#00626e", "#3cbccb"),  # teal
+    ("#7a3b12", "#cf8e5c"),  # brown
+    ("#1f6b1f", "#74c974"),  # fir
+    ("#d81b7a", "#ff85bd"),  # rose
+    ("#7b2fc9", "#c59bff"),  # violet
+    ("#4f7f00", "#a5d64a"),  # lime
+    ("#c62828", "#ff8a80"),  # red
+    ("#00897b", "#64d8c8"),  # sea
+    ("#455a91", "#9db4f0"),  # slate
+    ("#9c6b30", "#e0b072"),  # ochre
+    ("#ad1fad", "#f07ff0"),  # magenta
+    ("#2f4f2f", "#93b893"),  # moss
+    ("#16324f", "#7fa8d1"),  # navy
+    ("#6d4c41", "#bfa094"),  # umber
 )
 
 
 def colour_names(methods: list[str]) -> dict[str, str]:
-    """Give each method its colour, as the name of a CSS variable; they repeat after nine."""
+    """Give each method its colour, as the name of a CSS variable; they repeat after 24."""
     return {name: f"--method-{index % len(PALETTE)}" for index, name in enumerate(methods)}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mitsuba_gdpt import denoisers
 from mitsuba_gdpt.errors import (
     ConfigError,
     FormatError,
@@ -214,6 +215,13 @@ def test_slopes_are_written_with_their_sign(slope: float | None, text: str) -> N
     assert plots.LegendEntry("a", "--method-0", "p0-0", slope).slope_text == text
 
 
+def test_every_method_has_a_colour_of_its_own() -> None:
+    many = [method.name for method in denoisers.methods()]
+    assert len(set(style.colour_names(many).values())) == len(many)
+    for paper in zip(*style.PALETTE, strict=True):
+        assert len(set(paper)) == len(paper)
+
+
 def test_plots_take_their_colours_from_the_page() -> None:
     methods = [f"method {i}" for i in range(12)]
     curves = [Curve(name, [8, 32], [2 + i, 1 + i], [3.0, 0.1]) for i, name in enumerate(methods)]
@@ -224,7 +232,7 @@ def test_plots_take_their_colours_from_the_page() -> None:
     assert svg.count("<script") == 0
     for name in set(colours.values()):
         assert f"var({name})" in svg
-    assert colours[methods[9]] == colours[methods[0]]
+    assert len(set(colours.values())) == len(methods)
     assert "a &lt; b" in svg
     assert [entry.label for entry in legend] == methods
     assert all(f'id="{entry.curve}"' in svg for entry in legend)
