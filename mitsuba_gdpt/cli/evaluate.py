@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,20 +42,8 @@ def evaluate(
             "these as far as a catalogue knows them, whole catalogues (dev), or CATALOGUE:NAME."
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Folder for the report, tables, images and cells."),
-    ],
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method",
-            "-m",
-            metavar="NAME[(KEY=VALUE, ...)]",
-            help="Method with options; may be repeated. By default all that run here.",
-            show_default=False,
-        ),
-    ] = None,
+    output: options.ResultsFolder,
+    method: options.Methods = None,
     spp: Annotated[
         str, typer.Option(metavar="N,N", help="Samples per pixel of gdpt; each sets a budget.")
     ] = "2,8,32",
@@ -151,9 +140,7 @@ def evaluate(
             "their number, about what a machine takes that does nothing else; on CPUs.",
         ),
     ] = "wall",
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the tables as Markdown.")
-    ] = False,
+    markdown: options.Markdown = False,
     *,
     place: cluster.Place,
 ) -> None:
@@ -241,15 +228,28 @@ def evaluate(
         else:
             records = evaluation.evaluate(settings, output, on_record=show, cluster=where)
             page = evaluation.write_results(records, settings, output, origin(), rate=rate)
+    written = f"{page} and results.csv, .json, .md beside it"
+    conclude([record.error for record in records], written, output, markdown=markdown)
+
+
+def conclude(errors: Sequence[str | None], written: str, output: Path, *, markdown: bool) -> None:
+    """Say what an evaluation came to.
+
+    Args:
+        errors: What every cell died of, or None.
+        written: Names of the files that are there now.
+        output: Their folder.
+        markdown: Also print the tables.
+
+    Raises:
+        typer.Exit: Every cell failed.
+    """
     if markdown:
         print((output / "results.md").read_text(encoding="utf-8"))
-    failed = sum(record.error is not None for record in records)
-    print(
-        f"{len(records)} cells, {failed} failed, wrote {page} and results.csv, .json, .md beside it"
-    )
-    if failed == len(records):
-        error = next(str(record.error) for record in records)
-        print(f"error: every cell failed, the first: {error}", file=sys.stderr)
+    failed = [error for error in errors if error is not None]
+    print(f"{len(errors)} cells, {len(failed)} failed, wrote {written}")
+    if failed and len(failed) == len(errors):
+        print(f"error: every cell failed, the first: {failed[0]}", file=sys.stderr)
         raise typer.Exit(1)
 
 

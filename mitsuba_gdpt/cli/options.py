@@ -54,6 +54,21 @@ Define = Annotated[
         show_default=False,
     ),
 ]
+ResultsFolder = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Folder for the report, tables, images and cells."),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        "-m",
+        metavar="NAME[(KEY=VALUE, ...)]",
+        help="Method with options; may be repeated. By default all that run here.",
+        show_default=False,
+    ),
+]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")]
 Png = Annotated[
     Path | None,
     typer.Option(

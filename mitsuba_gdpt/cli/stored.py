@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitsuba_gdpt.cli import options
-from mitsuba_gdpt.cli.evaluate import DEFAULT_METRICS, chosen_methods, chosen_metrics
+from mitsuba_gdpt.cli.evaluate import (
+    DEFAULT_METRICS,
+    chosen_methods,
+    chosen_metrics,
+    conclude,
+)
 from mitsuba_gdpt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,21 +31,8 @@ def evaluate_stored(
             help="Crop sets, and data sets of the original NGPT: files, or folders of them.",
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Folder for the report, tables, images and cells."),
-    ],
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method",
-            "-m",
-            metavar="NAME[(KEY=VALUE, ...)]",
-            help="Method with options; may be repeated. By default all that run here on these "
-            "buffers.",
-            show_default=False,
-        ),
-    ] = None,
+    output: options.ResultsFolder,
+    method: options.Methods = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,9 +50,7 @@ def evaluate_stored(
         int | None,
         typer.Option(help="This many crops, spread over all; by default all.", min=1),
     ] = None,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the tables as Markdown.")
-    ] = False,
+    markdown: options.Markdown = False,
 ) -> None:
     """Compare methods on stored renders; a rerun continues where it stopped.
 
@@ -92,16 +82,8 @@ def evaluate_stored(
         )
         command = shlex.join(["mitsuba-gdpt", *sys.argv[1:]])
         page = write_stored(cells, names, output, {"command": command, **provenance.describe()})
-    if markdown:
-        print((output / "results.md").read_text(encoding="utf-8"))
-    failed = sum(cell.error is not None for cell in cells)
-    print(
-        f"{len(cells)} cells, {failed} failed, wrote {page} and results.csv, summary.csv, "
-        f"results.json, results.md beside it"
-    )
-    if failed == len(cells):
-        print(f"error: every cell failed, the first: {cells[0].error}", file=sys.stderr)
-        raise typer.Exit(1)
+    written = f"{page} and results.csv, summary.csv, results.json, results.md beside it"
+    conclude([cell.error for cell in cells], written, output, markdown=markdown)
 
 
 def _fitting(methods: tuple[Call, ...], opened: StoredSets) -> tuple[Call, ...]:
