@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import functools
+import json
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+DATA = Path(__file__).parents[1] / "docs" / "results" / "data"
 SHARED = Path(
     os.environ.get("MITSUBA_GDPT_SCENES", Path(__file__).parents[2] / "shared" / "scenes")
 )
@@ -79,3 +82,25 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
     lines = [header, ["---"] * len(header), *([cell(v) for v in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def publish(name: str, values: dict[str, Any]) -> None:
+    """Write ``docs/results/data/DATE-NAME.json``: values with what is needed to make them again.
+
+    Numbers are rounded to four significant digits.
+    """
+    from mitsuba_gdpt import provenance
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(f"{value:.4g}")
+        if isinstance(value, dict):
+            return {key: rounded(item) for key, item in value.items()}
+        return [rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+    origin = provenance.describe()
+    words = [word for word in sys.argv if not word.startswith("/")]  # folders of this machine
+    made = {"provenance": {"command": " ".join(["python", *words]), **origin}, **rounded(values)}
+    path = DATA / f"{origin['date'][:10]}-{name}.json"
+    path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    print(f"\n{path}; now: python docs/generate.py")

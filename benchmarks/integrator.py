@@ -17,22 +17,19 @@ is the dev scenes at 640x360 and 8 spp, written to docs/results/data/DATE-integr
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from common import DEV, INTERIORS, dev_scenes, geometric_mean, scene_file, table
+from common import DEV, INTERIORS, dev_scenes, geometric_mean, publish, scene_file, table
 
-from mitsuba_gdpt import provenance, rendering, scenes
+from mitsuba_gdpt import rendering, scenes
 from mitsuba_gdpt.evaluation.settings import CLOCKS
 
-DATA = Path(__file__).parents[1] / "docs" / "results" / "data"
 #: What is published.
 PUBLISHED: dict[str, Any] = {"width": 640, "height": 360, "spp": 8, "shifts": "0,1,4"}
 
@@ -158,19 +155,9 @@ def print_ratios(args: argparse.Namespace) -> None:
     print(f"\nspp {args.spp}, {size}, depth {args.depth}, {args.clock} clock, {args.variant}\n")
     print(table(header, rows))
     if args.publish:
-        origin = provenance.describe()
         kept = ("width", "height", "spp", "depth", "repeats", "clock", "variant")
-        values = {
-            "provenance": {"command": " ".join(["python", *sys.argv]), **origin},
-            "settings": {key: vars(args)[key] for key in kept},
-            "seconds": {
-                name: {key: float(f"{value:.4g}") for key, value in seconds.items()}
-                for name, seconds in found.items()
-            },
-        }
-        path = DATA / f"{origin['date'][:10]}-integrator-cost.json"
-        path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        print(f"\n{path}; now: python docs/generate.py")
+        settings = {key: vars(args)[key] for key in kept}
+        publish("integrator-cost", {"settings": settings, "seconds": found})
 
 
 if __name__ == "__main__":

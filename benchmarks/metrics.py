@@ -1,18 +1,20 @@
 """What metrics cost per image, and how biased relMSE is against noisy references.
 
-    python benchmarks/metrics.py [FOLDER_OF_WEIGHTS]
+    python benchmarks/metrics.py [FOLDER_OF_WEIGHTS] [--publish]
 
-Prints the two tables of docs/reference/metrics.md. One thread; "CPU s" is the time of the
+Prints the two tables of docs/reference/metrics.md; ``--publish`` writes what they are made of,
+docs/results/data/DATE-metrics.json. One thread; "CPU s" is the time of the
 processor, which other load on the machine changes little.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 
 import numpy as np
 import torch
+from common import publish, table
 
 from mitsuba_gdpt import metrics
 from mitsuba_gdpt.metrics import Reference
@@ -33,27 +35,29 @@ def noisy(image: torch.Tensor, deviation: float, rng: np.random.Generator) -> to
     return image * torch.from_numpy(rng.gamma(shape, 1 / shape, image.shape)).to(image)
 
 
-def costs(weights: str | None) -> None:
+def costs(weights: str | None) -> dict[str, float]:
+    """Return the processor seconds of every metric that can run."""
     rng = np.random.default_rng(0)
     reference = radiance()
     image = noisy(reference, 0.2, rng)
-    print(f"| metric | CPU s per {SIDE} x {SIDE} image |\n|---|---|")
+    found = {}
     for name, metric in metrics.METRICS.items():
         if (obstacle := metric.obstacle(weights)) is not None:
-            print(f"| {name} | {obstacle} |")
+            print(f"{name}: {obstacle}")
             continue
         if metric.label[:2] != "E-":
             metric(image, reference, weights=weights)  # imports, loads
         start = time.process_time()
         metric(image, reference, weights=weights)
-        print(f"| {name} | {time.process_time() - start:.3f} |", flush=True)
+        found[name] = time.process_time() - start
+    return found
 
 
-def bias() -> None:
+def bias() -> list[list[float]]:
+    """Return rows of the true relMSE, the deviation of a half, and both biases."""
     rng = np.random.default_rng(0)
     truth = radiance().double()
-    print("\n| true relMSE | deviation of a half | bias, halves | bias, their mean |")
-    print("|---|---|---|---|")
+    rows = []
     for error in (0.1, 0.5):
         image = noisy(truth, error, rng)
         true = float(metrics.relmse(image, truth))
@@ -63,10 +67,25 @@ def bias() -> None:
                 halves = Reference(noisy(truth, deviation, rng), noisy(truth, deviation, rng))
                 split.append(float(metrics.relmse(image, halves)) / true - 1)
                 mean.append(float(metrics.relmse(image, halves.mean)) / true - 1)
-            print(f"| {true:.3f} | {deviation} | {np.mean(split):+.1%} | {np.mean(mean):+.1%} |")
+            rows.append([true, deviation, float(np.mean(split)), float(np.mean(mean))])
+    return rows
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("weights", nargs="?", help="folder of LPIPS's and E-LPIPS's weights")
+    parser.add_argument("--publish", action="store_true", help="see above")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    seconds, biases = costs(arguments.weights), bias()
+    print(table(["metric", f"CPU s per {SIDE} x {SIDE} image"], [*seconds.items()]))
+    print()
+    head = ["true relMSE", "deviation of a half", "bias, halves", "bias, their mean"]
+    print(table(head, biases))
+    if arguments.publish:
+        publish("metrics", {"settings": {"side": SIDE}, "seconds": seconds, "bias": biases})
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    costs(sys.argv[1] if len(sys.argv) > 1 else None)
-    bias()
+    main()

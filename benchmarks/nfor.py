@@ -1,10 +1,12 @@
 """Quality and time of NFOR, at equal spp.
 
-For each scene: relMSE of the primal, and by how much it falls with ``nfor`` with and without halves
-(and in brackets without the 0.1 % of pixels with the largest error). References as in
-``gradients.py``.
+For each scene: relMSE of the primal, and by how much it falls with ``nfor``, with and without
+halves, and with OIDN (and in brackets without the 0.1 % of pixels with the largest error).
+References as in ``gradients.py``.
 
-    python benchmarks/nfor.py [SCENE ...] [--spp 32] [--threads 2]
+    python benchmarks/nfor.py [SCENE ...] [--spp 32] [--threads 2] [--publish]
+
+``--publish`` writes docs/results/data/DATE-nfor.json.
 """
 
 from __future__ import annotations
@@ -15,16 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import DEV, SHARED, dev_scenes, geometric_mean, load, table
+from common import DEV, SHARED, dev_scenes, geometric_mean, load, publish, table
 from gradients import reference_of
 
 import mitsuba_gdpt as gdpt
 from mitsuba_gdpt import metrics
 from mitsuba_gdpt.evaluation.inputs import merge
 
+#: What is compared: method and options, by label.
+CANDIDATES = ("nfor", "nfor, no halves", "oidn(aux=raw)")
 
-def examine(name: str, spp: int, depth: int) -> tuple[list[object], list[float]]:
-    """Return one row of the table, and its ratios of errors."""
+
+def examine(name: str, spp: int, depth: int) -> dict[str, Any]:
+    """Return relMSE and trimmed relMSE of the primal and of all candidates, and their seconds."""
     import mitsuba as mi
 
     width = np.load(SHARED / "dev" / name / "reference.npz")["a"].shape[1] if name in DEV else 192
@@ -40,22 +45,19 @@ def examine(name: str, spp: int, depth: int) -> tuple[list[object], list[float]]
         halves.append(gdpt.FrameBuffers.from_render(out, integrator))
     buffers = merge(*halves, (spp // 2, spp // 2), integrator.layout)
 
-    def errors(image: torch.Tensor) -> tuple[float, float]:
+    def errors(image: torch.Tensor) -> list[float]:
         image = image.double()
         of_image = metrics.relmse(image, reference), metrics.trimmed_relmse(image, reference)
-        return float(of_image[0]), float(of_image[1])
+        return [float(value) for value in of_image]
 
-    before = errors(buffers["primal"])
-    row: list[object] = [name, before[0]]
-    ratios, seconds = [], []
-    for options in ({"halves": tuple(halves)}, {}):
-        start = time.perf_counter()
-        image = gdpt.denoise(buffers, "nfor", **options)
-        seconds.append(time.perf_counter() - start)
-        after = errors(image)
-        ratios += [before[0] / after[0], before[1] / after[1]]
-    cells = [f"{ratios[i]:.2f} ({ratios[i + 1]:.2f})" for i in (0, 2)]
-    return [*row, *cells, *seconds], ratios
+    found: dict[str, Any] = {"errors": {"primal": errors(buffers["primal"])}, "seconds": {}}
+    for label in CANDIDATES:
+        options = {"halves": tuple(halves)} if label == "nfor" else {}
+        start = time.process_time()
+        image = gdpt.denoise(buffers, label.removesuffix(", no halves"), **options)
+        found["seconds"][label] = time.process_time() - start
+        found["errors"][label] = errors(image)
+    return found
 
 
 def main() -> None:
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument("--spp", type=int, default=32, help="even, at least 4 (default: 32)")
     parser.add_argument("--max-depth", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
+    parser.add_argument("--publish", action="store_true", help="see above")
     arguments = parser.parse_args()
     if arguments.spp < 4 or arguments.spp % 2:
         parser.error(f"--spp is {arguments.spp}; expected an even number >= 4")
@@ -73,17 +76,26 @@ def main() -> None:
     mi.set_variant("llvm_ad_rgb")
     mi.set_log_level(mi.LogLevel.Error)
     torch.set_num_threads(arguments.threads)
-    rows, all_ratios = [], []
+    found = {}
     for name in arguments.scenes or dev_scenes():
-        row, ratios = examine(name, arguments.spp, arguments.max_depth)
-        rows.append(row)
-        all_ratios.append(ratios)
+        found[name] = examine(name, arguments.spp, arguments.max_depth)
         print(f"{name} done", flush=True)
-    mean = [geometric_mean(column) for column in zip(*all_ratios, strict=True)]
-    rows.append(["geometric mean", ""] + [f"{mean[i]:.2f} ({mean[i + 1]:.2f})" for i in (0, 2)])
-    rows[-1] += ["", ""]
-    header = ["scene", "relMSE", "nfor", "nfor, no halves", "s", "s, no halves"]
+    rows: list[list[object]] = []
+    ratios: dict[str, list[float]] = {label: [] for label in CANDIDATES}
+    for name, values in found.items():
+        before, trimmed = values["errors"]["primal"]
+        cells = []
+        for label in CANDIDATES:
+            after = values["errors"][label]
+            ratios[label].append(before / after[0])
+            cells.append(f"{before / after[0]:.2f} ({trimmed / after[1]:.2f})")
+        rows.append([name, before, *cells, *values["seconds"].values()])
+    rows.append(["geometric mean", "", *map(geometric_mean, ratios.values()), "", "", ""])
+    header = ["scene", "relMSE", *CANDIDATES, *(f"{label}, s" for label in CANDIDATES)]
     print(table(header, rows))
+    if arguments.publish:
+        settings = {"spp": arguments.spp, "depth": arguments.max_depth}
+        publish("nfor", {"settings": settings, "scenes": found})
 
 
 if __name__ == "__main__":

@@ -1,27 +1,27 @@
 """References of scenes in as many samples as the time allows, and how soon which sampler has them.
 
     python benchmarks/references.py [SCENE ...] --output DIR [--spp 65536] [--seconds 80]
-    python benchmarks/references.py [SCENE ...] --compare [--json FILE]
+    python benchmarks/references.py [SCENE ...] --compare [--publish]
 
 The first renders DIR/NAME.npz as ``mitsuba-gdpt reference`` does, scenes sharing the time evenly.
 
 The second renders two halves with 0, 1 and 4 offset paths per sample, and prints processor seconds
 times noise (lower is better): the time in which a sampler gets to a relMSE of 1. With offset paths
-the image is the unbiased L2 reconstruction that references are made with.
+the image is the unbiased L2 reconstruction that references are made with. ``--publish`` writes
+docs/results/data/DATE-reference-samplers.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-from common import dev_scenes, scene_file, table
+from common import dev_scenes, publish, scene_file, table
 
-from mitsuba_gdpt import provenance, references, rendering
+from mitsuba_gdpt import references, rendering
 from mitsuba_gdpt.denoisers import denoise
 from mitsuba_gdpt.scenes import SceneRef
 
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("scenes", nargs="*")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--compare", action="store_true")
-    parser.add_argument("--json", type=Path, help="with --compare: also write this file")
+    parser.add_argument("--publish", action="store_true", help="with --compare: see above")
     parser.add_argument("--spp", type=int, default=65536, help="of both halves together")
     parser.add_argument("--seconds", type=float, default=80.0)
     parser.add_argument("--shifts", type=int, default=0)
@@ -102,9 +102,8 @@ def main() -> None:
         for name in names:
             rows[name] = compare(name, args.width, min(args.spp, 64))
             print(table(head, [[name, *rows[name]]]).splitlines()[-1], flush=True)
-        if args.json:
-            values = {"provenance": provenance.describe(), "shifts": SHIFTS, "seconds": rows}
-            args.json.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        if args.publish:
+            publish("reference-samplers", {"shifts": SHIFTS, "seconds": rows})
         return
     args.output.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + args.seconds

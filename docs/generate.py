@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import cards
 import integrator_cost
+import measured
 import total_time
 
 ROOT = Path(__file__).parents[1]
@@ -70,12 +72,13 @@ def command_line() -> str:
     from mitsuba_gdpt.cli import app
 
     def section(command: Any, words: tuple[str, ...]) -> Iterable[str]:
-        yield f"## `{' '.join(words)}`\n\n{_prose(command.help or '')}"
+        yield f"## `{' '.join(words)}`\n"
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
         usage = [*words, *(p.metavar or p.name.upper() for p in arguments), "[OPTIONS]"]
         if not hasattr(command, "commands"):
             yield f"```text\n{' '.join(usage)}\n```\n"
+        yield _prose(command.help or "")
         rows = [
             (
                 ", ".join(f"`{word}`" for word in (*p.opts, *p.secondary_opts)),
@@ -205,9 +208,18 @@ def quality_levels() -> str:
     return table(("`quality`", "with gradients", "without", "s per megapixel"), rows)
 
 
+def cuda_goals() -> str:
+    """What is to be reached on a GPU."""
+    from on_cuda import GOALS
+
+    rows = [(f"`{name}`", f"{goal:g}") for name, goal in GOALS.items()]
+    return table(("what", "at most"), rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "buffers": buffers,
     "command-line": command_line,
+    "cuda-goals": cuda_goals,
     "loss-terms": loss_terms,
     "named-losses": named_losses,
     "parameters": parameters,
@@ -216,6 +228,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "training-settings": training_settings,
     **cards.blocks(table),
     **integrator_cost.blocks(table),
+    **measured.blocks(table),
     **total_time.blocks(table),
 }
 

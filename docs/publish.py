@@ -7,11 +7,17 @@ writes ``docs/results/data/DATE-total-time.json``: costs, samples and errors of 
 pair, means over the seeds, rounded to four digits, with what is needed to make them again. Then it
 makes all tables and plots anew. Pages have figures from these files (``docs/generate.py``) and from
 nothing else. Without arguments the tables and plots are made of the data that are there.
+
+    mitsuba-gdpt reference ../scenes/dev/*/scene.xml -o REFERENCES | tee -a REFERENCES/log.txt
+    python docs/publish.py REFERENCES references
+
+does the same with samples, noise and times of references.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 from collections import defaultdict
@@ -19,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import generate
+import numpy as np
 import total_time
 
 _DIGITS = 4
@@ -47,13 +54,16 @@ def condense(results: dict[str, Any]) -> dict[str, Any]:
     sources = sorted({r["sources"] for r in records})
     if len(sources) != 1:
         raise ValueError(f"cells of {len(sources)} states of the code; evaluate again")
+    provenance = {**results["provenance"], "sources": sources[0]}
+    if "command" in provenance:  # folders of this machine say nothing to others
+        provenance["command"] = re.sub(r"(?<=\s)/\S*/", "", provenance["command"])
     cells: dict[tuple[str, str, int], list[dict[str, float]]] = defaultdict(list)
     for record in records:
         cells[record["scene"], record["method"], record["spp"]].append(record["metrics"])
     kept = ("seconds", "cost_size", "seeds", "repeats", "clock", "metrics", "max_depth", "width")
     return rounded(
         {
-            "provenance": {**results["provenance"], "sources": sources[0]},
+            "provenance": provenance,
             "settings": {key: results["settings"][key] for key in kept},
             "costs": {
                 scene: {
@@ -75,10 +85,53 @@ def condense(results: dict[str, Any]) -> dict[str, Any]:
     )
 
 
+#: What ``mitsuba-gdpt reference`` prints of each.
+_TOLD = re.compile(
+    r"(?P<name>[^/\n]+)\.npz: .*, (?P<seconds>\d+) s; noise before: (?P<before>[\d.e-]+)$",
+    re.MULTILINE,
+)
+
+
+def condense_references(folder: Path) -> dict[str, Any]:
+    """Return what is published of a folder of references, of which ``log.txt`` tells the times.
+
+    Raises:
+        ValueError: A reference has no line in ``log.txt``.
+    """
+    from mitsuba_gdpt import provenance, references
+
+    seconds: dict[str, int] = defaultdict(int)
+    before = {}
+    for told in _TOLD.finditer((folder / "log.txt").read_text(encoding="utf-8")):
+        seconds[told["name"]] += int(told["seconds"])
+        before[told["name"]] = float(told["before"])
+    scenes = {}
+    for sums in sorted(folder.glob("*.partial.npz")):
+        name = sums.name.removesuffix(".partial.npz")
+        if name not in before:
+            raise ValueError(f"{folder / 'log.txt'} has no line of {name}; keep what is printed")
+        halves = references.read(folder / f"{name}.npz")
+        with np.load(sums, allow_pickle=False) as stored:
+            shifts = int(stored["state"][-1])
+        scenes[name] = {
+            "size": list(halves.size),
+            "shifts": shifts,
+            "spp": halves.spp,
+            "seconds": seconds[name],
+            "before": before[name],
+            "noise": halves.noise,
+        }
+    origin = {"command": "mitsuba-gdpt reference", **provenance.describe()}
+    return rounded({"provenance": origin, "scenes": scenes})
+
+
 def write(folder: str, name: str) -> None:
     """Condense the results of a folder."""
-    results = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
-    values = condense(results)
+    if name == "references":
+        values = condense_references(Path(folder))
+    else:
+        results = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
+        values = condense(results)
     date = values["provenance"].get("date", "")[:10]
     if not date:
         raise SystemExit("results.json has no date in its provenance")

@@ -204,6 +204,8 @@ def plot(path: Path) -> None:
     A colour is a method, a kind of line an integrator.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     found = latest()
     integrators, methods = (
@@ -220,12 +222,21 @@ def plot(path: Path) -> None:
                     "color": f"C{methods.index(method)}",
                     "linestyle": _LINES[integrators.index(integrator) % len(_LINES)],
                 }
-                axis.loglog(*zip(*known, strict=True), marker="o", ms=3, label=pair, **style)
+                axis.loglog(*zip(*known, strict=True), marker="o", ms=3, **style)
         axis.set(title=label, xlabel="render + reconstruction, s")
         axis.set_xticks(found.budgets, [f"{s:g}" for s in found.budgets])
-        axis.minorticks_off()
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.tick_params(which="minor", bottom=False, left=False)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.grid(axis="y", alpha=0.3)
+    keys = [
+        *(Line2D([], [], color="0.3", linestyle=_LINES[i]) for i in range(len(integrators))),
+        *(Line2D([], [], color=f"C{i}", marker="o", ms=4) for i in range(len(methods))),
+    ]
+    names = [*integrators, *methods]
+    figure.legend(keys, names, loc="outside lower center", ncols=3, fontsize=9)
     figure.savefig(path, dpi=110)
 
 

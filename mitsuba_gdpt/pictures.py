@@ -114,13 +114,21 @@ def to_html(pictures: Iterable[Picture], title: str) -> str:
     )
 
 
+#: Characters from which on a cell is not squeezed into a column of single words.
+_LONG_CELL = 20
+
+
 def to_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table as HTML."""
+    """Return a table as HTML, which scrolls where it is wider than the page."""
+
+    def cell(word: str) -> str:
+        width = "min-width:14em;" if len(word) > _LONG_CELL else ""
+        return f'<td style="{width}vertical-align:top">{html.escape(word)}</td>'
+
     top = "".join(f"<th>{html.escape(word)}</th>" for word in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(word)}</td>" for word in row) + "</tr>" for row in rows
-    )
-    return f'<table style="text-align:left"><tr>{top}</tr>{body}</table>'
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    table = f'<table style="text-align:left"><tr>{top}</tr>{body}</table>'
+    return f'<div style="overflow-x:auto">{table}</div>'
 
 
 def _seen(image: NDArray[np.float32], buffer: Buffer, exposure: float) -> NDArray[np.float32]:

@@ -523,7 +523,9 @@ class Methods(tuple[Method, ...]):
 
 
 def _row(method: Method) -> tuple[str, ...]:
-    options = ", ".join(f"{name}={default}" for name, default in method.options.items())
+    options = ", ".join(
+        name if default is None else f"{name}={default}" for name, default in method.options.items()
+    )
     obstacle = method.obstacle
     here = "yes" if obstacle is None else str(obstacle)
     cost = "" if method.seconds_per_megapixel is None else f"{method.seconds_per_megapixel:g}"

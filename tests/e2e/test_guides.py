@@ -28,9 +28,12 @@ SMALL = (
 RGB, XYZ = ("R", "G", "B"), ("X", "Y", "Z")
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    """Return the languages and texts of a page's commands and snippets."""
+def blocks(page: str, before: str = "") -> list[tuple[str, str]]:
+    """Return the languages and texts of a page's commands and snippets, up to a heading."""
     text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    if before:
+        text, heading, _ = text.partition(f"\n## {before}\n")
+        assert heading
     found = re.findall(r"^```(sh|python)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert found
     return found
@@ -120,8 +123,8 @@ def test_everything_on_the_page_runs(page: str, folder: Path, variant_llvm_rgb: 
         run(language, text, names)
 
 
-def test_fly_throughs(folder: Path, variant_llvm_rgb: str) -> None:
-    for language, text in blocks("fly-throughs"):
+def test_catalogue_of_a_scene(folder: Path, variant_llvm_rgb: str) -> None:
+    for language, text in blocks("catalogue", before="Catalogues of the package"):
         run(language, text, {})
     files = sorted(path.name for path in (folder / "frames/train/room/frame-0001").iterdir())
     assert "target.exr" in files

@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from mitsuba_gdpt.denoisers.learned import weights
+from mitsuba_gdpt.references import Halves
 from mitsuba_gdpt.rendering.budget import ERRORS
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +105,35 @@ def test_what_is_published_of_an_evaluation(generate: ModuleType) -> None:
         publish.condense({**results, "records": [*records, {**record, "error": "no paint"}]})
     with pytest.raises(ValueError, match="2 states of the code"):
         publish.condense({**results, "records": [*records, {**records[0], "sources": "4"}]})
+
+
+def test_commands_in_data_name_no_folder_of_a_machine(generate: ModuleType) -> None:
+    for path in generate.total_time.DATA.glob("*.json"):
+        command = json.loads(path.read_text(encoding="utf-8"))["provenance"]["command"]
+        assert not re.search(r"(^|\s)/", command), path
+
+
+def test_what_is_published_of_references(generate: ModuleType, tmp_path: Path) -> None:
+    publish = importlib.import_module("publish")
+    image = np.full((2, 3, 3), 0.5, np.float32)
+    Halves(image, image + 0.01, 12, 64, "scene").save(tmp_path / "hall.npz", half=True)
+    np.savez(tmp_path / "hall.partial.npz", state=np.array([2, 64, 64, 12, 4]))
+    line = "/a/hall.npz: 3x2, 64 spp in each half, noise 0.1, {} s; noise before: 1.5e-3\n"
+    log = tmp_path / "log.txt"
+    log.write_text("rendering: 3 %\n" + line.format(20) + line.format(40), encoding="utf-8")
+    found = publish.condense_references(tmp_path)["scenes"]["hall"]
+    assert found["noise"] > 0
+    assert {**found, "noise": 0.1} == {
+        "size": [3, 2],
+        "shifts": 4,
+        "spp": 64,
+        "seconds": 60,
+        "before": 0.0015,
+        "noise": 0.1,
+    }
+    log.write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match="has no line of hall"):
+        publish.condense_references(tmp_path)
 
 
 def documents() -> list[Path]:

@@ -106,7 +106,7 @@ def test_names_are_no_html() -> None:
 def test_methods_are_a_table() -> None:
     html = methods()._repr_html_()
     assert html.count("<tr>") == len(methods()) + 1
-    assert "<td>poisson-l2</td>" in html
+    assert ">poisson-l2</td>" in html
     assert methods()[0]._repr_html_().count("<tr>") == 2
     assert tuple(methods()) == methods()
 

@@ -1,0 +1,128 @@
+"""Tables of single benchmarks, from what their ``--publish`` has written."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from total_time import DATA
+
+Table = Callable[[Sequence[str], Iterable[Sequence[object]]], str]
+
+
+def newest(name: str) -> tuple[dict[str, Any], str]:
+    """Return the newest published values of that name, and words that say where they are from.
+
+    Raises:
+        FileNotFoundError: There are none.
+    """
+    paths = sorted(DATA.glob(f"*-[0-9][0-9]-{name}.json"))
+    if not paths:
+        raise FileNotFoundError(f"{DATA} has no DATE-{name}.json; expected one that is committed")
+    values = json.loads(paths[-1].read_text(encoding="utf-8"))
+    origin = values["provenance"]
+    source = f"`{origin['command']}`, {origin['machine']}; `docs/results/data/{paths[-1].name}`"
+    return values, source
+
+
+def nfor_quality(table: Table) -> str:
+    """By how much relMSE falls, scene by scene, and what that costs."""
+    values, source = newest("nfor")
+    scenes: dict[str, Any] = values["scenes"]
+    labels = list(next(iter(scenes.values()))["seconds"])
+
+    def falls(scene: str, label: str) -> list[float]:
+        errors = scenes[scene]["errors"]
+        return [
+            before / after for before, after in zip(errors["primal"], errors[label], strict=True)
+        ]
+
+    rows: list[list[object]] = []
+    for scene, found in scenes.items():
+        cells = ["{:.1f} ({:.1f})".format(*falls(scene, label)) for label in labels]
+        rows.append([scene, f"{found['errors']['primal'][0]:.2g}", *cells])
+    means = []
+    for label in labels:
+        columns = zip(*(falls(scene, label) for scene in scenes), strict=True)
+        means.append("{:.1f} ({:.1f})".format(*map(statistics.geometric_mean, columns)))
+    rows.append(["geometric mean", "", *means])
+    medians = (statistics.median(s["seconds"][label] for s in scenes.values()) for label in labels)
+    rows.append(["processor seconds, median", "", *(f"{value:.2g}" for value in medians)])
+    settings = values["settings"]
+    said = (
+        "relMSE of the primal over that of the result; in brackets without the pixels with the "
+        f"largest errors (`relmse-trimmed`). {settings['spp']} spp in two halves, `shifts=0`,\n"
+        f"depth {settings['depth']}, frames as large as the references ({source}).\n"
+    )
+    head = ("scene", "relMSE of the primal", *labels)
+    return f"{said}\n{table(head, rows)}"
+
+
+def metrics_bias(table: Table) -> str:
+    """How biased relMSE is against noisy references."""
+    values, _ = newest("metrics")
+    rows = [
+        (f"{error:.3f}", deviation, f"{halves:+.1%}", f"{mean:+.1%}")
+        for error, deviation, halves, mean in values["bias"]
+    ]
+    return table(("true relMSE", "deviation of a half", "bias, halves", "bias, their mean"), rows)
+
+
+def metrics_cost(table: Table) -> str:
+    """What every metric costs."""
+    values, source = newest("metrics")
+    side = values["settings"]["side"]
+    rows = [(f"`{name}`", f"{seconds:.3f}") for name, seconds in values["seconds"].items()]
+    cost = table(("metric", f"CPU s per {side} x {side} image"), rows)
+    return f"({source})\n\n{cost}"
+
+
+def references(table: Table) -> str:
+    """How noisy the references of the development scenes are, remade and as they were."""
+    values, source = newest("references")
+    rows = [
+        (
+            scene,
+            "gradients" if found["shifts"] else "paths alone",
+            found["spp"],
+            f"{found['seconds'] / 60:.0f}",
+            f"{found['before']:.2g}",
+            f"{found['noise']:.2g}",
+        )
+        for scene, found in values["scenes"].items()
+    ]
+    head = ("scene", "made with", "spp of a half", "minutes", "noise before", "noise")
+    return f"({source})\n\n{table(head, rows)}"
+
+
+def reference_samplers(table: Table) -> str:
+    """How soon which number of offset paths has a reference of the same noise."""
+    values, source = newest("reference-samplers")
+    counts = values["shifts"]
+    rows = [
+        (scene, *(f"{times[0] / seconds:.2f}" for seconds in times[1:]))
+        for scene, times in values["seconds"].items()
+    ]
+    means = (
+        statistics.geometric_mean(times[0] / times[i] for times in values["seconds"].values())
+        for i in range(1, len(counts))
+    )
+    rows.append(("geometric mean", *(f"{mean:.2f}" for mean in means)))
+    head = ("scene", *(f"`shifts={count}`" for count in counts[1:]))
+    said = (
+        "Time to the same noise by paths alone, over that with gradients: above 1, they are sooner"
+    )
+    return f"{said}\n({source}).\n\n{table(head, rows)}"
+
+
+def blocks(table: Table) -> dict[str, Callable[[], str]]:
+    """Return the generated blocks of this module, by name."""
+    makers = {
+        "metrics-bias": metrics_bias,
+        "metrics-cost": metrics_cost,
+        "reference-samplers": reference_samplers,
+        "references": references,
+    }
+    return {name: lambda make=make: make(table) for name, make in makers.items()}  # type: ignore[misc]
