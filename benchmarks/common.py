@@ -10,9 +10,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from mitsuba_gdpt.references import Halves
 
 DATA = Path(__file__).parents[1] / "docs" / "results" / "data"
 SHARED = Path(
@@ -35,6 +38,19 @@ def scene_file(name: str) -> str:
     """Return what ``rendering.open_source`` takes for a dev or built-in scene."""
     file = SHARED / "dev" / name / "scene.xml"
     return str(file) if file.is_file() else f"builtin:{name}"
+
+
+def dev_reference(name: str) -> Halves:
+    """Return the reference of a dev scene: of ``MITSUBA_GDPT_REFERENCES``, or beside the scene."""
+    from mitsuba_gdpt import references
+    from mitsuba_gdpt.scenes import SceneRef
+
+    found = references.stored(SceneRef.parse(scene_file(name)), references.STORED_DEPTH)
+    if found is None:
+        raise SystemExit(
+            f"{scene_file(name)}: no reference of path depth {references.STORED_DEPTH}"
+        )
+    return found
 
 
 def load(name: str, width: int, max_depth: int) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import DEV, SHARED, dev_scenes, load, table
+from common import DEV, dev_reference, dev_scenes, load, table
 from scipy.ndimage import binary_dilation
 
 import mitsuba_gdpt as gdpt
@@ -57,8 +57,8 @@ def reference_of(name: str, scene: Any, depth: int) -> Reference:
     import mitsuba as mi
 
     if name in DEV:
-        stored = np.load(SHARED / "dev" / name / "reference.npz")
-        return Reference(tensor(stored["a"]), tensor(stored["b"]))
+        stored = dev_reference(name)
+        return Reference(tensor(stored.a), tensor(stored.b))
     path = mi.load_dict({"type": "path", "max_depth": depth})
     halves = [
         np.mean([np.array(mi.render(scene, integrator=path, spp=128, seed=s)) for s in seeds], 0)
@@ -71,7 +71,7 @@ def examine(name: str, spp: int, seeds: int, depth: int, shifts: int) -> list[ob
     """Return one row of the table."""
     import mitsuba as mi
 
-    width = np.load(SHARED / "dev" / name / "reference.npz")["a"].shape[1] if name in DEV else 192
+    width = dev_reference(name).size[0] if name in DEV else 192
     scene = load(name, width, depth)
     reference = reference_of(name, scene, depth)
     path = mi.load_dict({"type": "path", "max_depth": depth})

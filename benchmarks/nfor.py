@@ -15,9 +15,8 @@ import argparse
 import time
 from typing import Any
 
-import numpy as np
 import torch
-from common import DEV, SHARED, dev_scenes, geometric_mean, load, publish, table
+from common import DEV, dev_reference, dev_scenes, geometric_mean, load, publish, table
 from gradients import reference_of
 
 import mitsuba_gdpt as gdpt
@@ -32,7 +31,7 @@ def examine(name: str, spp: int, depth: int) -> dict[str, Any]:
     """Return relMSE and trimmed relMSE of the primal and of all candidates, and their seconds."""
     import mitsuba as mi
 
-    width = np.load(SHARED / "dev" / name / "reference.npz")["a"].shape[1] if name in DEV else 192
+    width = dev_reference(name).size[0] if name in DEV else 192
     scene = load(name, width, depth)
     reference = reference_of(name, scene, depth)
     integrator: Any = mi.load_dict(

@@ -5,16 +5,18 @@ to that is in ``mitsuba-gdpt evaluate``. Renders are kept in a folder, so that a
 others on the very same ones.
 
     python benchmarks/reconstructions.py METHOD METHOD ... --keep FOLDER [--spp 2 8 32] [--shifts 1]
+                                       [--each]
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DEV, SHARED, dev_scenes, geometric_mean, load, table
+from common import DEV, dev_reference, dev_scenes, geometric_mean, load, table
 
 MAX_DEPTH = 12
 METRICS = ("relmse", "relmse-trimmed", "hdr-flip")
@@ -28,7 +30,7 @@ def render(scene: str, spp: int, shifts: int, folder: Path) -> Any:
         import mitsuba as mi
 
         integrator = mi.load_dict({"type": "gdpt", "max_depth": MAX_DEPTH, "shifts": shifts})
-        width = np.load(SHARED / "dev" / scene / "reference.npz")["a"].shape[1]
+        width, _ = dev_reference(scene).size
         image = mi.render(
             load(scene, width, MAX_DEPTH), integrator=integrator, spp=spp, seed=1000 + spp
         )
@@ -38,18 +40,24 @@ def render(scene: str, spp: int, shifts: int, folder: Path) -> Any:
 
 def errors(call: str, scene: str, buffers: Any) -> list[float]:
     """Return the errors of a method, one per metric."""
-    import torch
-
     from mitsuba_gdpt import denoise, metrics
 
-    stored = np.load(SHARED / "dev" / scene / "reference.npz")
-    halves = metrics.Reference(*(torch.from_numpy(stored[half]) for half in "ab"))
+    halves = dev_reference(scene).reference()
     image = denoise(buffers, call)
+    # An unbiased reference may be below 0 where there is hardly any light.
+    seen = metrics.Reference(metrics.displayable(halves.mean))
     found = []
     for metric in map(metrics.find, METRICS):
-        shown = metrics.displayable(image) if metric.nonnegative else image
-        found.append(max(LEAST, metric(shown, halves).value))
+        if metric.nonnegative:
+            value = metric(metrics.displayable(image), seen).value
+        else:
+            value = metric(image, halves).value
+        found.append(max(LEAST, value))
     return found
+
+
+def _shown(ratios: Iterable[float]) -> str:
+    return " / ".join(f"{ratio:.2f}" for ratio in ratios)
 
 
 def main() -> None:
@@ -59,6 +67,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True, help="folder of the renders")
     parser.add_argument("--spp", type=int, nargs="+", default=[2, 8, 32])
     parser.add_argument("--shifts", type=int, default=1)
+    parser.add_argument("--each", action="store_true", help="also print the ratios of each scene")
     args = parser.parse_args()
     if not dev_scenes():
         return
@@ -69,6 +78,7 @@ def main() -> None:
 
     rendering.set_variant(None)
     args.keep.mkdir(parents=True, exist_ok=True)
+    each: list[list[object]] = []
     rows: dict[str, list[object]] = {call: [call] for call in args.methods}
     for spp in args.spp:
         found: dict[str, list[list[float]]] = {call: [] for call in args.methods}
@@ -82,11 +92,16 @@ def main() -> None:
             ratios = np.array(values) / first
             means = [geometric_mean(list(column)) for column in ratios.T]
             worst = float(ratios[:, METRICS.index("relmse-trimmed")].max())
-            rows[call].append(" / ".join(f"{mean:.2f}" for mean in means) + f" ({worst:.2f})")
+            rows[call].append(_shown(means) + f" ({worst:.2f})")
+            each += [
+                [call, spp, scene, _shown(row)] for scene, row in zip(DEV, ratios, strict=True)
+            ]
         print(f"{spp} spp done", flush=True)
     header = [f"{spp} spp" for spp in args.spp]
     print(f"{', '.join(METRICS)} (in brackets the worst scene's relmse-trimmed)\n")
     print(table(["method", *header], list(rows.values())))
+    if args.each:
+        print("\n" + table(["method", "spp", "scene", ", ".join(METRICS)], each))
 
 
 if __name__ == "__main__":
