@@ -12,6 +12,7 @@ A loss is a weighted sum of terms. *p* is the prediction, *y* the target, linear
 | ``l1`` | mean abs(p - y) | no |
 | ``relative-l2`` | mean (p - y)^2 / g, g = mean_RGB(p)^2 + 0.01 held constant | yes |
 | ``gradient-relative-l2`` | the same numerator of forward differences | yes |
+| ``log-noise2noise`` | mean log(0.0001 + mean (p - y)^2 / g) | nearly |
 | ``log-relative-l2`` | mean log(0.0001 + mean (p - y)^2 / h), h = mean_RGB(y)^2 + 0.01 | no |
 | ``log-relative-l1`` | mean log(0.001 + mean abs(p - y) / sqrt(h)) | no |
 | ``log-l1-tonemapped`` | mean log(0.001 + mean abs(R(p) - R(y))) | no |
@@ -26,7 +27,8 @@ value, y in the denominator) has its minimum elsewhere: L1 at the median, which 
 of path-traced radiance. With those, use converged targets. ``relative-huber`` is the square as long
 as the relative deviation of the target is below a half, and so unbiased, and linear beyond:
 fireflies in a target of moderate noise, which make most of the gradient of relative-l2, lose their
-power, and the energy that they stand for is lost with them.
+power, and the energy that they stand for is lost with them. ``log-noise2noise`` has the gradient of
+relative-l2 within an image, and weighs images as the logarithm does.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ LOSSES: dict[str, dict[str, float]] = {
     "smape": {"smape": 1.0},
     "noise2noise": {"relative-l2": 1.0, "gradient-relative-l2": 0.2},
     "robust": {"relative-huber": 1.0},
+    "backbone": {"log-noise2noise": 0.5, "log-relative-l1": 0.25, "log-l1-tonemapped": 0.25},
     "fusion": {"log-relative-l2": 0.6, "log-relative-l1": 0.4},
     "fusion-seen": {"log-relative-l2": 0.5, "log-l1-tonemapped": 0.5},
     "rdae": {"spatial": 0.8, "edges": 0.1, "temporal": 0.1},
@@ -120,6 +123,15 @@ def log_relative_l2(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return _mean_log((p - y).square() / _brightness(y), _LEAST_ERROR)
 
 
+def log_noise2noise(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Logarithm of each image's squared error relative to the prediction.
+
+    Within an image the gradient is that of :func:`relative_l2`; only how much an image counts
+    depends on the noise of its target: less, the more there is.
+    """
+    return _mean_log((p - y).square() / _brightness(p), _LEAST_ERROR)
+
+
 def log_relative_l1(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Logarithm of each image's absolute error relative to the target."""
     return _mean_log((p - y).abs() / _brightness(y).sqrt(), _LEAST_DEVIATION)
@@ -145,6 +157,7 @@ TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "gradient-l1-tonemapped": gradient_l1_tonemapped,
     "smape": smape,
     "relative-l2": relative_l2,
+    "log-noise2noise": log_noise2noise,
     "log-relative-l2": log_relative_l2,
     "log-relative-l1": log_relative_l1,
     "log-l1-tonemapped": log_l1_tonemapped,
@@ -157,8 +170,8 @@ NAMES = (*TERMS, ELPIPS_TERM)
 #: Terms whose minimum noise in the target does not move.
 UNBIASED = frozenset({"relative-l2", "gradient-relative-l2"})
 #: Terms that noisy targets do not spoil; moderate noise moves the minimum of ``relative-huber``
-#: little.
-SUIT_NOISE = UNBIASED | {"relative-huber"}
+#: little, and that of ``log-noise2noise`` the less, the more pixels an image has.
+SUIT_NOISE = UNBIASED | {"relative-huber", "log-noise2noise"}
 
 
 def check_terms(weights: Mapping[str, float], known: Sequence[str] = NAMES) -> None:

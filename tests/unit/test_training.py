@@ -76,6 +76,7 @@ class TestLosses:
             "relative-l2": (error**2 / grey).mean(),
             "gradient-relative-l2": ((dx[0] - dx[1]) ** 2 / grey[:, :, 1:]).mean()
             + ((dy[0] - dy[1]) ** 2 / grey[:, 1:]).mean(),
+            "log-noise2noise": np.log(1e-4 + (error**2 / grey).mean((1, 2, 3))).mean(),
             "log-relative-l2": np.log(1e-4 + (error**2 / bright).mean((1, 2, 3))).mean(),
             "log-relative-l1": np.log(
                 1e-3 + (np.abs(error) / np.sqrt(bright)).mean((1, 2, 3))
@@ -136,6 +137,23 @@ class TestLosses:
                 optimiser.step()
             off = float((p / mean - 1).detach().abs().mean())
             assert off < bound if bound is not None else off > 0.5, (term, fireflies)
+
+    def test_noise_biases_the_logarithm_of_an_image_the_less_the_larger_it_is(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        biases = []
+        for pixels in (20, 20 * 64):
+            mean = 1 + 4 * torch.rand(1, 1, 20, 3, generator=generator)
+            noise = torch.rand(100_000 // pixels, pixels // 20, 20, 3, generator=generator)
+            y = mean * -noise.clamp_min(1e-6).log()
+            slopes = []
+            for share in (1.0, 0.9):  # of what the targets are on average
+                p = (share * y.mean((0, 1))).requires_grad_()
+                losses.log_noise2noise(p.expand_as(y), y).backward()
+                assert p.grad is not None
+                slopes.append(float(p.grad.abs().mean()))
+            biases.append(slopes[0] / slopes[1])
+        assert biases[0] > 0.3
+        assert biases[1] < 0.02
 
     def test_terms_are_weighted(self) -> None:
         p, a = torch.rand(2, 2, 8, 8, 3)
