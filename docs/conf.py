@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import latex2mathml.converter
+from docutils import nodes
 from sphinx.application import Sphinx
 
 from mitsuba_gdpt import __version__
@@ -21,6 +24,9 @@ exclude_patterns = ["tutorials/*.py"]
 html_theme = "furo"
 html_title = f"mitsuba_gdpt {version}"
 html_show_copyright = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_math_renderer = "mathml"
 html_copy_source = False
 
 # Notebooks are committed with what they printed; tests run them.
@@ -64,7 +70,16 @@ def _literal_blocks(
             lines[i] += ":" * (not lines[i].endswith("::"))
 
 
+def _math(translator: Any, node: nodes.Element) -> None:
+    """Write a formula as MathML, which browsers show without a script from the network."""
+    block = isinstance(node, nodes.math_block)
+    display = "block" if block else "inline"
+    translator.body.append(latex2mathml.converter.convert(node.astext(), display=display))
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", _literal_blocks, priority=100)  # before napoleon
     app.connect("builder-inited", _gather)
+    app.add_html_math_renderer("mathml", (_math, None), (_math, None))

@@ -36,11 +36,13 @@ def render_report(report: Report) -> str:
         for view in report.views:
             views.append(_pack_view(view, blobs))
             task.advance()
+    marks = [ranking.marks(table) for table in report.tables]
     return style.fill(
         "report.html",
         report=report,
         colours=colours,
-        marks=[ranking.marks(table) for table in report.tables],
+        marks=marks,
+        marked={mark for table in marks for row in table for mark in row},
         plots=[
             (plot, *plots.draw(plot, colours, f"plot{index}"))
             for index, plot in enumerate(report.plots)

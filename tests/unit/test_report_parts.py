@@ -134,6 +134,25 @@ def test_tables_are_ranked_along_rows_or_columns() -> None:
 
 
 @pytest.mark.parametrize(
+    ("cells", "bold", "underlined"),
+    [
+        ([Cell(1, 0.1), Cell(1.1, 0.1)], True, True),
+        ([Cell(1), Cell(1.1)], True, False),
+        ([Cell(1), Cell(text="-")], False, False),
+    ],
+)
+def test_a_report_explains_the_marks_that_it_has(
+    cells: list[Cell], bold: bool, underlined: bool, tmp_path: Path
+) -> None:
+    table = Table("t", [Header("error", "lower")], [Header("a"), Header("b")], [[c] for c in cells])
+    write_report(Report("r", tables=[table]), tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    key = page.partition('<p class="key">')[2].partition("</p>")[0]
+    assert ("Bold" in key, "Underlined" in key) == (bold, underlined)
+    assert "Click a head to sort." in key
+
+
+@pytest.mark.parametrize(
     ("value", "error", "expected"),
     [
         (0.123456, None, "0.1235"),
