@@ -230,6 +230,57 @@ def import_darc(
     _tell_crops(output, summary, "imported", watch.seconds["all"])
 
 
+@dataset.command()
+def import_oidn(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="Data set of the toolkit, such as data/train: VIEW_8spp.hdr.exr."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="SET.zarr", help="Folder of the crop set.")
+    ],
+    size: Annotated[int, typer.Option(help="Width and height of a crop in pixels.", min=8)] = 128,
+    crops: Annotated[
+        int, typer.Option(help="Most crops of a view; 0: as many as have room in it.", min=0)
+    ] = 0,
+    normals_space: Annotated[
+        str,
+        typer.Option(
+            metavar="world|camera",
+            help="camera: normals are in Mitsuba's camera frame, so that training may mirror them.",
+        ),
+    ] = "world",
+    measured_scenes: Annotated[
+        bool,
+        typer.Option("--measured-scenes", help="Also scenes of catalogues that are measured on."),
+    ] = False,
+) -> None:
+    """Import images in the layout of OIDN's training toolkit into a crop set.
+
+    What has been imported already is skipped: after an interruption, run the same command again.
+
+    Example: mitsuba-gdpt dataset import-oidn data/train -o train.zarr
+    """
+    options.check_output(output, ".zarr", folder=True)
+
+    from mitsuba_gdpt.cli import session
+    from mitsuba_gdpt.data import import_oidn
+
+    watch = session.Stopwatch()
+    with session.resumable(), session.progress_bar(), watch.part("all"):
+        summary = import_oidn(
+            folder,
+            output,
+            size=size,
+            crops=crops,
+            normals_space=normals_space,
+            measured_scenes=measured_scenes,
+        )
+    _tell_crops(output, summary, "imported", watch.seconds["all"])
+
+
 @dataset.command("export-darc")
 def export_darc(
     crop_set: Annotated[Path, typer.Argument(metavar="SET.zarr", help="Crop set.")],

@@ -7,7 +7,7 @@ a network is trained, without storing them.
 Frame sets: a :class:`FramePlan` says which sequences to render, :func:`render_frames` does it, and
 :class:`FrameSet` reads the result, and sets of other tools. :class:`DarcFile` reads the data sets
 of the original NGPT, and :func:`import_darc` makes crop sets of them; :func:`export_darc`
-makes them of crop sets.
+makes them of crop sets. :func:`import_oidn` makes crop sets of data for OIDN's training toolkit.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mitsuba_gdpt.data.dataset import Crop, CropDataset, CropSet
     from mitsuba_gdpt.data.frame_set import FrameSet
     from mitsuba_gdpt.data.frames import FramePlan, render_frames
+    from mitsuba_gdpt.data.oidn_import import import_oidn
     from mitsuba_gdpt.data.online import OnlineCrops
     from mitsuba_gdpt.data.plan import CropPlan, CropSpec
     from mitsuba_gdpt.data.units import render_crops
@@ -38,6 +39,7 @@ __all__ = [
     "OnlineCrops",
     "export_darc",
     "import_darc",
+    "import_oidn",
     "render_crops",
     "render_frames",
 ]
@@ -55,6 +57,7 @@ _HOMES = {
     "OnlineCrops": "online",
     "export_darc": "darc_export",
     "import_darc": "darc_import",
+    "import_oidn": "oidn_import",
     "render_crops": "units",
     "render_frames": "frames",
 }

@@ -118,6 +118,11 @@ class CropSet:
         return int(self._arrays[self._scenes[0]]["targets"].shape[1])
 
     @property
+    def mirrored(self) -> bool:
+        """Whether its normals are in the camera's frame, so that crops may be mirrored."""
+        return self.attributes["plan"].get("normals_space", "camera") == "camera"
+
+    @property
     def faults(self) -> dict[str, int]:
         """Sums over the finished crops of what :data:`metadata.FAULTS` counts."""
         done = [table[table[:, 0] >= 0] for table in self._faults.values()]

@@ -23,7 +23,7 @@ from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.foreign import take
 
 #: The toolkit's names of features.
-_FEATURES = {PRIMAL: "hdr", "albedo": "alb", "normal": "nrm"}
+FEATURES = {PRIMAL: "hdr", "albedo": "alb", "normal": "nrm"}
 _SPP = "spp"  # metadata entry of renders
 
 
@@ -126,7 +126,7 @@ def _reference(crops: CropSet, position: int, crop: Crop) -> FrameBuffers:
 
 
 def _features(frame: FrameBuffers) -> list[str]:
-    return [name for name in _FEATURES if name in frame]
+    return [name for name in FEATURES if name in frame]
 
 
 def _made(folder: str | os.PathLike[str]) -> Path:
@@ -156,7 +156,7 @@ def _export(
 
 def _write(prefix: Path, frame: FrameBuffers) -> None:
     for name in _features(frame):
-        exr.write_image(f"{prefix}.{_FEATURES[name]}.exr", frame[name])
+        exr.write_image(f"{prefix}.{FEATURES[name]}.exr", frame[name])
 
 
 def _numbered(base: str, repeat: int) -> str:

@@ -79,7 +79,8 @@ class TrainingConfig:
         report_every: Steps.
         augmentation: See :class:`~mitsuba_gdpt.training.augment.Augmentation`.
         inputs: What a dense network sees besides the preset's: ``"diffuse"``, ``"specular"``,
-            and ``"variances"`` of all buffers that it sees.
+            and ``"variances"`` of all buffers that it sees. ``"-depth"`` takes a buffer away that
+            data lack.
         guides: Methods whose images the network sees, instead of the preset's: ``"oidn"``,
             ``"oidn(aux=raw)"``, ``"poisson-l1"``, ...
         network: Replaces sizes of the preset's network (``growth``, ``units``, ...; for recurrent

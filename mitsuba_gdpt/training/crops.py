@@ -22,6 +22,7 @@ class Crops(ExampleSet):
         layout: Channels of the buffers of an example.
         targets: Number of target images.
         guides: Cache of the guides.
+        mirrored: Not where the model sees normals that are in world space.
     """
 
     def __init__(
@@ -56,11 +57,15 @@ class Crops(ExampleSet):
         if reconstructed is not None:
             required |= reconstructed.needs
         if missing := sorted(required - set(base.layout.names)):
+            less = ",".join(f"-{name}" for name in missing)
             raise LayoutError(
                 f"the data lack the buffer(s) {', '.join(missing)}; they have: "
-                f"{', '.join(base.layout.names)}. Train another method or render other data"
+                f"{', '.join(base.layout.names)}. Render other data, or train another method; "
+                f"dense networks can do without some (inputs={less})"
             )
         self.layout = base.layout.chosen(kept)
+        sets = getattr(base, "sets", ())
+        self.mirrored = "normal" not in self.layout or all(crops.mirrored for crops in sets)
         self.targets = len(self._targets(self.indices[0])) if self.indices else 0
 
     def __len__(self) -> int:

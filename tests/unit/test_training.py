@@ -596,6 +596,13 @@ class TestConfig:
         assert make_model(config.model)(data, layout).shape == (1, 8, 8, 3)
         with pytest.raises(ConfigError, match="got colours; expected some of diffuse, specular"):
             load_config(None, values | {"inputs": ["colours"]})
+        less = load_config(None, values | {"inputs": ["-depth", "-dx", "variances"]}).model
+        kept = [name for name in kept if name not in ("depth", "dx")]
+        assert [f.source for f in less.inputs.features] == [*kept, *(f"{n}.var" for n in kept)]
+        with pytest.raises(ConfigError, match="got -primal; what can be taken away is dx, dy, alb"):
+            load_config(None, values | {"inputs": ["-primal"]})
+        with pytest.raises(ConfigError, match="got -dx; what can be taken away is"):
+            load_config(None, values | {"method": "ngpt-oidn", "inputs": ["-dx"]})
         with pytest.raises(ConfigError, match="has no optional inputs; got diffuse"):
             load_config(None, values | {"method": "rdae", "inputs": ["diffuse"]})
 

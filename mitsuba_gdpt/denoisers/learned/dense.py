@@ -34,6 +34,7 @@ from mitsuba_gdpt.errors import ConfigError
 HEADS = ("direct", "blend", "fusion")
 #: Inputs that the networks can have besides, and do not have in the shipped configurations.
 OPTIONAL_INPUTS = ("diffuse", "specular", "variances")
+_BUFFERS = {row.name for row in TABLE}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,11 +131,18 @@ class DenseModelConfig(ModelConfig):
         guides: tuple[str, ...] = (),
         inputs: tuple[str, ...] = (),
     ) -> DenseModelConfig:
-        """See :meth:`ModelConfig.changed`: fields of the network, of inputs OPTIONAL_INPUTS."""
+        """See :meth:`ModelConfig.changed`: fields of the network, of inputs OPTIONAL_INPUTS.
+
+        A name of a buffer with a minus before it takes that away.
+        """
         if guides and not self.guides:
             raise ConfigError("this method sees no images of other methods")
         images = guides or self.guides
-        features = [*self.inputs.features, *self._added(inputs)]
+        kept = self._kept([name[1:] for name in inputs if name.startswith("-")])
+        features = [
+            *kept,
+            *self._added([name for name in inputs if not name.startswith("-")], kept),
+        ]
         if guides:
             features = [feature for feature in features if feature.guide is None]
             features += [Feature(GUIDE + guide, "log1p") for guide in guides]
@@ -149,18 +157,30 @@ class DenseModelConfig(ModelConfig):
             **network,
         )
 
-    def _added(self, names: tuple[str, ...]) -> list[Feature]:
+    def _kept(self, without: list[str]) -> list[Feature]:
+        """Return the features but those of some buffers, which the rest of the model can miss."""
+        seen = [feature.source for feature in self.inputs.features]
+        fixed = {PRIMAL, *(fusion.NEEDS if self.head == "fusion" else ())}
+        if self.inputs.demodulate:
+            fixed.add("albedo")
+        free = [name for name in seen if name not in fixed and name in _BUFFERS]
+        if unknown := [name for name in without if name not in free]:
+            raise ConfigError(
+                f"inputs: got -{', -'.join(unknown)}; what can be taken away is {', '.join(free)}"
+            )
+        return [feature for feature in self.inputs.features if feature.source not in without]
+
+    def _added(self, names: list[str], kept: list[Feature]) -> list[Feature]:
         """Return further features; ``"variances"``: one for each buffer that there is then."""
         if unknown := [name for name in names if name not in OPTIONAL_INPUTS]:
             raise ConfigError(
                 f"inputs: got {', '.join(unknown)}; expected some of {', '.join(OPTIONAL_INPUTS)}"
             )
-        seen = [feature.source for feature in self.inputs.features]
+        seen = [feature.source for feature in kept]
         added = [name for name in OPTIONAL_INPUTS[:-1] if name in names and name not in seen]
         if "variances" in names:
             sources = [name + VARIANCE_SUFFIX for name in (*seen, *added)]
-            known = {row.name for row in TABLE}
-            added += [name for name in sources if name in known and name not in seen]
+            added += [name for name in sources if name in _BUFFERS and name not in seen]
         return [Feature(name, "log1p") for name in added]
 
 

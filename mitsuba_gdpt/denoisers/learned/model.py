@@ -53,7 +53,7 @@ class ModelConfig:
         Args:
             changes: Sizes and parts by name; which there are is up to the model.
             guides: Methods whose images it sees instead of those that it has; none leaves them.
-            inputs: Names of inputs that it sees besides.
+            inputs: Names of inputs that it sees besides; with a minus before them, does not see.
 
         Raises:
             ConfigError: A name is unknown or has a bad value, or the model has no such part.
