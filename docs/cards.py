@@ -80,7 +80,45 @@ def _reads(config: Any) -> str:
     return f"{names}; the image of {images}" if images else names
 
 
+def configurations(table: Callable[..., str]) -> str:
+    """The configurations of the original, and what is trained of them here."""
+    import json
+
+    from mitsuba_gdpt.denoisers.learned import weights
+    from mitsuba_gdpt.denoisers.learned.methods import PRESETS
+    from mitsuba_gdpt.training.losses import LOSSES
+    from mitsuba_gdpt.training.recipes import recipes
+
+    def terms(values: dict[str, float]) -> str:
+        return " + ".join(f"{weight:g} `{term}`" for term, weight in values.items())
+
+    shipped = files()
+    rows = []
+    for name, recipe in recipes().items():
+        method = recipe["method"]
+        if not name.startswith("ngpt-") or name in PRESETS:
+            continue
+        wanted, steps = LOSSES[recipe["loss"]], recipe["steps"] * recipe["batch"]
+        trained, told = "no", "none"
+        config = PRESETS[method].config.changed(recipe.get("network", {}))
+        if method in shipped and weights.describe(shipped[method]).config == config:
+            run = json.loads(weights.describe(shipped[method]).metadata["recipe"])
+            learned = run["terms"] or LOSSES[run["loss"] or PRESETS[method].loss]
+            examples = run["trained_steps"] * run["batch"]
+            if learned == wanted and examples >= steps:
+                trained = "yes"
+            more = ", and those of a run before it" if run.get("initial_weights") else ""
+            told = f"`{shipped[method].name}`: {terms(learned)}; {examples:,} examples{more}"
+        rows.append((f"`{name}`", f"`{method}`", terms(wanted), f"{steps:,}", trained, told))
+    head = ("recipe", "network", "loss", "examples", "trained here", "weights of that network")
+    return table(head, rows)
+
+
 def blocks(table: Callable[[Sequence[str], Any], str]) -> dict[str, Callable[[], str]]:
     """Return the generated blocks of this module, by name."""
     cards = {f"card-{name}": functools.partial(card, path) for name, path in files().items()}
-    return {**cards, "networks": functools.partial(networks, table)}
+    return {
+        **cards,
+        "configurations": functools.partial(configurations, table),
+        "networks": functools.partial(networks, table),
+    }

@@ -337,6 +337,20 @@ class TestWeights:
         with pytest.raises(WeightsError, match="no such file"):
             load_weights(tmp_path / "ngpt-v1-00000000.safetensors")
 
+    def test_folder_of_a_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "run").mkdir()
+        with pytest.raises(WeightsError, match=r"run has no file .* expected one file of weights"):
+            weights.find_weights("run")
+        kept = save(tiny(), tmp_path / "run")
+        for word in ("run", tmp_path / "run", "./run"):
+            assert weights.find_weights(word).samefile(kept)
+        (tmp_path / "run" / "other.safetensors").touch()
+        with pytest.raises(WeightsError, match=r"run has .*other\.safetensors; expected one file"):
+            weights.find_weights("run")
+        (tmp_path / "ngpt-fusion").mkdir()  # names of methods come first
+        assert weights.find_weights("ngpt-fusion").is_file()
+
     @pytest.mark.parametrize(
         ("change", "message"),
         [

@@ -246,7 +246,7 @@ def _still_method(name: str) -> Callable[..., torch.Tensor]:
 
         Args:
             buffers: Needs the buffers that the weights were trained with.
-            weights: File of weights; by default those that ship under the method's name.
+            weights: File of weights, or folder of a run; by default those that ship for the method.
             precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
             memory: Bytes of activations.
         """
@@ -272,7 +272,7 @@ def _fusion_method(name: str) -> Callable[..., torch.Tensor]:
                 method.
             using: The other method, with options, as ``"oidn(aux=raw)"``; by default the one that
                 the weights name. Weights fit the images of related methods too.
-            weights: File of weights; by default those that ship under the method's name.
+            weights: File of weights, or folder of a run; by default those that ship for the method.
             precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
             memory: Bytes of activations.
         """
@@ -296,7 +296,7 @@ def _sequence_method(name: str) -> Callable[..., tuple[torch.Tensor, State]]:
         Args:
             buffers: Needs the buffers that the weights were trained with.
             state: What the frame before left.
-            weights: File of weights; by default those that ship under the method's name.
+            weights: File of weights, or folder of a run; by default those that ship for the method.
             precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
         """
         model = weight_files.cached_model(weights or name, buffers.device)

@@ -204,10 +204,16 @@ def _installed() -> tuple[Path, ...]:
 def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
     """Return the file of the weights that are here under a name, or the path itself.
 
+    Args:
+        name_or_path: Name of a method whose weights ship, a file, or a folder with one file of
+            weights: that of a training run.
+
     Raises:
-        WeightsError: There is no such file, or a folder has several.
+        WeightsError: There is no such file, or a folder has none or several.
     """
     text = os.fspath(name_or_path)
+    if os.sep in text and Path(text).is_dir():
+        return _only_file(Path(text))
     if text.endswith(_SUFFIX) or os.sep in text:
         if not Path(text).is_file():
             raise WeightsError(f"{text}: no such file; expected weights (NAME-TAG-HASH{_SUFFIX})")
@@ -225,10 +231,23 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
             )
         if matches:
             return matches[0]
+    if Path(text).is_dir():
+        return _only_file(Path(text))
     raise WeightsError(
         f"no weights for {text!r} here; install mitsuba-gdpt-weights, pass weights=FILE, or make "
         f"them with 'mitsuba-gdpt train {text} DATA...'"
     )
+
+
+def _only_file(folder: Path) -> Path:
+    """Return the file of weights in a folder."""
+    files = sorted(folder.glob("*" + _SUFFIX))
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files) or f"no file that ends in {_SUFFIX}"
+        raise WeightsError(
+            f"{folder} has {names}; expected one file of weights, as a run leaves them. Pass a file"
+        )
+    return files[0]
 
 
 def load_weights(name_or_path: str | os.PathLike[str]) -> Model:
