@@ -357,6 +357,8 @@ def _assemble(named: _Named, words: Words) -> FrameBuffers:
     if "depth" in found:
         depth = found["depth"]
         found["depth"] = torch.where(torch.isfinite(depth) & (depth < _FAR), depth, 0.0)
+    if _NORMAL in found:
+        found[_NORMAL] = _decoded(found[_NORMAL])
     if _NORMAL in found and words.normals is None:
         normals = _in_camera(found.pop(_NORMAL), frame, words, layer)
         if normals is not None:
@@ -455,6 +457,27 @@ def _in_camera(
     return None
 
 
+def _decoded(normals: torch.Tensor) -> torch.Tensor:
+    """Undo, with a warning, that (H, W, 3) normals are stored as colours, as n / 2 + 1 / 2.
+
+    They are if none is negative, and the lengths say so. What is black or grey is no normal.
+    """
+    coded = 2 * normals - 1
+    there = (normals.abs().amax(-1) > 0) & (torch.linalg.vector_norm(coded, dim=-1) > 0.5)
+    if not there.any() or not bool((normals >= 0).all()):
+        return normals
+
+    def off(vectors: torch.Tensor) -> float:
+        return float((torch.linalg.vector_norm(vectors[there], dim=-1) - 1).abs().median())
+
+    if not off(coded) < 0.05 < off(normals):
+        return normals
+    warnings.warn(
+        "the normals are coded as colours between 0 and 1, and are decoded: 2 n - 1", stacklevel=5
+    )
+    return torch.where(there[..., None], coded, 0.0)
+
+
 def _turned(normals: torch.Tensor, transform: Any) -> torch.Tensor:
     """Apply a transform to (H, W, 3) normals; where there is none (0), none is made."""
     matrix = np.array(getattr(transform, "matrix", transform), dtype=np.float64)
@@ -478,7 +501,7 @@ def _with_images(frame: FrameBuffers, words: Words) -> FrameBuffers:
     if words.albedo is not None:
         given["albedo"] = image_beside(words.albedo, frame, "albedo", 3).clamp(0, 1)
     if words.normals is not None:
-        normals = image_beside(words.normals, frame, "normals", 3)
+        normals = _decoded(image_beside(words.normals, frame, "normals", 3))
         given[_NORMAL] = normals if words.to_sensor is None else _turned(normals, words.to_sensor)
     if words.flow is not None:
         given[MOTION] = -image_beside(words.flow, frame, "flow", 2)

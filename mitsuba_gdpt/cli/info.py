@@ -12,7 +12,10 @@ from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.errors import GDPTError
 
 #: Distributions whose versions matter, besides Mitsuba and Dr.Jit.
-_LIBRARIES = ("torch", "numpy", "OpenEXR", "pillow", "typer", "rich", "karellen-llvm-core")
+_LIBRARIES = (
+    *("torch", "numpy", "mitsuba-oidn", "OpenEXR", "zarr", "pillow"),
+    *("typer", "rich", "karellen-llvm-core"),
+)
 
 
 def info() -> None:

@@ -458,3 +458,25 @@ def test_a_torn_layer_is_said_to_be_left_out(tmp_path: Path) -> None:
     exr.write(tmp_path / "a.exr", planes(root=RGB, albedo=("R", "G")))
     with pytest.warns(UserWarning, match="the layer 'albedo' lacks channels and is left out"):
         assert take(tmp_path / "a.exr").names == ("primal",)
+
+
+def test_normals_that_are_coded_as_colours(tmp_path: Path) -> None:
+    """As programs that know colours only store them; black and grey pixels have no normal."""
+    draw = np.random.default_rng(0)
+    normals = draw.standard_normal((6, 8, 3)).astype(np.float32)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    image, coded = draw.random((6, 8, 3), np.float32), normals / 2 + 0.5
+    coded[0, 0], coded[0, 1], normals[0, :2] = 0, 0.5, 0
+    with pytest.warns(UserWarning, match="coded as colours"):
+        frame = take(image, None, Words(normals=coded))
+    np.testing.assert_allclose(frame.normal, normals, atol=1e-6)
+    planes = {name: image[..., i] for i, name in enumerate("RGB")}
+    planes |= {f"N.{name}": coded[..., i] for i, name in enumerate("XYZ")}
+    exr.write(tmp_path / "a.exr", planes)
+    with pytest.warns(UserWarning, match="coded as colours"):
+        frame = take(tmp_path / "a.exr", None, Words(normals_space="camera"))
+    np.testing.assert_allclose(frame.normal, normals, atol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kept in (normals, np.abs(normals), draw.random((6, 8, 3), np.float32)):
+            np.testing.assert_array_equal(take(image, None, Words(normals=kept)).normal, kept)
