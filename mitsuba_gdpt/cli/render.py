@@ -147,7 +147,12 @@ def render(
     variances: Annotated[
         bool | None, typer.Option("--variances", help="Also write the variance of each buffer.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random numbers.", min=0)] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of the random numbers.", min=0, show_default="0, or that of --resume"
+        ),
+    ] = None,
     sensor: Annotated[int, typer.Option(help="Which of the scene's sensors.", min=0)] = 0,
     define: options.Define = None,
     variant: options.Variant = None,
@@ -182,9 +187,6 @@ def render(
 
     watch = session.Stopwatch()
     variant = rendering.set_variant(variant)
-    with watch.part("load"):
-        source = rendering.open_source(scene, width=width, height=height, parameters=parameters)
-        source.sensor(sensor)
     given = {
         "max_depth": max_depth,
         "rr_depth": rr_depth,
@@ -193,16 +195,26 @@ def render(
         "features": features,
         "variances": variances,
     }
-    settings = source.integrator | {k: value for k, value in given.items() if value is not None}
+    given = {key: value for key, value in given.items() if value is not None}
+    with watch.part("load"):
+        source = rendering.open_source(scene, width=width, height=height, parameters=parameters)
+        source.sensor(sensor)
+    settings = source.integrator | given
     from mitsuba_gdpt import display  # brings torch
     from mitsuba_gdpt.denoisers import Call, check_method
     from mitsuba_gdpt.denoisers import denoise as reconstruct
 
-    level = None  # of noise
+    level, before = None, 0  # noise that is left; samples that were there
     method = None if denoise is None else Call.parse(denoise).with_options(denoiser_options)
     if method is not None:
         settings = _with_needs(settings, method.requires)
-    files = _Files(output, png, exposure + math.log2(source.exposure), scene, variant)
+    described = {
+        "scene": scene,
+        "variant": variant,
+        "sensor": str(sensor),
+        "parameters": " ".join(f"{key}={value}" for key, value in sorted(parameters.items())),
+    }
+    files = _Files(output, png, exposure + math.log2(source.exposure), described)
     live = display.Live(source.name, tev=True) if tev else None
 
     def update(image: torch.Tensor, buffers: FrameBuffers) -> None:
@@ -218,19 +230,34 @@ def render(
             budget = rendering.Budget(
                 seconds, (spp or _SPP) if by_count else spp, noise, wall, watch.seconds["load"]
             )
+            resumed = None
+            if resume is not None:
+                with session.quiet():
+                    resumed = rendering.Accumulation.from_exr(resume)
+            if resumed is not None and seed not in (None, resumed.passes[0].seed):
+                raise ConfigError(
+                    f"{resume} was rendered with --seed {resumed.passes[0].seed}, got {seed}; "
+                    "leave --seed out, or begin a new file"
+                )
+            before = 0 if resumed is None else resumed.spp
             job = rendering.BudgetedRender(
                 source,
                 settings,
                 budget,
-                seed=seed,
+                seed=seed or 0,
                 sensor=sensor,
                 quality=quality,
                 method=method,
                 update=update,
-                resumed=None if resume is None else rendering.Accumulation.from_exr(resume),
+                resumed=resumed,
                 described=files.described,
             )
-            done = job.run()
+            try:
+                done = job.run()
+            except Exception:
+                if job.buffers is not None:  # what has been rendered is not lost
+                    files.write(None, job.buffers)
+                raise
             buffers, call, image = done.buffers, done.method, done.image
             watch.seconds |= done.seconds
             level = done.noise
@@ -240,7 +267,7 @@ def render(
             check_method(call, {}, integrator.layout)
             with watch.part("render"):
                 buffers = rendering.render(
-                    source, integrator, spp=spp or _SPP, seed=seed, sensor=sensor
+                    source, integrator, spp=spp or _SPP, seed=seed or 0, sensor=sensor
                 )
             try:
                 with watch.part("denoise"):
@@ -250,15 +277,16 @@ def render(
                 raise
     files.write(image, buffers, call)
     total = int(buffers.metadata["spp"])  # after the sampler's rounding
-    rate = session.count(buffers.width * buffers.height * total / watch.seconds["render"])
+    new, taken = buffers.width * buffers.height * (total - before), watch.seconds["render"]
+    rate = session.count(new / taken if new else 0.0)
     first = watch.seconds.get("first", 0.0)
     parts = [
         f"{source.name}: {buffers.width}x{buffers.height}, {total} spp, {variant}",
         f"loaded in {watch.seconds['load']:.2f} s",
         *([f"compiled in {first:.2f} s"] if first else []),
-        f"rendered in {watch.seconds['render']:.2f} s ({rate} samples/s)",
+        f"rendered in {taken:.2f} s ({rate} samples/s)",
         f"{call} in {watch.seconds['denoise']:.2f} s",
-        *([] if level is None else [f"estimated relMSE {level:.2g}"]),
+        *([] if level is None else [_reached(level, noise)]),
         f"peak memory {session.peak_memory()}",
     ]
     if written := [str(path) for path in (output, png) if path]:
@@ -272,10 +300,14 @@ class _Files:
     """What a render writes, whole or so far; each file is replaced at once."""
 
     def __init__(
-        self, output: Path | None, png: Path | None, stops: float, scene: str, variant: str
+        self,
+        output: Path | None,
+        png: Path | None,
+        stops: float,
+        described: Mapping[str, str],
     ) -> None:
         self.output, self.png, self.stops = output, png, stops
-        self.described = {"scene": scene, "variant": variant}
+        self.described = described
 
     def write(
         self, image: torch.Tensor | None, buffers: FrameBuffers, call: Call | None = None
@@ -292,6 +324,12 @@ class _Files:
             buffers.to_exr(self.output, image=layer, metadata=metadata)
         if self.png is not None and image is not None:
             exr.write_png(self.png, image, exposure=self.stops)
+
+
+def _reached(level: float, noise: float | None) -> str:
+    """Say which estimated error was reached, and where that is not what was asked for."""
+    text = f"estimated relMSE {level:.2g}"
+    return text if noise is None or level <= noise else f"{text} (asked for {noise:g})"
 
 
 def _default(integrator: mi.Integrator, quality: str | None) -> Call:

@@ -51,6 +51,8 @@ _UPDATE_SHARE = 0.1
 _LEAST_PROBE, _PROBE, _PROBE_SHARE = 1 / 16, 1 / 4, 0.02
 #: A sample costs at least this share of the mean cost per sample; timings are noisy.
 _LEAST_SLOPE = 0.5
+#: Errors that are further off than this are all alike.
+_FAR = 1e6
 #: A last pass may be larger than the next of the usual sequence by this factor.
 _LAST = 1.5
 
@@ -99,7 +101,8 @@ class Rendered:
         shifts: Offset paths per sample of the main passes.
         method: What reconstructed the image.
         seconds: ``render``, ``denoise`` and ``first`` (what happens only the first time).
-        interrupted: Whether Ctrl-C ended it early.
+        interrupted: Whether Ctrl-C ended it early. Pressed while the image was reconstructed, it
+            leaves the noisy one, and ``none`` as the method.
         noise: Estimated relMSE of the image, the mean of ``buffers.error``; None without a noise
             level.
     """
@@ -284,6 +287,12 @@ class BudgetedRender:
         self._costs: dict[int, _Costs] = {}
         self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
         self._contenders = self._find_contenders(quality, method)
+        least = 2 * max(i.parameters.least_spp for i in self._integrators.values())
+        if budget.noise is not None and budget.spp is not None and budget.spp < least:
+            raise ConfigError(
+                f"spp is {budget.spp}; a noise level needs two halves of the samples: expected "
+                f"{least} or more"
+            )
         self._start = 0.0
         view = source.sensor(sensor) if isinstance(sensor, int) else sensor
         integrator = " ".join(str(next(iter(self._integrators.values()))).split())
@@ -296,9 +305,11 @@ class BudgetedRender:
         Raises:
             KeyboardInterrupt: Before the first pass was complete.
         """
+        from mitsuba_gdpt.denoisers import Call
+
         self._start = self._clock()
         interrupted = False
-        image = None
+        chosen = image = None
         try:
             chosen = self._choose()
             if self._budget.noise is None:
@@ -309,18 +320,29 @@ class BudgetedRender:
             if not self._accumulation.passes:
                 raise
             interrupted = True
-            chosen = self._contenders[-1 if self._accumulation.gradient_spp else 0]
         frame = self._accumulation.frame
+        chosen = chosen or self._most_telling()
+        method = chosen.method
         if image is None:
-            image = self._denoise(chosen, frame)
-            if self._both_halves():  # interrupted
-                self._error = self._estimate(chosen, image)
+            try:
+                image = self._denoise(chosen, frame)
+                if self._both_halves():  # interrupted
+                    self._error = self._estimate(chosen, image)
+            except KeyboardInterrupt:  # the samples, which took longer, are not lost
+                interrupted = True
+                if image is None:
+                    image, method = frame.primal, Call("none")
         level = None
         if self._error is not None:
             frame, level = frame.appended(ERROR, self._error), float(self._error.mean())
         return Rendered(
-            image, frame, chosen.shifts, chosen.method, dict(self._seconds), interrupted, level
+            image, frame, chosen.shifts, method, dict(self._seconds), interrupted, level
         )
+
+    @property
+    def buffers(self) -> FrameBuffers | None:
+        """What has been rendered so far, (H, W, C), also where :meth:`run` failed."""
+        return self._accumulation.frame if self._accumulation.passes else None
 
     # ------------------------------------------------------------- contenders
 
@@ -355,20 +377,31 @@ class BudgetedRender:
             self._integrators[shifts] = make_integrator({**self._parameters, "shifts": shifts})
         return self._integrators[shifts]
 
+    def _most_telling(self) -> _Contender:
+        """Return what suits the samples that were taken before anything was chosen."""
+        gradients = self._accumulation.gradient_spp > 0
+        fitting = (c for c in self._contenders if gradients == (c.shifts > 0))
+        return next(fitting, self._contenders[0])
+
     def _choose(self) -> _Contender:
         """Measure what the contenders cost, and return the one with the least error expected."""
         if self._budget.seconds is None:
             return self._contenders[0]
+        warm = 0.0
         for shifts in dict.fromkeys(contender.shifts for contender in self._contenders):
+            if self._left() < 2 * warm:  # what takes longer cannot be tried
+                break
             cold = self._pass(shifts, FIRST_SPP)
             warm = self._pass(shifts, FIRST_SPP)
             self._excuse(cold - warm, "render")
-        first, *others = self._contenders  # the cheapest
-        self._measure_denoise(first)
+        if self._left() <= 0:
+            return self._contenders[0]
+        first, *others = (c for c in self._contenders if c.shifts in self._costs)
+        self._measure_denoise(first)  # the cheapest
         assert first.denoise is not None
         for other in others:
             other.denoise = first.denoise * other.megapixel / first.megapixel
-        chosen = min(self._contenders, key=self._expected)
+        chosen = min((first, *others), key=self._expected)
         assert chosen.denoise is not None
         if chosen is not first:
             self._measure_denoise(chosen)
@@ -400,6 +433,8 @@ class BudgetedRender:
     # ------------------------------------------------------------- passes
 
     def _spend(self, chosen: _Contender) -> None:
+        if self._budget.seconds is not None and chosen.denoise is None:  # nothing is left
+            return
         while (spp := self._next_spp(chosen)) > 0:
             self._pass(chosen.shifts, spp)
             if self._update is not None and self._next_spp(chosen) > 0:
@@ -429,7 +464,8 @@ class BudgetedRender:
         spp = max(FIRST_SPP, min(have // 2, LARGEST_SPP))
         if have and math.isfinite(level):
             assert self._budget.noise is not None
-            wanted = have * ((level / self._budget.noise) ** (1 / chosen.errors[1]) - 1) / 2
+            ratio = min(level / self._budget.noise, _FAR)
+            wanted = have * (ratio ** (1 / chosen.errors[1]) - 1) / 2
             spp = min(spp, max(least, math.ceil(wanted)))
         if self._budget.spp is not None:
             spp = min(spp, (self._budget.spp - have) // 2)

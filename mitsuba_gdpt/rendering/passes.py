@@ -103,10 +103,12 @@ class Accumulation:
             return
         found = {"size": f"{self._frame.width}x{self._frame.height}", **self._frame.metadata}
         for key, value in {"size": f"{width}x{height}", **described}.items():
-            if _comparable(found.get(key, "")) != _comparable(value):
+            before, now = (_comparable(text) for text in (found.get(key, ""), value))
+            if before != now:
+                before, now = _differing(before, now)
                 raise ConfigError(
-                    f"what was rendered before has {key} {checks.show(found.get(key))}, this "
-                    f"render has {checks.show(value)}; give the same settings, or begin a new file"
+                    f"what was rendered before has {key} {checks.show(before)}, this render has "
+                    f"{checks.show(now)}; give the same settings, or begin a new file"
                 )
 
     @property
@@ -146,7 +148,7 @@ class Accumulation:
         """
         before = self._frame
         if before is None:
-            self._frame = frame
+            mean = frame
         elif before.layout != frame.layout or before.data.shape != frame.data.shape:
             raise ConfigError(
                 f"a pass of {frame.width}x{frame.height} pixels with {', '.join(frame.names)} "
@@ -154,10 +156,11 @@ class Accumulation:
                 f"{', '.join(before.names)}"
             )
         else:
-            self._frame = self._combined(before, frame, done)
-        self.passes.append(done)
-        self.frame.metadata[PASSES] = " ".join(map(str, self.passes))
-        self.frame.metadata["spp"] = str(self.spp)
+            mean = self._combined(before, frame, done)
+        passes = [*self.passes, done]
+        mean.metadata[PASSES] = " ".join(map(str, passes))
+        mean.metadata["spp"] = str(self.spp + done.spp)
+        self.passes, self._frame = passes, mean  # Ctrl-C comes before or after this line
 
     def _combined(self, before: FrameBuffers, frame: FrameBuffers, done: Pass) -> FrameBuffers:
         from mitsuba_gdpt.buffers import FrameBuffers
@@ -188,6 +191,18 @@ class Accumulation:
 def _comparable(text: str) -> str:
     """Leave out what may differ from pass to pass."""
     return re.sub(r"\bshifts = \d", "", text)
+
+
+def _differing(first: str, second: str) -> tuple[str, str]:
+    """Leave out of two texts the settings (``name = value``) that they share, if they have any."""
+    settings = [re.findall(r"\w+ = [^,\]]+", text) for text in (first, second)]
+    if not all(settings):
+        return first, second
+    shared = {*settings[0]} & {*settings[1]}
+    return tuple(  # type: ignore[return-value]
+        ", ".join(s.strip() for s in found if s not in shared) or "nothing like it"
+        for found in settings
+    )
 
 
 def _parse(path: str | os.PathLike[str], text: str) -> list[Pass]:

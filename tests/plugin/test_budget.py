@@ -189,6 +189,11 @@ def test_command_line(tmp_path: Path, variant_llvm_rgb: str) -> None:
     assert "error" in FrameBuffers.from_exr(whole)
     assert run("--noise", 0.5, "--time", 3, "-o", whole) == 2
     assert run("--noise", 0.5, "--resume", whole) == 2
+    bits = first.read_bytes()  # nothing to do: all the samples are there
+    assert run("--spp", 8, "--resume", first, *method) == 0
+    assert first.read_bytes() == bits
+    assert run("--spp", 16, "--resume", first, "--seed", 7, *method) == 2
+    assert run("--spp", 16, "--resume", first, "--seed", 0, *method) == 0
 
 
 def test_noise_level(source, tmp_path: Path) -> None:
@@ -223,6 +228,59 @@ def test_interrupted_at_a_noise_level(source, monkeypatch: pytest.MonkeyPatch) -
     assert done.interrupted
     assert done.buffers.metadata["spp"] == "6"
     assert done.noise == pytest.approx(float(done.buffers.error.mean()))
+
+
+def test_interrupted_where_the_image_is_reconstructed(source, monkeypatch) -> None:
+    """Samples take longer than a second Ctrl-C: they are kept, with the noisy image."""
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    job = BudgetedRender(source, SETTINGS, Budget(spp=4), method=Call.parse("poisson-l2"))
+    monkeypatch.setattr(denoisers, "denoise", interrupted)
+    done = job.run()
+    assert done.interrupted
+    assert done.buffers.metadata["spp"] == "4"
+    assert torch.equal(done.image, done.buffers.primal)
+    assert str(done.method) == "none"
+
+
+def test_what_failed_after_the_render_leaves_its_buffers(source, monkeypatch) -> None:
+    def failing(*arguments, **options):
+        raise ConfigError("out of order")
+
+    job = BudgetedRender(source, SETTINGS, Budget(spp=4))
+    assert job.buffers is None
+    monkeypatch.setattr(denoisers, "denoise", failing)
+    with pytest.raises(ConfigError):
+        job.run()
+    assert job.buffers.metadata["spp"] == "4"
+
+
+def test_a_time_that_is_less_than_a_pass(source, world: World) -> None:
+    """One pass tells what compiling took, the next what a pass takes; then it is over."""
+    done = BudgetedRender(source, SETTINGS, Budget(0.01), clock=world.clock).run()
+    assert done.buffers.metadata["spp"] == "4"
+    assert (done.shifts, str(done.method)) == (0, "oidn(aux=raw)")
+    assert done.image.isfinite().all()
+
+
+def test_interrupted_once_chosen_keeps_the_choice(source, world: World, monkeypatch) -> None:
+    """The first passes have gradients, the many after them have none."""
+    world.sample[1] = 1.0
+    interrupt_after(6, monkeypatch)
+    done = BudgetedRender(source, SETTINGS, Budget(30.0), clock=world.clock).run()
+    assert done.interrupted
+    assert done.shifts == 0
+
+
+def test_a_level_out_of_reach(source) -> None:
+    """It takes the samples that are allowed, and no level is so low that numbers overflow."""
+    options = {"method": "poisson-l2", "max_depth": 3}
+    done = gdpt.render(source.scene, noise=1e-300, spp=8, **options)
+    assert done.buffers.metadata["spp"] == "8"
+    with pytest.raises(ConfigError, match="spp is 1; a noise level needs two halves"):
+        gdpt.render(source.scene, noise=0.1, spp=1, **options)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,10 @@ def test_other_renders_are_not_mixed(samples: torch.Tensor) -> None:
     ):
         with pytest.raises(ConfigError, match="what was rendered before has"):
             accumulation.check(*size, given)
+    with pytest.raises(
+        ConfigError, match="integrator 'max_depth = 3', this render has 'max_depth = 4'"
+    ):
+        accumulation.check(4, 3, {"integrator": "gdpt[ shifts = 0, max_depth = 4 ]"})
     with pytest.raises(ConfigError, match="cannot be added"):
         accumulation.add(frame_of(samples[:, :2]), Pass(1, 14, 0))
 
