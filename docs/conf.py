@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def _gather(app: Sphinx) -> None:
     pages.mkdir(exist_ok=True)
     for name in _ROOT_PAGES:
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
-        text = text.replace("](docs/", "](../").replace("```mermaid", "```text")
+        text = re.sub(r"```mermaid\n.*?```\n", "", text, flags=re.DOTALL)  # GitHub draws it
+        text = text.replace("](docs/", "](../")
         (pages / f"{name.lower()}.md").write_text(text, encoding="utf-8")
     notebooks = Path(app.srcdir) / "tutorials"
     for source in sorted((ROOT / "examples").glob("*.ipynb")):

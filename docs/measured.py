@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from total_time import DATA
+import numpy as np
+from total_time import DATA, latest
 
 Table = Callable[[Sequence[str], Iterable[Sequence[object]]], str]
 
@@ -79,6 +81,22 @@ def metrics_cost(table: Table) -> str:
     return f"({source})\n\n{cost}"
 
 
+#: Samples per pixel at which the noise of references is compared with errors.
+SPP = 32
+
+
+def least_error(scene: str) -> float:
+    """Return the least relMSE of all published pairs at :data:`SPP`, between their samples."""
+    found = latest()
+    errors = []
+    for pair in found.pairs:
+        by_spp = found.by_spp(scene, pair, "relmse")
+        if min(by_spp) <= SPP <= max(by_spp):
+            counts, values = np.array(sorted(by_spp.items())).T
+            errors.append(np.interp(math.log(SPP), np.log(counts), np.log(values)))
+    return math.exp(min(errors))
+
+
 def references(table: Table) -> str:
     """How noisy the references of the development scenes are, remade and as they were."""
     values, source = newest("references")
@@ -90,11 +108,14 @@ def references(table: Table) -> str:
             f"{found['seconds'] / 60:.0f}",
             f"{found['before']:.2g}",
             f"{found['noise']:.2g}",
+            f"{found['noise'] / least_error(scene):.2f}",
         )
         for scene, found in values["scenes"].items()
     ]
-    head = ("scene", "made with", "spp of a half", "minutes", "noise before", "noise")
-    return f"({source})\n\n{table(head, rows)}"
+    share = f"noise / least error at {SPP} spp"
+    head = ("scene", "made with", "spp of a half", "minutes", "noise before", "noise", share)
+    said = f"({source}; errors are relMSE of the [results](../results/index.md))"
+    return f"{said}\n\n{table(head, rows)}"
 
 
 def reference_samplers(table: Table) -> str:

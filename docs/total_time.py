@@ -48,6 +48,14 @@ class TotalTime:
         values = [self.error(scene, pair, seconds, metric) for scene in self.scenes]
         return math.nan if any(map(math.isnan, values)) else statistics.geometric_mean(values)
 
+    def by_spp(self, scene: str, pair: str, metric: str) -> dict[int, float]:
+        """Return the errors of a pair in a scene, by samples per pixel."""
+        return {
+            spp: self.error(scene, pair, seconds, metric)
+            for seconds in self.budgets
+            if (spp := self.spp.get((scene, pair, seconds))) is not None
+        }
+
     def power_law(self, pair: str, metric: str) -> tuple[float, float]:
         """Return what an error is at 8 spp, and the power of the samples that it falls with.
 
@@ -56,11 +64,7 @@ class TotalTime:
         """
         at, powers = [], []
         for scene in self.scenes:
-            known = {
-                spp: self.error(scene, pair, seconds, metric)
-                for seconds in self.budgets
-                if (spp := self.spp.get((scene, pair, seconds))) is not None
-            }
+            known = self.by_spp(scene, pair, metric)
             few, many = min(known), max(known)
             power = math.log(known[few] / known[many]) / math.log(many / few)
             powers.append(power)

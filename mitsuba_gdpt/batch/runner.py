@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,11 @@ def run(batch: Batch, *, cluster: execution.ClusterOptions | None = None) -> Res
     page = None
     if batch.gallery:
         page = batch.output / GALLERY
-        items = [_item(job, failed.get(job.output), page.parent) for job in jobs]
+        told = captions(jobs)
+        items = [
+            _item(job, caption, failed.get(job.output), page.parent)
+            for job, caption in zip(jobs, told, strict=True)
+        ]
         renders = f"{len(jobs)} images from {len(units)} renders, {len(failed)} failed"
         report.write_gallery(report.Gallery(batch.title, items, subtitle=renders), page)
     return Result(jobs, summary, failed, page)
@@ -175,7 +179,26 @@ def _failures(units: list[RenderUnit], summary: execution.Summary) -> Iterator[t
                 yield job.output, error
 
 
-def _item(job: Job, error: str | None, folder: Path) -> report.GalleryItem:
+def captions(jobs: Sequence[Job]) -> list[str]:
+    """Return what tells jobs apart besides scene and denoiser: what all have in common is left out.
+
+    Where the label of a denoiser is not its method, the method is said.
+    """
+    axes = {
+        "sensor": [f"sensor {job.sensor}" for job in jobs],
+        "integrator": [job.integrator for job in jobs],
+        "amount": [job.amount for job in jobs],
+        "seed": [f"seed {job.seed}" for job in jobs],
+    }
+    told = [axis for name, axis in axes.items() if name == "amount" or len(set(axis)) > 1]
+    methods = (str(job.call) for job in jobs)
+    return [
+        ", ".join(words if method == job.denoiser else (method, *words))
+        for job, method, *words in zip(jobs, methods, *told, strict=True)
+    ]
+
+
+def _item(job: Job, caption: str, error: str | None, folder: Path) -> report.GalleryItem:
     """Make the tile of a job."""
     image: Any = None
     exposure = 0.0
@@ -200,7 +223,7 @@ def _item(job: Job, error: str | None, folder: Path) -> report.GalleryItem:
         title=f"{job.scene}: {job.denoiser}",
         image=image,
         exposure=exposure,
-        caption=f"sensor {job.sensor}, {job.integrator}, {job.amount}, seed {job.seed}",
+        caption=caption,
         links=links,
         metrics=values,
         error=error,

@@ -37,16 +37,18 @@ def render_report(report: Report) -> str:
             views.append(_pack_view(view, blobs))
             task.advance()
     marks = [ranking.marks(table) for table in report.tables]
+    drawn = [
+        (plot, *plots.draw(plot, colours, f"plot{index}"))
+        for index, plot in enumerate(report.plots)
+    ]
     return style.fill(
         "report.html",
         report=report,
         colours=colours,
         marks=marks,
         marked={mark for table in marks for row in table for mark in row},
-        plots=[
-            (plot, *plots.draw(plot, colours, f"plot{index}"))
-            for index, plot in enumerate(report.plots)
-        ],
+        plots=drawn,
+        slopes=any(entry.slope is not None for *_, legend in drawn for entry in legend),
         viewer={
             "epsilon": report.epsilon,
             "methods": _viewer_methods(report, colours),

@@ -24,7 +24,8 @@ WIDEST, WIDEST_ROW = 160, 260
 _UNITS = "ms|s|seconds?|minutes?|min|hours?|h|[kMG]i?B|%|times"
 _SMALL = "two|three|four|five|six|seven|eight|nine|ten|half an?|quarter of an?"
 _FIGURE = re.compile(
-    rf"(?<![\w.,/-])(?:\d[\d.]*[ -]?|(?:{_SMALL})[ -])(?:{_UNITS}|hour)(?!\w)|factor of \w+"
+    rf"(?<![\w.,/-])(?:\d[\d.]*[ -]?|(?:{_SMALL})[ -])(?:{_UNITS}|hour)(?!\w)"
+    r"|factor of \w+|\d{1,3}(?:,\d{3}){2,}"
 )
 _DECIMAL = re.compile(r"\| *[-+]?\d+\.\d+ *(?=\|)")
 
@@ -96,7 +97,7 @@ def test_typed_figures_and_long_lines_are_noticed() -> None:
     text = """
 A render takes 3.5 s, or `--time 30` seconds, four times as long as [before](a-2-s.md).
 | fast | 1.25 | 0.5 |
-| default | 0.5 | weight |
+| default | 0.5 | weight |, 1,234,567 parameters, off by a factor of 3
 ```sh
 sleep 2 s
 ```
@@ -104,7 +105,13 @@ sleep 2 s
 20 %
 <!-- end of x -->
 """
-    assert figures(text) == {"3.5 s", "four times", "| fast | 1.25 | 0.5 |"}
+    assert figures(text) == {
+        "3.5 s",
+        "four times",
+        "1,234,567",
+        "factor of 3",
+        "| fast | 1.25 | 0.5 |",
+    }
     wide = "w" * 161
     assert too_long(f"{wide}\n| {wide} |\n| {'w' * 260} |\n```\n{wide}\n```\n") == [
         wide,

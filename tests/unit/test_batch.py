@@ -15,6 +15,7 @@ from mitsuba_gdpt.batch import (
     SceneChoice,
     expand,
 )
+from mitsuba_gdpt.batch.runner import captions
 from mitsuba_gdpt.batch.unit import group
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError, FormatError
@@ -339,3 +340,10 @@ def test_labels_of_denoisers_follow_from_their_options() -> None:
     assert labels[:2] == ["oidn-aux-raw-ensemble-4", "oidn-fusion-using-oidn-aux-raw"]
     assert labels[2] == denoisers.default_call().method
     assert jobs[0].call == Call("oidn", {"aux": "raw", "ensemble": 4})
+
+
+def test_captions_say_what_differs() -> None:
+    jobs = expand(make(scenes=(A,), denoisers=(NONE, "oidn(aux=raw)"), spp=(1,)), VARIANT)
+    assert captions(jobs) == ["1 spp", "oidn(aux=raw), 1 spp"]
+    jobs = expand(make(scenes=(A,), seeds=(4, 5), sensors=(0, 1), denoisers=(NONE,)), VARIANT)
+    assert captions(jobs)[:2] == ["sensor 0, 16 spp, seed 4", "sensor 0, 16 spp, seed 5"]

@@ -152,6 +152,15 @@ def test_a_report_explains_the_marks_that_it_has(
     assert "Click a head to sort." in key
 
 
+@pytest.mark.parametrize(("points", "told"), [([(1.0, 2.0), (2.0, 1.0)], True), ([(1, 2)], False)])
+def test_slopes_are_explained_where_there_are_some(
+    points: list[tuple[float, float]], told: bool, tmp_path: Path
+) -> None:
+    plot = Plot("p", [Curve("a", *zip(*points, strict=True))], "spp", "error")
+    write_report(Report("r", plots=[plot]), tmp_path / "r.html")
+    assert ("is the slope" in (tmp_path / "r.html").read_text(encoding="utf-8")) == told
+
+
 @pytest.mark.parametrize(
     ("value", "error", "expected"),
     [
