@@ -138,9 +138,37 @@ def reference_samplers(table: Table) -> str:
     return f"{said}\n({source}).\n\n{table(head, rows)}"
 
 
+def colours(table: Table) -> str:
+    """What networks make of strong colours, and whether their blocks of pixels show."""
+    values, source = newest("colours")
+
+    def colour(mean: Sequence[float]) -> str:
+        return ", ".join(f"{value:.4f}" for value in mean)
+
+    rows = [
+        (
+            f"`{name}`" if "(" in name else name,
+            colour(found["red"]),
+            colour(found["green"]),
+            f"{found['not above 0']:.0%}",
+            f"{found['grid']:.2f}",
+        )
+        for name, found in values["images"].items()
+    ]
+    settings = values["settings"]
+    said = (
+        f"Mitsuba's Cornell box, {settings['side']} x {settings['side']} pixels, {settings['spp']} "
+        f"spp, reference {settings['reference_spp']} spp. *Grid*: differences across blocks of 2x2 "
+        f"pixels over\nthose inside, relative to the reference ({source}).\n"
+    )
+    head = ("image", "red wall, mean RGB", "green wall", "red wall: blue not above 0", "grid")
+    return f"{said}\n{table(head, rows)}"
+
+
 def blocks(table: Table) -> dict[str, Callable[[], str]]:
     """Return the generated blocks of this module, by name."""
     makers = {
+        "colours": colours,
         "metrics-bias": metrics_bias,
         "metrics-cost": metrics_cost,
         "reference-samplers": reference_samplers,
