@@ -94,7 +94,8 @@ def main() -> None:
     print(table(header, rows))
     if arguments.publish:
         settings = {"spp": arguments.spp, "depth": arguments.max_depth}
-        publish("nfor", {"settings": settings, "scenes": found})
+        errors = {name: values["errors"] for name, values in found.items()}
+        publish("nfor", {"settings": settings, "scenes": errors})
 
 
 if __name__ == "__main__":
