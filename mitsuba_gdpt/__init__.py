@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mitsuba_gdpt.motion import PinholeCamera, add_motion
     from mitsuba_gdpt.rendering import features
     from mitsuba_gdpt.rendering.budget import render
+    from mitsuba_gdpt.rendering.sequence import render_sequence
 
 __all__ = [
     "ConfigError",
@@ -74,6 +75,7 @@ __all__ = [
     "load_weights",
     "methods",
     "render",
+    "render_sequence",
     "scenes",
     "show",
     "stream",
@@ -92,6 +94,7 @@ _LAZY = {
     "load_weights": "mitsuba_gdpt.denoisers",
     "methods": "mitsuba_gdpt.denoisers",
     "render": "mitsuba_gdpt.rendering.budget",
+    "render_sequence": "mitsuba_gdpt.rendering.sequence",
     "show": "mitsuba_gdpt.display",
     "stream": "mitsuba_gdpt.denoisers",
     "to_tev": "mitsuba_gdpt.display",

@@ -83,6 +83,23 @@ def render(
             show_default=False,
         ),
     ] = None,
+    fly_through: Annotated[
+        int | None,
+        typer.Option(
+            metavar="FRAMES",
+            help="So many frames of the fly-through that a catalogue has for the scene, on one "
+            "budget of --time or --spp (in the mean); -o is a folder. The same command goes on.",
+            min=2,
+            show_default=False,
+        ),
+    ] = None,
+    span: Annotated[
+        tuple[float, float],
+        typer.Option(
+            metavar="START STOP",
+            help="With --fly-through: part of it that the frames cover, 0 to 1.",
+        ),
+    ] = (0.0, 1.0),
     width: Annotated[
         int | None,
         typer.Option(
@@ -165,7 +182,22 @@ def render(
     output = resume if output is None else output
     if output is None and png is None and not tev:
         raise ConfigError("nothing would be written; give -o FILE.exr, --png FILE.png or both")
-    options.check_output(output, ".exr")
+    if fly_through is None:
+        options.check_output(output, ".exr")
+    else:
+        _check_fly_through(
+            output,
+            {
+                "--png": png,
+                "--noise": noise,
+                "--resume": resume,
+                "--wall": wall,
+                "--progressive": progressive,
+                "--tev": tev,
+                "--sensor": sensor,
+                "-D": define,
+            },
+        )
     options.check_output(png, ".png")
     if seconds is not None and spp is not None:
         raise ConfigError("got both --time and --spp; expected one of them")
@@ -196,6 +228,27 @@ def render(
         "variances": variances,
     }
     given = {key: value for key, value in given.items() if value is not None}
+    if fly_through is not None:
+        assert output is not None
+        from mitsuba_gdpt.cli.fly_through import render_fly_through
+        from mitsuba_gdpt.denoisers import Call
+
+        method = None if denoise is None else Call.parse(denoise).with_options(denoiser_options)
+        render_fly_through(
+            scene,
+            output,
+            fly_through,
+            span,
+            rendering.Budget(seconds, (spp or _SPP) if seconds is None else None),
+            given if method is None else _with_needs(given, method.requires),
+            size=(width, height),
+            stops=exposure,
+            quality=quality,
+            method=method,
+            seed=seed or 0,
+            variant=variant,
+        )
+        return
     with watch.part("load"):
         source = rendering.open_source(scene, width=width, height=height, parameters=parameters)
         source.sensor(sensor)
@@ -294,6 +347,18 @@ def render(
     print(", ".join(parts))
     if live is not None:
         live(image, buffers)
+
+
+def _check_fly_through(output: Path | None, others: Mapping[str, object]) -> None:
+    """Refuse what is about single images, and an output that is no folder.
+
+    Raises:
+        ConfigError: Of these.
+    """
+    if wrong := [name for name, value in others.items() if value]:
+        raise ConfigError(f"got --fly-through and {wrong[0]}, which is about single images")
+    if output is None or output.suffix or output.is_file():
+        raise ConfigError(f"--fly-through writes a folder, got {output}; give -o FOLDER")
 
 
 class _Files:

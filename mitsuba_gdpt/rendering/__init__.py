@@ -10,6 +10,7 @@ from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender, Rendered
 from mitsuba_gdpt.rendering.feature_pass import features
 from mitsuba_gdpt.rendering.frame import make_integrator, render
 from mitsuba_gdpt.rendering.passes import Accumulation
+from mitsuba_gdpt.rendering.sequence import RenderedSequence, SequenceRender, render_sequence
 from mitsuba_gdpt.rendering.source import Source, open_source
 from mitsuba_gdpt.rendering.variants import set_variant, supported_variants, works
 
@@ -18,11 +19,14 @@ __all__ = [
     "Budget",
     "BudgetedRender",
     "Rendered",
+    "RenderedSequence",
+    "SequenceRender",
     "Source",
     "features",
     "make_integrator",
     "open_source",
     "render",
+    "render_sequence",
     "set_variant",
     "supported_variants",
     "works",

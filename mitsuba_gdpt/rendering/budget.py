@@ -116,6 +116,25 @@ class Rendered:
     noise: float | None = None
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What a budget would be spent on.
+
+    Attributes:
+        shifts: Offset paths per sample.
+        method: Of reconstruction.
+        exponent: Power of the samples that errors fall with.
+        denoise: Seconds of a reconstruction, 0 where no time is given.
+        seconds: Where the time for choosing went, as of :class:`Rendered`.
+    """
+
+    shifts: int
+    method: Call
+    exponent: float
+    denoise: float
+    seconds: Mapping[str, float]
+
+
 @dataclass
 class _Contender:
     """A way to spend the budget: with so many shifts, reconstructed so.
@@ -337,6 +356,14 @@ class BudgetedRender:
             frame, level = frame.appended(ERROR, self._error), float(self._error.mean())
         return Rendered(
             image, frame, chosen.shifts, method, dict(self._seconds), interrupted, level
+        )
+
+    def choose(self) -> Choice:
+        """Take the first passes, and return what the rest would be spent on."""
+        self._start = self._clock()
+        best = self._choose()
+        return Choice(
+            best.shifts, best.method, best.errors[1], best.denoise or 0.0, dict(self._seconds)
         )
 
     @property

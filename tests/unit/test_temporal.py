@@ -66,6 +66,18 @@ def test_at_rest_it_is_the_mean_of_the_last_frames() -> None:
     assert all(torch.equal(frame.data, old) for frame, old in zip(frames, before, strict=True))
 
 
+def test_frames_count_by_their_samples() -> None:
+    frames = [plane(0), plane(1)]
+    for frame, spp in zip(frames, (6, 2), strict=True):
+        frame.metadata["spp"] = str(spp)
+    mean, _ = gather(frames)
+    torch.testing.assert_close(
+        mean["primal"], 0.75 * frames[0]["primal"] + 0.25 * frames[1]["primal"]
+    )
+    expected = torch.full((HEIGHT, WIDTH, 1), 0.75**2 + 0.25**2)
+    torch.testing.assert_close(mean["primal.var"], expected)
+
+
 def test_memory_of_a_frame_may_be_used_again() -> None:
     first = plane(0)
     without = FrameBuffers(first.data[..., : PLAIN.count].contiguous(), PLAIN)

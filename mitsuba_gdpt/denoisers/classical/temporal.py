@@ -74,12 +74,14 @@ class PastFrame:
         light: (H, W, 2) mean radiance around each pixel, and the variance of this mean.
         position: (H, W, 2) x and y, pixel centres at whole numbers.
         trust: (H, W) from 0 to 1; 0 where the way back leads out of sight.
+        spp: Samples per pixel, by which frames count; 1 where that is not known.
     """
 
     data: torch.Tensor
     light: torch.Tensor
     position: torch.Tensor
     trust: torch.Tensor
+    spp: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ class History:
     @property
     def bytes(self) -> int:
         """Memory that it takes."""
-        tensors = [getattr(frame, field.name) for frame in self.frames for field in fields(frame)]
-        tensors += [] if self.image is None else [self.image]
+        held = [getattr(frame, field.name) for frame in self.frames for field in fields(frame)]
+        tensors = [value for value in (*held, self.image) if isinstance(value, torch.Tensor)]
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def exposed(self, factor: float) -> History:
@@ -121,10 +123,11 @@ class History:
 def accumulate(
     buffers: FrameBuffers, history: History | None = None, *, frames: int = 8
 ) -> tuple[FrameBuffers, History, torch.Tensor]:
-    """Average the buffers of a frame with those of the frames before.
+    """Average the buffers of a frame with those of the frames before, by their samples.
 
     Args:
         buffers: The frame: with albedo, normal and depth, and, unless it is the first, with motion.
+            ``spp`` in its metadata says how much it counts beside others.
         history: What the frame before left; None for the first, and after a scene cut.
         frames: Largest number of frames to average, this one included.
 
@@ -141,7 +144,7 @@ def accumulate(
     data, slices = frame.data, frame.layout.slices
     shown = {name: _Feature.of(frame[name]) for name in FEATURES}
     past = () if history is None else _follow(buffers, frame, shown["depth"], history)
-    light = _light(frame["primal"])
+    light, spp = _light(frame["primal"]), _spp(frame)
     variance = torch.tensor(
         [b.variance_of is not None for b in frame.layout.buffers for _ in b.suffixes],
         device=data.device,
@@ -161,6 +164,7 @@ def accumulate(
             everywhere = torch.ones_like(still)
             agreement = same_light * _agreement(shown, showed, everywhere, _DEPTH_STEP)
             agreement *= earlier.trust[..., None] > 0  # in sight
+        weight = weight * (earlier.spp / spp)
         weights = torch.where(variance, weight.square(), weight)
         total += weight
         if emission:
@@ -179,7 +183,7 @@ def accumulate(
     for name, end in (("dx", mean.data[:, -1]), ("dy", mean.data[-1])):
         if name in slices:
             end[:, slices[name]] = 0
-    latest = PastFrame(data, light, here, torch.ones_like(data[..., 0]))
+    latest = PastFrame(data, light, here, torch.ones_like(data[..., 0]), spp)
     return mean, History(frame.layout, (latest, *past)[: frames - 1]), agreement
 
 
@@ -202,6 +206,14 @@ def _mix(
     mixed = torch.lerp(new, moved, weight.movedim(-1, 0)[None])
     mixed = (mixed[0].movedim(0, -1).exp() - darkest).clamp_min(0)
     return torch.where(weight > 0, mixed, image)
+
+
+def _spp(frame: FrameBuffers) -> float:
+    """Return the samples per pixel of a frame, 1 where it does not say."""
+    try:
+        return max(1.0, float(frame.metadata["spp"]))
+    except (KeyError, ValueError):
+        return 1.0
 
 
 def _add_emission(frame: FrameBuffers, emission: torch.Tensor) -> None:
@@ -247,6 +259,7 @@ def _follow(
             earlier.light,
             _fetch(earlier.position, pixel) + offset,
             _fetch(earlier.trust[..., None], pixel)[..., 0] * trust,
+            earlier.spp,
         )
         for earlier in history.frames
     )

@@ -1,0 +1,544 @@
+"""The best sequence within a time: one budget for all frames, and more of it where it helps most.
+
+Methods that gather the samples of several frames make frames depend on each other: a sample of the
+first frame is seen by the seven after it, one of the last frame by that alone, and what has just
+come into sight has none but its own. So a pilot of every frame is reconstructed in two halves, as a
+sequence. It tells how far each pixel is off (:mod:`.noise`) and which of the frames before show it.
+With that, the mean error of all frames is a function of their samples,
+
+    sum over pixels p of error(p) * (sum over frames j of trust(p, j) * samples(j)) ** -exponent
+
+and the samples are those that make it least. The exponent is that of the table that budgets of
+single images use, and so is the choice of offset paths and method.
+
+The folder is the memory: each pass is added to the file of its frame, and what was decided is
+written before it is done. Whatever ends a render, the same call goes on and gives the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mitsuba_gdpt import checks, files, progress
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.rendering import frame as frames
+from mitsuba_gdpt.rendering import noise as noises
+from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender
+from mitsuba_gdpt.rendering.frame import make_integrator
+from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
+from mitsuba_gdpt.rendering.source import Source
+
+if TYPE_CHECKING:
+    import mitsuba as mi
+    import torch
+
+    from mitsuba_gdpt.buffers import FrameBuffers
+    from mitsuba_gdpt.denoisers import Call
+    from mitsuba_gdpt.scenes import Camera
+
+#: What was decided, in the folder of a sequence.
+PLAN = "sequence.json"
+#: Shares of the time that is left which are rendered at once. A pilot of few samples tells little
+#: about what many take, so the rest is planned when most is done.
+_ROUNDS = (0.7, 1.0)
+#: The pilot is reconstructed twice unless that takes more than this share of the time.
+_PILOT_SHARE = 0.2
+#: A frame gets no less and no more than these shares of the mean: estimates are noisy.
+_LEAST, _MOST = 0.4, 3.0
+#: Pixels of a frame that stand for all.
+_PIXELS = 2000
+#: Steps towards the least error: how many, and the power of what a sample is worth in each.
+_STEPS, _STEP = 60, 0.3
+_HALVINGS, _TINY = 60, 1e-9
+_SEEDS = 1000  # more passes than a frame has
+
+
+@dataclass(frozen=True)
+class RenderedSequence:
+    """What became of the budget of a sequence.
+
+    Attributes:
+        folder: Has ``frame-0000.exr`` and so on: buffers, and the image as layer ``denoised``.
+        spp: Samples per pixel of each frame.
+        shifts: Offset paths per sample.
+        method: What reconstructed the frames.
+        seconds: ``render``, ``denoise`` and ``first`` (what happens only the first time).
+        interrupted: Whether Ctrl-C ended it early.
+    """
+
+    folder: Path
+    spp: tuple[int, ...]
+    shifts: int
+    method: Call
+    seconds: Mapping[str, float]
+    interrupted: bool
+
+
+@dataclass
+class _Plan:
+    """What was decided so far.
+
+    Attributes:
+        described: What is rendered; another call must describe the same.
+        shifts: Offset paths per sample.
+        method: Text of the call.
+        exponent: Power of the samples that errors fall with.
+        denoise: Seconds that the reconstruction of a frame is expected to take.
+        spent: Seconds of the budget.
+        costs: Of a sample of each frame: seconds, or 1 where samples are counted.
+        shares: Samples per pixel that each frame would get after the pilot, by what it costs.
+        rounds: Samples per pixel that each frame has in all at the end of each round.
+    """
+
+    described: Mapping[str, Any]
+    shifts: int
+    method: str
+    exponent: float
+    denoise: float
+    spent: float = 0.0
+    costs: list[float] = field(default_factory=list)
+    shares: list[int] = field(default_factory=list)
+    rounds: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Pilot:
+    """What a few pixels of a frame tell.
+
+    Attributes:
+        errors: (K,) estimated squared error, relative.
+        trust: (K, n) how much they see the samples of this frame and the n - 1 before it.
+    """
+
+    errors: NDArray[np.float64]
+    trust: NDArray[np.float64]
+
+
+def render_sequence(
+    scene: mi.Scene | Source,
+    cameras: Sequence[Camera],
+    folder: str | os.PathLike[str],
+    *,
+    width: int,
+    height: int,
+    seconds: float | None = None,
+    spp: int | None = None,
+    seed: int = 0,
+    quality: str | None = None,
+    method: str | Call | None = None,
+    on_frame: Callable[[int, torch.Tensor], None] | None = None,
+    **parameters: Any,
+) -> RenderedSequence:
+    """Render and reconstruct the best sequence for one budget of all its frames.
+
+    Frames that the method gives the samples of others get less, others more. A call that was
+    interrupted or killed goes on where it was, with the same result; so does one that is complete,
+    which reconstructs once more.
+
+    Args:
+        scene: A variant has to be set.
+        cameras: One per frame, of one shot without cuts.
+        folder: Where frames go; made if it is missing.
+        width: Of the frames, in pixels.
+        height: Of the frames, in pixels.
+        seconds: For all frames: rendering and reconstruction, without what happens only the first
+            time and without writing files.
+        spp: Samples per pixel in the mean over the frames, instead of ``seconds``.
+        seed: Of the sampler.
+        quality: Level of reconstruction, see :func:`~mitsuba_gdpt.denoise`.
+        method: Method of reconstruction, as for :func:`~mitsuba_gdpt.stream`; by default
+            ``temporal`` with what the time allows.
+        on_frame: Called with the number of each frame and its (H, W, 3) image, in the end.
+        parameters: Of ``gdpt``.
+
+    Raises:
+        ConfigError: A value makes no sense, or the folder holds another sequence.
+        FormatError: A file of the folder is damaged or cannot be written.
+        KeyboardInterrupt: Ctrl-C, before there was a sample of each frame or while the frames are
+            reconstructed; the same call goes on.
+    """
+    from mitsuba_gdpt.denoisers import Call
+
+    source = scene if isinstance(scene, Source) else Source("scene", scene)
+    return SequenceRender(
+        source,
+        cameras,
+        folder,
+        {**source.integrator, **parameters},
+        Budget(seconds, spp),
+        size=(width, height),
+        seed=seed,
+        quality=quality,
+        method=Call.parse(method) if isinstance(method, str) else method,
+        on_frame=on_frame,
+    ).run()
+
+
+class SequenceRender:
+    """The frames of one shot on one budget."""
+
+    def __init__(
+        self,
+        source: Source,
+        cameras: Sequence[Camera],
+        folder: str | os.PathLike[str],
+        parameters: Mapping[str, Any],
+        budget: Budget,
+        *,
+        size: tuple[int, int],
+        seed: int = 0,
+        quality: str | None = None,
+        method: Call | None = None,
+        on_frame: Callable[[int, torch.Tensor], None] | None = None,
+        described: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Check what was asked for; see :func:`render_sequence`.
+
+        Args:
+            source: Scene.
+            cameras: One per frame.
+            folder: Where frames go.
+            parameters: Of ``gdpt``.
+            budget: Seconds, or samples per pixel in the mean.
+            size: Width and height.
+            seed: Of the sampler.
+            quality: Level of reconstruction.
+            method: Method of reconstruction.
+            on_frame: Called with the number and the image of each frame.
+            described: Further words for the headers of files.
+            clock: For tests.
+
+        Raises:
+            ConfigError: A value makes no sense.
+        """
+        if not cameras:
+            raise ConfigError("got no cameras; expected one per frame")
+        if budget.noise is not None:
+            raise ConfigError("got a noise level for a sequence; expected seconds or spp")
+        for name, value in zip(("width", "height"), size, strict=True):
+            checks.pixels(name, value)
+        self._source, self._budget, self._seed, self._size = source, budget, seed, size
+        self._cameras, self._folder = tuple(cameras), Path(folder)
+        self._parameters = dict(parameters)
+        self._quality, self._method = quality, method
+        self._on_frame, self._words, self._clock = on_frame, dict(described or {}), clock
+        self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
+        self._integrator: Any = None
+
+    def run(self) -> RenderedSequence:
+        """Render and reconstruct; see :func:`render_sequence`."""
+        from mitsuba_gdpt.denoisers import Call
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        files.sweep_once(self._folder)
+        self._plan = self._open()
+        self._integrator = make_integrator({**self._parameters, "shifts": self._plan.shifts})
+        method = Call.parse(self._plan.method)
+        interrupted = False
+        try:
+            if not self._plan.shares:
+                self._share_out(self._pilot(method))
+            self._spend_rest()
+        except KeyboardInterrupt:
+            if not self._plan.shares:
+                raise
+            interrupted = True
+        spp = self._reconstruct(method)
+        return RenderedSequence(
+            self._folder, spp, self._plan.shifts, method, dict(self._seconds), interrupted
+        )
+
+    def path(self, number: int) -> Path:
+        """Return the file of a frame."""
+        return self._folder / f"frame-{number:04d}.exr"
+
+    # ------------------------------------------------------------- what is decided
+
+    def _open(self) -> _Plan:
+        """Read what was decided before, or choose offset paths and method on the middle frame."""
+        described = {
+            "size": list(self._size),
+            "cameras": [asdict(camera) for camera in self._cameras],
+            "parameters": {key: str(value) for key, value in sorted(self._parameters.items())},
+            "budget": {"seconds": self._budget.seconds, "spp": self._budget.spp},
+            "seed": self._seed,
+            "quality": self._quality,
+            "method": None if self._method is None else str(self._method),
+            **self._words,
+        }
+        described = json.loads(json.dumps(described))  # as it will be read
+        path = self._folder / PLAN
+        if path.exists():
+            stored = files.read_json(path)
+            before = stored.get("described", {})
+            if differing := [k for k, v in described.items() if before.get(k) != v]:
+                raise ConfigError(
+                    f"{self._folder} holds another sequence: {', '.join(differing)} of it differ; "
+                    "give the same settings, or another folder"
+                )
+            return _Plan(**stored)
+        share = None if self._budget.seconds is None else self._budget.seconds / len(self._cameras)
+        middle = BudgetedRender(
+            self._source,
+            self._parameters,
+            Budget(share, self._budget.spp),
+            sensor=self._sensor(len(self._cameras) // 2),
+            quality=self._quality,
+            method=self._method,
+            clock=self._clock,
+        )
+        choice = middle.choose()
+        self._seconds = dict(choice.seconds)
+        plan = _Plan(
+            described,
+            choice.shifts,
+            str(self._method or _over_frames(choice.method)),
+            choice.exponent,
+            choice.denoise,
+            choice.seconds["render"] + choice.seconds["denoise"],
+        )
+        self._save(plan)
+        return plan
+
+    def _save(self, plan: _Plan) -> None:
+        files.replace_text(self._folder / PLAN, json.dumps(asdict(plan)) + "\n")
+
+    def _left(self) -> float:
+        """Return what is left for samples: seconds of all frames, or samples per pixel."""
+        count = len(self._cameras)
+        if self._budget.spp is not None:
+            return float((self._budget.spp - 2 * FIRST_SPP) * count)
+        assert self._budget.seconds is not None
+        return max(0.0, self._budget.seconds - self._plan.spent - self._plan.denoise * count)
+
+    def _share_out(self, pilot: list[_Pilot]) -> None:
+        have = np.full(len(self._cameras), 2 * FIRST_SPP)
+        costs = np.array(self._plan.costs)
+        wanted = allocate(pilot, have, costs, self._left(), self._plan.exponent)
+        self._plan.shares = (wanted - have).tolist()
+        self._save(self._plan)
+
+    def _spend_rest(self) -> None:
+        """Render round after round, the one first that an earlier call did not finish."""
+        plan = self._plan
+        shares = _ROUNDS if self._budget.spp is None else (1.0,)
+        while True:
+            if plan.rounds:
+                self._render(plan.rounds[-1])
+            if len(plan.rounds) == len(shares):
+                return
+            have = plan.rounds[-1] if plan.rounds else [2 * FIRST_SPP] * len(self._cameras)
+            total = sum(cost * more for cost, more in zip(plan.costs, plan.shares, strict=True))
+            part = shares[len(plan.rounds)] * self._left() / total if total else 0.0
+            part = part if self._budget.spp is None else 1.0
+            plan.rounds.append(
+                [n + int(part * more) for n, more in zip(have, plan.shares, strict=True)]
+            )
+            self._save(plan)
+
+    # ------------------------------------------------------------- passes
+
+    def _sensor(self, number: int) -> mi.Sensor:
+        from mitsuba_gdpt.scenes import make_sensor
+
+        return make_sensor(self._cameras[number], *self._size)
+
+    def _pass(self, number: int, done: Accumulation, spp: int) -> FrameBuffers:
+        """Render a pass of a frame and add it; return the pass alone."""
+        import drjit as dr
+
+        seed = seed_of(self._seed, number * _SEEDS + len(done.passes))
+        start = self._clock()
+        frame = frames.render(
+            self._source, self._integrator, spp=spp, seed=seed, sensor=self._sensor(number)
+        )
+        dr.sync_thread()
+        alone = frame.select(frame.names)  # a copy: the header differs
+        done.add(frame, Pass(seed, int(frame.metadata["spp"]), self._plan.shifts))
+        seconds = self._clock() - start
+        self._spend("render", seconds)
+        self._plan.costs[number] = seconds / spp if self._budget.spp is None else 1.0
+        return alone
+
+    def _spend(self, part: str, seconds: float) -> None:
+        self._seconds[part] += seconds
+        self._plan.spent += seconds
+
+    def _pilot(self, method: Call) -> list[_Pilot]:
+        """Render two passes of each frame; return what their reconstructions tell.
+
+        Nothing of an earlier call is used: until a round is planned, it is only this that is lost.
+        """
+        halves, found = _Halves(method), []
+        self._plan.costs = [1.0] * len(self._cameras)
+        taken = []
+        look = self._budget.seconds is None or (
+            2 * self._plan.denoise * len(self._cameras) < _PILOT_SHARE * self._budget.seconds
+        )
+        with progress.task("first passes", total=len(self._cameras)) as task:
+            for number in range(len(self._cameras)):
+                done = Accumulation()
+                alone = [self._pass(number, done, FIRST_SPP) for _ in range(2)]
+                self._write(number, done.frame)
+                if look:
+                    start = self._clock()
+                    found.append(halves.next([self._with_motion(number, half) for half in alone]))
+                    taken.append(self._clock() - start)
+                    self._spend("denoise", taken[-1])
+                task.advance()
+        if taken:
+            self._plan.denoise = sum(taken) / len(taken) / 2
+        return found
+
+    def _render(self, wanted: Sequence[int]) -> None:
+        """Render passes until each frame has the samples that it shall have."""
+        numbers = range(len(wanted))
+        with progress.task("rendering frames", total=float(sum(wanted))) as task:
+            for number in numbers:
+                done = Accumulation.from_exr(self.path(number))
+                task.advance(done.spp)
+                while (missing := wanted[number] - done.spp) > 0:
+                    before = done.spp
+                    self._pass(number, done, min(missing, LARGEST_SPP))
+                    self._write(number, done.frame)
+                    self._save(self._plan)
+                    task.advance(done.spp - before)
+
+    def _with_motion(self, number: int, frame: FrameBuffers) -> FrameBuffers:
+        from mitsuba_gdpt.motion import PinholeCamera, add_motion
+
+        camera, *before = (
+            PinholeCamera.from_sensor(self._sensor(k)) for k in (number, number - 1) if k >= 0
+        )
+        return add_motion(frame, camera, before[0] if before else None)
+
+    def _write(self, number: int, frame: FrameBuffers, image: Any = None) -> None:
+        frame.to_exr(self.path(number), image=image, metadata=self._words)
+
+    def _reconstruct(self, method: Call) -> tuple[int, ...]:
+        from mitsuba_gdpt import denoisers
+
+        video = denoisers.stream(method)
+        spp = []
+        with progress.task("reconstructing", total=len(self._cameras)) as task:
+            for number in range(len(self._cameras)):
+                done = Accumulation.from_exr(self.path(number))
+                start = self._clock()
+                image = video(self._with_motion(number, done.frame))
+                self._spend("denoise", self._clock() - start)
+                self._write(number, done.frame, image.cpu())
+                if self._on_frame is not None:
+                    self._on_frame(number, image)
+                spp.append(done.spp)
+                task.advance()
+        return tuple(spp)
+
+
+def _over_frames(method: Call) -> Call:
+    """Return a method of single frames on the samples of several."""
+    from mitsuba_gdpt.denoisers import Call
+
+    return Call("temporal", {"using": method})
+
+
+class _Halves:
+    """Two reconstructions of the same frames, one from each half of their samples."""
+
+    def __init__(self, method: Call) -> None:
+        """Choose what reconstructs them.
+
+        Args:
+            method: Of the frames. Where the samples of the frames before go is known of
+                ``temporal`` only; other methods with a memory are taken to do likewise.
+        """
+        from mitsuba_gdpt.denoisers import Call
+
+        if method.method != "temporal":
+            options = {"using": "oidn(aux=raw)"} if method.target.recurrent else {"using": method}
+            frames = {} if method.target.recurrent else {"frames": 1}
+            method = Call("temporal", {**options, **frames})
+        self._call = method
+        self._states: list[Any] = [None, None]
+
+    def next(self, halves: Sequence[FrameBuffers]) -> _Pilot:
+        """Reconstruct the next frame."""
+        import torch
+
+        images: list[torch.Tensor] = []
+        for number, half in enumerate(halves):
+            image, self._states[number] = self._call.advance(half, self._states[number])
+            images.append(image)
+        primals = [half.primal for half in halves]
+        errors = noises.error_map((images[0] + images[1]) / 2, images, primals)
+        history = self._states[0].state.frames
+        trusts = [frame.trust for frame in history] or [torch.ones_like(errors[..., 0])]
+        return _Pilot(_sampled(errors[..., 0]), np.stack([_sampled(trust) for trust in trusts], -1))
+
+
+def _sampled(values: torch.Tensor) -> NDArray[np.float64]:
+    """Return (K,) of (H, W) values, evenly spread."""
+    flat = values.double().cpu().flatten()
+    return np.asarray(flat[:: max(1, len(flat) // _PIXELS)].numpy())
+
+
+def allocate(
+    pilot: Sequence[_Pilot],
+    have: NDArray[np.int64],
+    costs: NDArray[np.float64],
+    total: float,
+    exponent: float,
+) -> NDArray[np.int64]:
+    """Return the samples per pixel of each frame with which the mean error is least.
+
+    Args:
+        pilot: What is known of each frame, with the same samples in all; empty if nothing is.
+        have: (N,) samples that are there.
+        costs: (N,) of a further sample of each frame.
+        total: That all further samples may cost.
+        exponent: Power of the samples that errors fall with.
+
+    Returns:
+        (N,) no less than there are.
+    """
+    spend = total + float((have * costs).sum())
+    mean = spend / float(costs.sum())  # an equal split
+    bounds = np.maximum(have, _LEAST * mean), np.maximum(have, _MOST * mean)
+    counts = _scaled(np.ones(len(have)), bounds, costs, spend)
+    for _ in range(_STEPS if pilot else 0):
+        gain = np.zeros_like(counts)
+        for number, frame in enumerate(pilot):
+            seen = [number - age for age in range(frame.trust.shape[1])]
+            samples = frame.trust @ counts[seen]
+            before = frame.trust.sum(-1)
+            fall = frame.errors * before**exponent * samples ** (-exponent - 1)
+            gain[seen] += (fall[:, None] * frame.trust).mean(0)
+        worth = gain / costs
+        if not worth.max() > 0:  # nothing to gain anywhere
+            break
+        counts = _scaled(counts * (worth / worth.max() + _TINY) ** _STEP, bounds, costs, spend)
+    return np.maximum(have, np.floor(counts)).astype(np.int64)
+
+
+def _scaled(
+    counts: NDArray[np.float64],
+    bounds: tuple[NDArray[np.float64], NDArray[np.float64]],
+    costs: NDArray[np.float64],
+    spend: float,
+) -> NDArray[np.float64]:
+    """Return counts times a factor, within bounds, with which they cost as much as that."""
+    low, high = 0.0, float((bounds[1] / counts).max())
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        costly = float((np.clip(middle * counts, *bounds) * costs).sum()) > spend
+        low, high = (low, middle) if costly else (middle, high)
+    return np.clip(low * counts, *bounds)

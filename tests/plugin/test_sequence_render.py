@@ -1,0 +1,127 @@
+"""Sequences on one budget: time, what each frame gets, going on after Ctrl-C."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from mitsuba_gdpt import denoisers, rendering
+from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.cli import main
+from mitsuba_gdpt.denoisers import Call
+from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.rendering import Budget, SequenceRender, sequence
+from mitsuba_gdpt.scenes.catalogue import Catalogue
+
+SCENE = "builtin:corner-gallery"
+SIZE = (24, 16)
+FRAMES = 4
+SETTINGS = {"max_depth": 3, "shifts": 1}
+METHOD = Call.parse("temporal(using=poisson-l2)")
+
+
+@pytest.fixture
+def source(variant_llvm_rgb: str) -> rendering.Source:
+    return rendering.open_source(SCENE, width=SIZE[0], height=SIZE[1])
+
+
+@pytest.fixture
+def cameras() -> list:
+    scene = Catalogue.open("builtin").scene("corner-gallery")
+    return [scene.fly(0.4 + 0.02 * number) for number in range(FRAMES)]
+
+
+def render(source, cameras, folder: Path, budget: Budget, **options) -> rendering.RenderedSequence:
+    options = {"method": METHOD, "seed": 3, **options}
+    return SequenceRender(source, cameras, folder, SETTINGS, budget, size=SIZE, **options).run()
+
+
+def files(folder: Path) -> list[torch.Tensor]:
+    return [FrameBuffers.from_exr(path).data for path in sorted(folder.glob("*.exr"))]
+
+
+def test_samples_are_those_asked_for(source, cameras, tmp_path: Path) -> None:
+    seen = []
+    done = render(
+        source, cameras, tmp_path, Budget(spp=12), on_frame=lambda n, image: seen.append(image)
+    )
+    assert FRAMES * 11 <= sum(done.spp) <= FRAMES * 12
+    assert len(seen) == FRAMES
+    assert all(image.shape == (16, 24, 3) and image.isfinite().all() for image in seen)
+    assert not any(torch.equal(seen[0], image) for image in seen[1:])
+    headers = [FrameBuffers.from_exr(path).metadata for path in sorted(tmp_path.glob("*.exr"))]
+    assert [int(header["spp"]) for header in headers] == list(done.spp)
+    seeds = [word.split(":")[0] for header in headers for word in header["passes"].split()]
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize("count", [0, 3, 9, 10])
+def test_interrupted_and_continued_equals_undisturbed(
+    source, cameras, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    budget = Budget(spp=12)
+    render(source, cameras, whole, budget)
+    with monkeypatch.context() as patch:
+        original, numbers = sequence.frames.render, itertools.count()
+
+        def rendered(*arguments, **options):
+            if next(numbers) == count:
+                raise KeyboardInterrupt
+            return original(*arguments, **options)
+
+        patch.setattr(sequence.frames, "render", rendered)
+        if count < 2 * FRAMES:  # not every frame has a sample
+            with pytest.raises(KeyboardInterrupt):
+                render(source, cameras, part, budget)
+        else:
+            assert render(source, cameras, part, budget).interrupted
+    done = render(source, cameras, part, budget)
+    assert not done.interrupted
+    assert all(map(torch.equal, files(part), files(whole)))
+    images = [(folder / "frame-0003.exr").read_bytes() for folder in (part, whole)]
+    assert images[0] == images[1]  # the reconstruction too
+    with pytest.raises(ConfigError, match="holds another sequence: budget of it differ"):
+        render(source, cameras, part, Budget(spp=13))
+    with pytest.raises(ConfigError, match="cameras of it differ"):
+        render(source, cameras[:3], part, budget)
+
+
+def test_time_is_kept(source, cameras, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that renders and reconstructions move; frames differ in what a sample takes."""
+    now, price = [0.0], itertools.cycle([0.1, 0.3])
+    original, advance = sequence.frames.render, denoisers.Call.advance
+
+    def rendered(source, integrator, *, spp, seed, sensor):
+        now[0] += 0.05 + next(price) * spp
+        return original(source, integrator, spp=spp, seed=seed, sensor=sensor)
+
+    def advanced(call, frame, state):
+        now[0] += 0.2
+        return advance(call, frame, state)
+
+    monkeypatch.setattr(sequence.frames, "render", rendered)
+    monkeypatch.setattr(denoisers.Call, "advance", advanced)
+    done = render(source, cameras, tmp_path, Budget(60.0), clock=lambda: now[0])
+    taken = done.seconds["render"] + done.seconds["denoise"]
+    assert 0.9 * 60 < taken < 1.1 * 60
+    assert min(done.spp) > 10
+
+
+def test_command_line(tmp_path: Path, variant_llvm_rgb: str) -> None:
+    def run(*words: object) -> int:
+        with pytest.raises(SystemExit) as stop:
+            main(["render", SCENE, "--width", "16", *map(str, words), "--max-depth", "2"])
+        return int(stop.value.code or 0)
+
+    folder = tmp_path / "fly"
+    options = ("--fly-through", 2, "--span", 0.4, 0.5, "--denoise", "poisson-l2", "-o", folder)
+    assert run("--spp", 5, *options) == 0
+    names = {path.name for path in folder.iterdir()}
+    assert {"frame-0000.exr", "frame-0001.png", "sequence.json"} <= names
+    assert run("--spp", 6, *options) == 2
+    assert run("--noise", 0.1, *options) == 2
+    assert run("--fly-through", 2, "-o", tmp_path / "a.exr") == 2
