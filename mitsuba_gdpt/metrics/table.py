@@ -20,7 +20,7 @@ from mitsuba_gdpt.metrics import pixelwise, structural, temporal
 from mitsuba_gdpt.metrics.accumulator import Accumulator
 from mitsuba_gdpt.metrics.elpips_distance import MeanELPIPS, elpips_estimate
 from mitsuba_gdpt.metrics.flip_difference import MeanFLIP, flip
-from mitsuba_gdpt.metrics.images import Reference, as_reference, one_image
+from mitsuba_gdpt.metrics.images import Reference, as_reference, displayable, one_image
 from mitsuba_gdpt.metrics.lpips_distance import MeanLPIPS, lpips
 from mitsuba_gdpt.metrics.weights import find_folder
 
@@ -101,7 +101,8 @@ class Metric:
 
         Args:
             image: (H, W, 3) or (T, H, W, 3), scene-linear.
-            reference: Of the same shape.
+            reference: Of the same shape. Where negative values must not be, those of the mean of
+                two halves count as 0: an unbiased estimate may be below 0 where light is none.
             weights: Folder of weights, where the metric needs any.
 
         Raises:
@@ -114,8 +115,11 @@ class Metric:
         """
         if not self.temporal:  # the temporal ones themselves ask for sequences
             one_image(image)
+        reference = as_reference(reference)
+        if self.nonnegative and reference.b is not None:
+            reference = Reference(displayable(reference.mean))
         with torch.no_grad():
-            result = self.compute(image, as_reference(reference), weights)
+            result = self.compute(image, reference, weights)
         if not math.isfinite(result.value) and not (self.name == "psnr" and result.value > 0):
             raise NonFiniteError(
                 f"{self.label} is {result.value}, although image and reference are finite; "

@@ -511,6 +511,19 @@ def test_negative_values_are_refused_where_light_is_shown(name: str, where: str)
         assert metric(*arguments).value >= 0
 
 
+@pytest.mark.parametrize("name", ["hdr-flip", "ssim"])
+def test_halves_may_be_below_zero(name: str) -> None:
+    """Those of an unbiased solve are, where light is none."""
+    metric = metrics.find(name)
+    if (obstacle := metric.obstacle()) is not None:
+        pytest.skip(str(obstacle))
+    image, a, b = rendered(), rendered(), rendered()
+    a[3, 4], b[3, 4] = -0.5, 0.25
+    black = 0.5 * (a + b)
+    black[3, 4] = 0
+    assert metric(image, metrics.Reference(a, b)).value == metric(image, black).value
+
+
 IMAGE = torch.ones(6, 5, 3)
 
 
