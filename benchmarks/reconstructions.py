@@ -44,15 +44,10 @@ def errors(call: str, scene: str, buffers: Any) -> list[float]:
 
     halves = dev_reference(scene).reference()
     image = denoise(buffers, call)
-    # An unbiased reference may be below 0 where there is hardly any light.
-    seen = metrics.Reference(metrics.displayable(halves.mean))
     found = []
     for metric in map(metrics.find, METRICS):
-        if metric.nonnegative:
-            value = metric(metrics.displayable(image), seen).value
-        else:
-            value = metric(image, halves).value
-        found.append(max(LEAST, value))
+        shown = metrics.displayable(image) if metric.nonnegative else image
+        found.append(max(LEAST, metric(shown, halves).value))
     return found
 
 
