@@ -1,9 +1,10 @@
-"""The best sequence within a time: one budget for all frames, and more of it where it helps most.
+"""The best sequence within a time: one budget for all frames.
 
-Methods that gather the samples of several frames make frames depend on each other: a sample of the
-first frame is seen by the seven after it, one of the last frame by that alone, and what has just
-come into sight has none but its own. So a pilot of every frame is reconstructed in two halves, as a
-sequence. It tells how far each pixel is off (:mod:`.noise`) and which of the frames before show it.
+All get the same, or with ``adaptive`` more where it is expected to help most. Methods that gather
+the samples of several frames make frames depend on each other: a sample of the first frame is seen
+by the seven after it, one of the last frame by that alone, and what has just come into sight has
+none but its own. So a pilot of every frame is reconstructed in two halves, as a sequence. It tells
+how far each pixel is off (:mod:`.noise`) and which of the frames before show it.
 With that, the mean error of all frames is a function of their samples,
 
     sum over pixels p of error(p) * (sum over frames j of trust(p, j) * samples(j)) ** -exponent
@@ -59,6 +60,8 @@ _PIXELS = 2000
 #: Steps towards the least error: how many, and the power of what a sample is worth in each.
 _STEPS, _STEP = 60, 0.3
 _HALVINGS, _TINY = 60, 1e-9
+#: Frames whose reconstruction is timed, where the pilot is looked at for nothing else.
+_TIMED = 2
 _SEEDS = 1000  # more passes than a frame has
 
 
@@ -135,14 +138,14 @@ def render_sequence(
     seed: int = 0,
     quality: str | None = None,
     method: str | Call | None = None,
+    adaptive: bool = False,
     on_frame: Callable[[int, torch.Tensor], None] | None = None,
     **parameters: Any,
 ) -> RenderedSequence:
     """Render and reconstruct the best sequence for one budget of all its frames.
 
-    Frames that the method gives the samples of others get less, others more. A call that was
-    interrupted or killed goes on where it was, with the same result; so does one that is complete,
-    which reconstructs once more.
+    A call that was interrupted or killed goes on where it was, with the same result; so does one
+    that is complete, which reconstructs once more.
 
     Args:
         scene: A variant has to be set.
@@ -157,6 +160,8 @@ def render_sequence(
         quality: Level of reconstruction, see :func:`~mitsuba_gdpt.denoise`.
         method: Method of reconstruction, as for :func:`~mitsuba_gdpt.stream`; by default
             ``temporal`` with what the time allows.
+        adaptive: Share samples out between the frames by what the pilot tells; else all get the
+            same. To be tried: so far it has not paid.
         on_frame: Called with the number of each frame and its (H, W, 3) image, in the end.
         parameters: Of ``gdpt``.
 
@@ -179,6 +184,7 @@ def render_sequence(
         seed=seed,
         quality=quality,
         method=Call.parse(method) if isinstance(method, str) else method,
+        adaptive=adaptive,
         on_frame=on_frame,
     ).run()
 
@@ -198,6 +204,7 @@ class SequenceRender:
         seed: int = 0,
         quality: str | None = None,
         method: Call | None = None,
+        adaptive: bool = False,
         on_frame: Callable[[int, torch.Tensor], None] | None = None,
         described: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -214,6 +221,7 @@ class SequenceRender:
             seed: Of the sampler.
             quality: Level of reconstruction.
             method: Method of reconstruction.
+            adaptive: Share samples out by what the pilot tells.
             on_frame: Called with the number and the image of each frame.
             described: Further words for the headers of files.
             clock: For tests.
@@ -230,7 +238,7 @@ class SequenceRender:
         self._source, self._budget, self._seed, self._size = source, budget, seed, size
         self._cameras, self._folder = tuple(cameras), Path(folder)
         self._parameters = dict(parameters)
-        self._quality, self._method = quality, method
+        self._quality, self._method, self._adaptive = quality, method, adaptive
         self._on_frame, self._words, self._clock = on_frame, dict(described or {}), clock
         self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
         self._integrator: Any = None
@@ -272,6 +280,7 @@ class SequenceRender:
             "parameters": {key: str(value) for key, value in sorted(self._parameters.items())},
             "budget": {"seconds": self._budget.seconds, "spp": self._budget.spp},
             "seed": self._seed,
+            "adaptive": self._adaptive,
             "quality": self._quality,
             "method": None if self._method is None else str(self._method),
             **self._words,
@@ -390,7 +399,7 @@ class SequenceRender:
                 done = Accumulation()
                 alone = [self._pass(number, done, FIRST_SPP) for _ in range(2)]
                 self._write(number, done.frame)
-                if look:
+                if look and (self._adaptive or number < _TIMED):
                     start = self._clock()
                     found.append(halves.next([self._with_motion(number, half) for half in alone]))
                     taken.append(self._clock() - start)
@@ -398,7 +407,7 @@ class SequenceRender:
                 task.advance()
         if taken:
             self._plan.denoise = sum(taken) / len(taken) / 2
-        return found
+        return found if self._adaptive else []
 
     def _render(self, wanted: Sequence[int]) -> None:
         """Render passes until each frame has the samples that it shall have."""

@@ -35,7 +35,7 @@ def cameras() -> list:
 
 
 def render(source, cameras, folder: Path, budget: Budget, **options) -> rendering.RenderedSequence:
-    options = {"method": METHOD, "seed": 3, **options}
+    options = {"method": METHOD, "seed": 3, "adaptive": True, **options}
     return SequenceRender(source, cameras, folder, SETTINGS, budget, size=SIZE, **options).run()
 
 
