@@ -56,7 +56,10 @@ def buffers() -> str:
         **{b: f'`features="{b.name}"`' for b in channels.OPTIONAL},
         **dict.fromkeys(channels.VARIANCES, "`variances=True`"),
         **dict.fromkeys(channels.DERIVED, "`add_motion()`"),
-        **dict.fromkeys(channels.ESTIMATED, "`render(noise=...)`"),
+        **{
+            b: f"`render({'noise=...' if b.name == channels.ERROR else 'adaptive=True'})`"
+            for b in channels.REPORTED
+        },
     }
     rows = [
         (f"`{b.name}`", ", ".join(f"`{c}`" for c in b.channels), b.kind, asked[b], b.doc)

@@ -21,9 +21,10 @@ from mitsuba_gdpt.errors import ConfigError, LayoutError
 #: point: a place in camera space, with its axes and the unit of length;
 #: distance: a length, with the unit of length;
 #: share: 0..1, with nothing;
+#: count: of samples, with nothing;
 #: displacement: a vector on the image, in pixels, with the image's axes.
 Kind: TypeAlias = Literal[
-    "radiance", "reflectance", "direction", "point", "distance", "share", "displacement"
+    "radiance", "reflectance", "direction", "point", "distance", "share", "count", "displacement"
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -72,6 +73,7 @@ class Buffer:
 PRIMAL = "primal"
 MOTION = "motion"
 ERROR = "error"
+SAMPLES = "samples"
 VARIANCE_SUFFIX = ".var"
 _RGB, _XYZ = ("R", "G", "B"), ("X", "Y", "Z")
 
@@ -154,8 +156,9 @@ DERIVED: tuple[Buffer, ...] = (
     ),
 )
 
-#: What is known about a reconstruction, written beside what it was made of.
-ESTIMATED: tuple[Buffer, ...] = (
+#: What :func:`mitsuba_gdpt.render` knows about an image, written beside what it was made of.
+REPORTED: tuple[Buffer, ...] = (
+    Buffer(SAMPLES, ("I",), "count", "samples of each pixel, where their numbers differ"),
     Buffer(
         ERROR,
         ("I",),
@@ -166,7 +169,7 @@ ESTIMATED: tuple[Buffer, ...] = (
 )
 
 #: Every buffer there is, in the order of a file that has them all.
-TABLE: tuple[Buffer, ...] = (*CORE, *OPTIONAL, *VARIANCES, *DERIVED, *ESTIMATED)
+TABLE: tuple[Buffer, ...] = (*CORE, *OPTIONAL, *VARIANCES, *DERIVED, *REPORTED)
 
 
 def of_kind(*kinds: Kind) -> tuple[str, ...]:
@@ -209,10 +212,10 @@ class Layout:
         """
         wanted = set(features)
         known = {b.name for b in OPTIONAL}
-        if ERROR in wanted:
+        if reported := sorted(wanted & {b.name for b in REPORTED}):
             raise ConfigError(
-                f"{ERROR} cannot be rendered: it is about a reconstruction. Render with a noise "
-                "level, as mitsuba_gdpt.render(scene, noise=0.01)"
+                f"{', '.join(reported)} cannot be rendered: {ERROR} comes with a noise level, as "
+                f"mitsuba_gdpt.render(scene, noise=0.01), {SAMPLES} with adaptive=True"
             )
         if derived := sorted(wanted & {b.name for b in DERIVED}):
             raise ConfigError(

@@ -74,6 +74,15 @@ def render(
             "--progressive", help="Render in passes, and write the image so far after each."
         ),
     ] = False,
+    adaptive: Annotated[
+        bool | None,
+        typer.Option(
+            "--adaptive/--uniform",
+            help="Whether pixels may get different numbers of samples; the layer 'samples' tells "
+            "how many.",
+            show_default="with --time, where it pays",
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -276,7 +285,7 @@ def render(
             live(image, buffers)
 
     with session.progress_bar():
-        if progressive or resume is not None or seconds is not None or noise is not None:
+        if progressive or adaptive or not all(x is None for x in (resume, seconds, noise)):
             if method is None and denoiser_options:
                 raise ConfigError("--option is about a method; name it with --denoise")
             by_count = seconds is None and noise is None
@@ -301,6 +310,7 @@ def render(
                 sensor=sensor,
                 quality=quality,
                 method=method,
+                adaptive=adaptive,
                 update=update,
                 resumed=resumed,
                 described=files.described,

@@ -90,6 +90,53 @@ def pixel_mean(
     return PixelMean(means, result)
 
 
+def pooled(parts: PixelMean, samples: int, first: mi.UInt32, count: mi.UInt32) -> PixelMean:
+    """Combine the portions of each pixel, which are neighbours in ``parts``.
+
+    Means and variances as of all samples together (Chan, Golub and LeVeque 1983). A loop over the
+    portions of a pixel, in order, so that the same seed gives the same bits.
+
+    Args:
+        parts: Of each portion (evaluated).
+        samples: Samples of a portion, 2 or more.
+        first: Number of the first portion of each pixel.
+        count: How many portions it has, 1 or more.
+    """
+    width, components = dr.width(first), len(parts.mean)
+    n = dr.opaque(mi.Float, samples)
+    # Of a portion: sum of squared deviations, from the variance of its mean.
+    squares = dr.opaque(mi.Float, samples * (samples - 1))
+    state = (
+        dr.zeros(mi.UInt32, width),
+        [dr.zeros(mi.Float, width) for _ in range(components)],
+        dr.zeros(mi.Float, width),
+    )
+
+    def add(
+        i: mi.UInt32, mean: list[mi.Float], deviation: mi.Float
+    ) -> tuple[mi.UInt32, list[mi.Float], mi.Float]:
+        place, active = first + i, i < count
+        share = 1 / (mi.Float(i) + 1)
+        change = [
+            dr.gather(mi.Float, part, place, active) - m
+            for part, m in zip(parts.mean, mean, strict=True)
+        ]
+        if parts.variance is not None:
+            between = sum((dr.square(c) for c in change), mi.Float(0)) / components
+            deviation = deviation + n * mi.Float(i) * share * between
+            deviation += squares * dr.gather(mi.Float, parts.variance, place, active)
+        mean = [m + c * share for m, c in zip(mean, change, strict=True)]
+        return i + 1, mean, deviation
+
+    _, mean, deviation = dr.while_loop(
+        state, lambda i, *_: i < count, add, labels=("i", "mean", "deviation")
+    )
+    if parts.variance is None:
+        return PixelMean(mean)
+    total = n * mi.Float(count)
+    return PixelMean(mean, deviation / (total * (total - 1)))
+
+
 def _reciprocal(n: int) -> mi.Float:
     """Return 1 / n as an input of kernels instead of a constant, which each spp would recompile."""
     return dr.opaque(mi.Float, np.float32(1) / np.float32(n))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import drjit as dr
 import mitsuba as mi
@@ -11,6 +12,7 @@ import numpy as np
 
 from mitsuba_gdpt.errors import ConfigError, VariantError, reraise_interrupt
 from mitsuba_gdpt.integrators.parameters import MOST_LANES, Parameters
+from mitsuba_gdpt.integrators.pixels import PORTION
 
 
 def check_variant(variant: str, scene: mi.Scene) -> None:
@@ -77,6 +79,29 @@ def seed_of(seed: int | mi.UInt32) -> int:
     return int(value) % 2**32
 
 
+def counts_of(counts: np.ndarray[Any, Any], film: mi.Film) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Return numbers of samples by pixel, (H, W).
+
+    Raises:
+        ConfigError: Another shape than the film's crop window, no whole numbers, too few or too
+            many samples, or part of a portion.
+    """
+    array = np.asarray(counts)
+    width, height = film.crop_size()
+    if array.shape != (height, width) or array.dtype.kind not in "iu":
+        raise ConfigError(
+            f"counts are {array.dtype} of shape {array.shape}; expected whole numbers of shape "
+            f"{(height, width)}, one for each pixel"
+        )
+    least, most = int(array.min()), int(array.max())
+    if least < 0 or not 0 < most <= MOST_LANES or (array % PORTION).any():
+        raise ConfigError(
+            f"counts are {least} to {most}; expected multiples of {PORTION}, none below 0, one "
+            "above it"
+        )
+    return array.astype(np.intp)
+
+
 def prepared_sampler(sensor: mi.Sensor, spp: int, parameters: Parameters) -> mi.Sampler:
     """Return a copy of a sensor's sampler that takes ``spp`` samples per pixel in one pass.
 
@@ -98,6 +123,21 @@ def prepared_sampler(sensor: mi.Sensor, spp: int, parameters: Parameters) -> mi.
     if spp < least:
         raise ConfigError(f"spp is {spp}; variances={parameters.variances} needs at least {least}")
     sampler.set_samples_per_wavefront(spp)
+    return sampler
+
+
+def portion_sampler(sensor: mi.Sensor, parameters: Parameters) -> mi.Sampler:
+    """Return a copy of a sensor's sampler that takes a portion of the samples of a pixel.
+
+    Raises:
+        ConfigError: It rounds their number.
+    """
+    sampler = prepared_sampler(sensor, PORTION, parameters)
+    if sampler.sample_count() != PORTION:
+        raise ConfigError(
+            f"the sampler {sampler.class_name()} takes {sampler.sample_count()} samples where "
+            f"{PORTION} are asked for, which counts need; expected another, as 'independent'"
+        )
     return sampler
 
 

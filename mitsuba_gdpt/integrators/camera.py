@@ -1,15 +1,15 @@
-"""Pixels to lanes, camera rays, and primary hits shared between neighbouring pixels."""
+"""Camera rays, and primary hits shared between neighbouring pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import drjit as dr
 import mitsuba as mi
 import numpy as np
 
 from mitsuba_gdpt.integrators.path import PrimaryHit
+from mitsuba_gdpt.integrators.pixels import Pixels, Tile
 from mitsuba_gdpt.integrators.plugins import Plugin
 from mitsuba_gdpt.integrators.sampling import Sampler, sequence_index
 from mitsuba_gdpt.integrators.shifts import Move, ShiftSchedule
@@ -19,45 +19,6 @@ SkipEmitters = Callable[..., "mi.PreliminaryIntersection3f"]
 
 #: Class of the sensor that consists of others.
 _BATCH = "BatchSensor"
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A rectangle of pixels, relative to the crop window, that is rendered in one pass."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    @property
-    def area(self) -> int:
-        """Number of pixels."""
-        return self.width * self.height
-
-    def grown(self, width: int, height: int) -> Tile:
-        """Return the tile and the pixels around it that exist in a ``width`` x ``height`` crop."""
-        x0, y0 = max(self.x - 1, 0), max(self.y - 1, 0)
-        x1, y1 = min(self.x + self.width + 1, width), min(self.y + self.height + 1, height)
-        return Tile(x0, y0, x1 - x0, y1 - y0)
-
-
-def split_into_tiles(width: int, height: int, spp: int, max_lanes: int) -> list[Tile]:
-    """Cover a crop with tiles whose pixels times ``spp`` stay below ``max_lanes``.
-
-    Whole rows where possible: a band has the smallest number of border pixels that are traced
-    twice. A single pixel is never split, so ``spp > max_lanes`` exceeds the limit.
-    """
-    rows = max_lanes // (width * spp)
-    if rows >= 1:
-        columns, rows = width, min(rows, height)
-    else:
-        columns, rows = max(1, min(width, max_lanes // spp)), 1
-    return [
-        Tile(x, y, min(columns, width - x), min(rows, height - y))
-        for y in range(0, height, rows)
-        for x in range(0, width, columns)
-    ]
 
 
 def shared_subpixel(sensor: mi.Sensor, spp: int, seed: int) -> tuple[mi.Float, mi.Float] | None:
@@ -98,12 +59,12 @@ def primary_hit(
 
 
 class Camera:
-    """Draws the camera samples of a tile and finds the primary hits of all its paths.
+    """Draws the camera samples of pixels and finds the primary hits of all their paths.
 
     Pinhole cameras with an instantaneous shutter use one sub-pixel position per sample index, the
     same in all pixels. Then the primary ray of an offset path *is* the base ray of the
-    neighbouring pixel, and each primary hit is traced once instead of five times. With a lens or
-    an open shutter that sharing would ghost, so every pixel draws its own.
+    neighbouring pixel, and each primary hit of a tile is traced once instead of five times. With a
+    lens or an open shutter that sharing would ghost, so every pixel draws its own.
 
     Attributes:
         subpixel: Shared sub-pixel positions by sample index, or None.
@@ -124,20 +85,21 @@ class Camera:
         self.subpixel = subpixel
 
     def primary_hits(
-        self, tile: Tile, sampler: Sampler, schedule: ShiftSchedule, seed: mi.UInt32
+        self, pixels: Pixels, sampler: Sampler, schedule: ShiftSchedule, seed: mi.UInt32
     ) -> tuple[PrimaryHit, list[PrimaryHit], list[Move], mi.Spectrum, mi.UInt32]:
-        """Return the primary hits of a tile's base paths and of their offset paths.
+        """Return the primary hits of the base paths of pixels, and of their offset paths.
 
         Args:
-            tile: Pixels to render; lanes are pixel-major.
-            sampler: Seeded for ``tile.area * spp`` lanes.
+            pixels: What to render; lanes are pixel-major.
+            sampler: Seeded for ``pixels.area * spp`` lanes.
             schedule: Of the offset paths.
             seed: Of the frame, for the schedule.
 
         Returns:
             Base hit, offset hits, their pixel shifts, sensor weight and sample index.
         """
-        x, y, sample = self._lanes(tile)
+        lanes = pixels.lanes(self.spp)
+        x, y, sample = lanes.x, lanes.y, lanes.sample
         # Same order of dimensions as in Mitsuba's own integrators.
         jitter = sampler.next_2d()
         lens = sampler.next_2d() if self.sensor.needs_aperture_sample() else mi.Point2f(0.5)
@@ -147,7 +109,8 @@ class Camera:
         wavelength = sampler.next_1d() if mi.is_spectral else mi.Float(0)
         if self.subpixel is not None:
             jitter = self._shared_jitter(sample)
-            find = self._shared_finder(tile, halo=schedule.shifted)
+        if self.subpixel is not None and isinstance(pixels, Tile):
+            find = self._shared_finder(pixels, halo=schedule.shifted)
         else:
 
             def find(
@@ -166,10 +129,10 @@ class Camera:
         moves = schedule.moves(x, y, sample, seed)
         return base, [hit(*move)[0] for move in moves], moves, weight, sample
 
-    def world_to_camera(self, tile: Tile) -> mi.Transform4f:
+    def world_to_camera(self, pixels: Pixels) -> mi.Transform4f:
         """Return the transform to the frame of the camera that looks through each lane's pixel."""
-        x, _, _ = self._lanes(tile)
-        return _world_to_camera(self.sensor, (mi.Float(x) + 0.5) / self.width)
+        x = mi.Float(pixels.lanes(self.spp).x)
+        return _world_to_camera(self.sensor, (x + 0.5) / self.width)
 
     def probes(self, count: int) -> mi.Ray3f:
         """Return ``count`` rays through evenly spread points of the film."""
@@ -178,17 +141,6 @@ class Camera:
         y = mi.radical_inverse_2(i, mi.UInt32(0)) * dr.opaque(mi.Float, self.height)
         time = mi.Float(self.sensor.shutter_open())
         return self._ray(mi.Point2f(x, y), mi.Point2f(0.5), time, mi.Float(0))[0]
-
-    def _lanes(self, tile: Tile) -> tuple[mi.Int32, mi.Int32, mi.UInt32]:
-        """Return column and row (relative to the crop) and sample index of every lane."""
-        # Sizes and offsets are opaque, so that one kernel serves all tiles, crops and spps.
-        index = dr.arange(mi.UInt32, tile.area * self.spp)
-        pixel = index // dr.opaque(mi.UInt32, self.spp)
-        row = pixel // dr.opaque(mi.UInt32, tile.width)
-        column = pixel - row * dr.opaque(mi.UInt32, tile.width)
-        x = mi.Int32(column) + dr.opaque(mi.Int32, tile.x)
-        y = mi.Int32(row) + dr.opaque(mi.Int32, tile.y)
-        return x, y, index - pixel * dr.opaque(mi.UInt32, self.spp)
 
     def _shared_jitter(self, sample: mi.UInt32) -> mi.Point2f:
         assert self.subpixel is not None
@@ -203,8 +155,9 @@ class Camera:
         """
         if halo:
             tile = tile.grown(self.width, self.height)
-        x, y, sample = self._lanes(tile)
-        position = mi.Point2f(mi.Float(x), mi.Float(y)) + self._shared_jitter(sample)
+        lanes = tile.lanes(self.spp)
+        position = mi.Point2f(mi.Float(lanes.x), mi.Float(lanes.y))
+        position += self._shared_jitter(lanes.sample)
         ray, _ = self._ray(position, mi.Point2f(0.5), mi.Float(0), mi.Float(0))
         hits = primary_hit(self.scene, ray, mi.Bool(True), self.skip_emitters)
         dr.eval(hits)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import drjit as dr
 import mitsuba as mi
+import numpy as np
 
 from mitsuba_gdpt import progress
 from mitsuba_gdpt.channels import DIFFERENCE_AXES, Layout
 from mitsuba_gdpt.integrators import sampling
-from mitsuba_gdpt.integrators.accumulate import PixelMean
-from mitsuba_gdpt.integrators.camera import Tile, shared_subpixel, split_into_tiles
+from mitsuba_gdpt.integrators.accumulate import PixelMean, pooled
+from mitsuba_gdpt.integrators.camera import shared_subpixel
 from mitsuba_gdpt.integrators.features import roughness_table
 from mitsuba_gdpt.integrators.parameters import Parameters
+from mitsuba_gdpt.integrators.pixels import (
+    PORTION,
+    Pixels,
+    Portions,
+    Tile,
+    split_into_portions,
+    split_into_tiles,
+)
 from mitsuba_gdpt.integrators.renderer import TileArrays, TileKey, TileMeans
-from mitsuba_gdpt.integrators.shifts import PAIRS
+from mitsuba_gdpt.integrators.shifts import PAIRS, SIDES
 
 _GOLDEN_RATIO = 0x9E3779B9  # spreads the seeds of the tiles; the first keeps the user's
-_ALPHA = "alpha"
+_ALPHA, _BOUNCES = "alpha", "bounces"
 
 
 class Frame:
@@ -35,13 +45,37 @@ class Frame:
         self.nonfinite_samples = 0
         # By the name of a buffer or of a side; nothing else is called like either.
         self._means: dict[str, PixelMean] = {}
+        self._sampled: mi.Bool | None = None  # pixels with samples, unless these are all
 
     def put(self, tile: Tile, means: TileMeans) -> None:
         """Store the pixels of a tile, and compute them, so that its lanes can be freed."""
         self.nonfinite_samples += means.nonfinite[0]
-        for name, mean in (means.buffers | means.sides | {_ALPHA: means.alpha}).items():
+        for name, mean in (means.sides | _planes(means)).items():
             self._put(tile, name, mean)
         dr.eval(self._means)
+
+    def put_portions(self, portions: Portions, means: TileMeans, shifts: int) -> None:
+        """Store the pixels that portions of samples belong to, and compute them.
+
+        Args:
+            portions: The pixels.
+            means: Of each portion.
+            shifts: Offset paths per sample.
+        """
+        self.nonfinite_samples += means.nonfinite[0]
+        pixel, first, count = (
+            mi.UInt32(array) for array in (portions.pixel, portions.first, portions.count)
+        )
+        if self._sampled is None:
+            self._sampled = dr.zeros(mi.Bool, self.width * self.height)
+        dr.scatter(self._sampled, mi.Bool(True), pixel)
+        for parts, samples in (
+            (_planes(means), PORTION),
+            (means.sides, PORTION * shifts // len(SIDES)),
+        ):
+            for name, part in parts.items():
+                self._scatter(name, pooled(part, samples, first, count), pixel)
+        dr.eval(self._means, self._sampled)
 
     def _put(self, tile: Tile, name: str, values: PixelMean) -> None:
         if tile.area == self.width * self.height:
@@ -52,7 +86,9 @@ class Frame:
         column = index - row * dr.opaque(mi.UInt32, tile.width)
         # Opaque, so that one kernel serves all tiles.
         first = dr.opaque(mi.UInt32, tile.y * self.width + tile.x)
-        target = row * self.width + column + first
+        self._scatter(name, values, row * self.width + column + first)
+
+    def _scatter(self, name: str, values: PixelMean, target: mi.UInt32) -> None:
         if name not in self._means:
             self._means[name] = self._black(len(values.mean), values.variance is not None)
         whole = self._means[name]
@@ -65,6 +101,11 @@ class Frame:
     def alpha(self) -> mi.Float:
         """Share of the samples of each pixel that met something."""
         return self._means[_ALPHA].mean[0]
+
+    @property
+    def bounces(self) -> mi.Float:
+        """How often the paths of each pixel were scattered, in the mean."""
+        return self._means[_BOUNCES].mean[0]
 
     def planes(self, layout: Layout) -> list[mi.Float]:
         """Return one Float array over pixels (row-major) per channel of a layout."""
@@ -96,6 +137,9 @@ class Frame:
             inside, step = column + 1 < self.width, 1
         else:
             inside, step = row + 1 < self.height, self.width
+        if self._sampled is not None:  # a difference takes both pixels
+            inside &= self._sampled
+            inside &= dr.gather(mi.Bool, self._sampled, index + step, inside)
 
         def combine(a: mi.Float, b: mi.Float, sign: int) -> mi.Float:
             other = dr.gather(mi.Float, b, index + step, inside)
@@ -116,6 +160,10 @@ class Frame:
         dr.eval(flat)
         return mi.TensorXf(flat, (self.height, self.width, count))
 
+    def plane(self, plane: mi.Float) -> mi.TensorXf:
+        """Return a plane as an (H, W) TensorXf."""
+        return mi.TensorXf(plane, (self.height, self.width))
+
     def full(self, value: float) -> mi.Float:
         """Return a plane that is the same everywhere."""
         return mi.Float(value) + dr.zeros(mi.Float, self.width * self.height)
@@ -125,6 +173,11 @@ class Frame:
             return dr.zeros(mi.Float, self.width * self.height)
 
         return PixelMean([plane() for _ in range(components)], plane() if variance else None)
+
+
+def _planes(means: TileMeans) -> dict[str, PixelMean]:
+    """Return what is a mean over all samples."""
+    return means.buffers | {_ALPHA: means.alpha, _BOUNCES: means.bounces}
 
 
 def render_frame(
@@ -147,29 +200,91 @@ def render_frame(
     """
     width, height = (int(v) for v in sensor.film().crop_size())
     spp = sampler.sample_count()
-    roughness = roughness_table(scene) if "roughness" in parameters.layout else None
-    subpixel = shared_subpixel(sensor, spp, seed) if parameters.shared_subpixel else None
-    stratified = parameters.stratified and sampler.class_name() == sampling.PLAIN
+    passes = _Passes(scene, sensor, sampler, seed, parameters, render_tile, spp)
     frame = Frame(width, height)
-    frame_seed = dr.opaque(mi.UInt32, seed)
     tiles = split_into_tiles(width, height, spp, parameters.max_lanes)
     with progress.task("rendering", total=width * height) as task:
-        for i, tile in enumerate(tiles):
-            # Opaque: as a literal, a seed that happens to equal another number of the scene would
-            # look like a change of the program.
-            tile_seed = dr.opaque(mi.UInt32, (seed + i * _GOLDEN_RATIO) % 2**32)
-            if not stratified:
-                sampler = sampler.clone()
-                sampler.seed(tile_seed, tile.area * spp)
-            arrays = TileArrays(tile_seed, frame_seed, subpixel, roughness)
-            key = TileKey(parameters, tile, spp, stratified)
-            frame.put(tile, render_tile(scene, sensor, sampler, arrays, key))
+        for tile in tiles:
+            frame.put(tile, passes.render(tile))
             task.advance(tile.area)
+    _warn_of_nonfinite(frame, width * height * spp)
+    return frame
+
+
+def render_counts(
+    scene: mi.Scene,
+    sensor: mi.Sensor,
+    sampler: mi.Sampler,
+    seed: int,
+    parameters: Parameters,
+    render_tile: Callable[..., TileMeans],
+    counts: np.ndarray[Any, np.dtype[np.intp]],
+) -> Frame:
+    """Render a frame whose pixels get different numbers of samples.
+
+    Args:
+        scene: The scene.
+        sensor: Its sensor.
+        sampler: Takes :data:`~pixels.PORTION` samples per pixel, all in one pass.
+        seed: In [0, 2^32).
+        parameters: Of the integrator.
+        render_tile: As of :func:`render_frame`.
+        counts: Samples per pixel, (H, W), multiples of :data:`~pixels.PORTION`.
+    """
+    height, width = counts.shape
+    passes = _Passes(scene, sensor, sampler, seed, parameters, render_tile, int(counts.max()))
+    frame = Frame(width, height)
+    with progress.task("rendering", total=int(counts.sum())) as task:
+        for portions in split_into_portions(counts, parameters.max_lanes):
+            frame.put_portions(portions, passes.render(portions), parameters.shifts)
+            task.advance(portions.area * PORTION)
+    _warn_of_nonfinite(frame, int(counts.sum()))
+    return frame
+
+
+class _Passes:
+    """What all passes of a frame have in common."""
+
+    def __init__(
+        self,
+        scene: mi.Scene,
+        sensor: mi.Sensor,
+        sampler: mi.Sampler,
+        seed: int,
+        parameters: Parameters,
+        render_tile: Callable[..., TileMeans],
+        most_spp: int,
+    ) -> None:
+        self._scene, self._sensor, self._sampler, self._seed = scene, sensor, sampler, seed
+        self._parameters, self._render_tile, self._most_spp = parameters, render_tile, most_spp
+        self._roughness = roughness_table(scene) if "roughness" in parameters.layout else None
+        self._subpixel = (
+            shared_subpixel(sensor, most_spp, seed) if parameters.shared_subpixel else None
+        )
+        self._stratified = parameters.stratified and sampler.class_name() == sampling.PLAIN
+        self._frame_seed = dr.opaque(mi.UInt32, seed)
+        self._number = 0
+
+    def render(self, pixels: Pixels) -> TileMeans:
+        """Render the next pass."""
+        # Opaque: as a literal, a seed that happens to equal another number of the scene would
+        # look like a change of the program.
+        seed = dr.opaque(mi.UInt32, (self._seed + self._number * _GOLDEN_RATIO) % 2**32)
+        self._number += 1
+        spp = self._sampler.sample_count()
+        if not self._stratified:
+            self._sampler = self._sampler.clone()
+            self._sampler.seed(seed, pixels.area * spp)
+        arrays = TileArrays(seed, self._frame_seed, self._subpixel, self._roughness)
+        key = TileKey(self._parameters, pixels, spp, self._most_spp, self._stratified)
+        return self._render_tile(self._scene, self._sensor, self._sampler, arrays, key)
+
+
+def _warn_of_nonfinite(frame: Frame, samples: int) -> None:
     if frame.nonfinite_samples:
         mi.Log(
             mi.LogLevel.Warn,
-            f"gdpt: {frame.nonfinite_samples} of {width * height * spp} samples were NaN or "
+            f"gdpt: {frame.nonfinite_samples} of {samples} samples were NaN or "
             "infinite and were counted as black. Look for broken BSDF parameters, textures or "
             "emitters in the scene.",
         )
-    return frame

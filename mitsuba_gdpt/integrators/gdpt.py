@@ -7,11 +7,12 @@ from typing import Any
 
 import drjit as dr
 import mitsuba as mi
+import numpy as np
 
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.integrators import arguments
-from mitsuba_gdpt.integrators.frame import Frame, render_frame
+from mitsuba_gdpt.integrators.frame import Frame, render_counts, render_frame
 from mitsuba_gdpt.integrators.freezing import FrozenMethod
 from mitsuba_gdpt.integrators.parameters import Parameters
 from mitsuba_gdpt.integrators.renderer import TileArrays, TileKey, TileMeans, render_tile, trace_ray
@@ -58,6 +59,9 @@ def make_plugin() -> type:
             super().__init__(props)
             #: Samples of the last render that were NaN or infinite and counted as black.
             self.nonfinite_samples = 0
+            #: How often the paths of each pixel of the last render were scattered, in the mean,
+            #: (H, W): what their time goes with.
+            self.bounces = mi.TensorXf()
             self._warned = False
             self._parameters = Parameters.from_properties(props)
             self._frozen_tile = FrozenMethod(self._render_tile, self._parameters.freeze)
@@ -123,10 +127,51 @@ def make_plugin() -> type:
                     scene, sensor, sampler, start, self._parameters, self._frozen_tile
                 )
                 self.nonfinite_samples = frame.nonfinite_samples
+                self.bounces = frame.plane(frame.bounces)
                 planes = frame.planes(self.layout)
                 tensor = frame.interleave(planes)
                 _fill_film(film, frame, planes)
             return tensor if develop else mi.TensorXf()
+
+        def render_counts(
+            self,
+            scene: mi.Scene,
+            counts: np.ndarray[Any, Any],
+            sensor: int | mi.Sensor = 0,
+            seed: int | mi.UInt32 = 0,
+        ) -> mi.TensorXf:
+            """Render pixels with different numbers of samples.
+
+            Every pixel has the expected value of :meth:`render`, whatever its count and those of
+            its neighbours, as long as the counts do not depend on these samples.
+
+            Args:
+                scene: The scene.
+                counts: Samples per pixel of the crop window, (H, W) whole numbers, multiples of 8.
+                sensor: Index of a sensor of the scene, or a sensor.
+                seed: Seed of the sampler.
+
+            Returns:
+                (H, W, C) float32 tensor, channels as in :attr:`layout`, evaluated; 0 in pixels
+                without samples, and in differences with one. The film is left as it is.
+            """
+            arguments.check_variant(variant, scene)
+            sensor = arguments.sensor_of(scene, sensor)
+            film = sensor.film()
+            arguments.check_film(film)
+            self._warn_once(scene, film)
+            wanted = arguments.counts_of(counts, film)
+            with dr.suspend_grad(), arguments.interruptible():
+                sampler = arguments.portion_sampler(sensor, self._parameters)
+                start = arguments.seed_of(seed)
+                self.nonfinite_samples = 0
+                # Every pass has another number of pixels: nothing that could be played again.
+                frame = render_counts(
+                    scene, sensor, sampler, start, self._parameters, self._render_tile, wanted
+                )
+                self.nonfinite_samples = frame.nonfinite_samples
+                self.bounces = frame.plane(frame.bounces)
+                return frame.interleave(frame.planes(self.layout))
 
         def render_forward(self, *args: Any, **kwargs: Any) -> Any:
             """Refuse: see the limits above."""

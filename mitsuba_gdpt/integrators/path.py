@@ -81,12 +81,14 @@ class PathSample:
         valid: Whether the path met a surface or a visible environment (alpha channel).
         D: One gradient per offset path.
         features: Recorded features.
+        bounces: How often the base path was scattered.
     """
 
     L: mi.Spectrum
     valid: mi.Bool
     D: list[mi.Spectrum]
     features: feat.Features
+    bounces: mi.UInt32
 
 
 def trace(
@@ -143,7 +145,7 @@ def trace(
     if not hide and scene.environment() is not None:
         valid = mi.Bool(True)
     last = feat.finish(state.features, config.features, state.si)
-    return PathSample(state.L, valid, state.D, last)
+    return PathSample(state.L, valid, state.D, last, state.depth)
 
 
 def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _State:

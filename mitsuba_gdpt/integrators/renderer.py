@@ -1,4 +1,4 @@
-"""One tile of a frame: from camera rays to the means of all buffers over the samples of a pixel."""
+"""One pass over pixels: from camera rays to the means of all buffers over a pixel's samples."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import mitsuba as mi
 from mitsuba_gdpt.errors import reraise_interrupt
 from mitsuba_gdpt.integrators import features as feat
 from mitsuba_gdpt.integrators.accumulate import PixelMean, pixel_mean, widened
-from mitsuba_gdpt.integrators.camera import Camera, SkipEmitters, Tile, primary_hit
+from mitsuba_gdpt.integrators.camera import Camera, SkipEmitters, primary_hit
 from mitsuba_gdpt.integrators.color import radiance_rgb
 from mitsuba_gdpt.integrators.emitter_table import EmitterTable
 from mitsuba_gdpt.integrators.emitters import Emitters
 from mitsuba_gdpt.integrators.parameters import Parameters
 from mitsuba_gdpt.integrators.path import PathConfig, PrimaryHit, trace
+from mitsuba_gdpt.integrators.pixels import Pixels
 from mitsuba_gdpt.integrators.sampling import Sampler, SobolSampler
 from mitsuba_gdpt.integrators.shifts import ShiftSchedule
 
@@ -28,14 +29,16 @@ class TileKey:
 
     Attributes:
         parameters: Of the integrator.
-        tile: Pixels to render.
-        spp: Samples per pixel.
+        pixels: What to render.
+        spp: Samples per pixel, or per portion of one.
+        most_spp: Largest number of samples of a pixel.
         stratified: Draw stratified numbers instead of those of the sampler.
     """
 
     parameters: Parameters
-    tile: Tile
+    pixels: Pixels
     spp: int
+    most_spp: int
     stratified: bool
 
 
@@ -64,12 +67,14 @@ class TileMeans:
         buffers: By name, but for the gradients and variances.
         sides: One-sided gradients by side (``shifts.SIDES``).
         alpha: Share of the samples that met something.
+        bounces: How often paths were scattered.
         nonfinite: Number of samples that were NaN or infinite (UInt32 of width 1).
     """
 
     buffers: dict[str, PixelMean]
     sides: dict[str, PixelMean]
     alpha: PixelMean
+    bounces: PixelMean
     nonfinite: mi.UInt32
 
 
@@ -91,31 +96,32 @@ def render_tile(
         key: Constants.
         skip_emitters: ``skip_area_emitters`` of the integrator, for ``hide_emitters``.
     """
-    parameters, tile, spp = key.parameters, key.tile, key.spp
+    parameters, pixels, spp = key.parameters, key.pixels, key.spp
     skip = skip_emitters if parameters.hide_emitters else None
     layout, variances = parameters.layout, parameters.variances
     # A frozen method has to return the state of its arguments: spare it the sampler's.
     draws: Sampler = sampler.clone()
     if key.stratified:
-        draws = SobolSampler.start(arrays.seed, tile.area, spp)
+        lanes = pixels.lanes(spp)
+        draws = SobolSampler.start(arrays.seed, lanes.pixel, lanes.sample, key.most_spp)
     camera = Camera(scene, sensor, spp, arrays.subpixel, skip)
     schedule = ShiftSchedule.of(parameters.shifts, spp)
     base, neighbours, moves, weight, sample = camera.primary_hits(
-        tile, draws, schedule, arrays.frame_seed
+        pixels, draws, schedule, arrays.frame_seed
     )
-    config = _path_config(parameters, camera.world_to_camera(tile), arrays.roughness)
+    config = _path_config(parameters, camera.world_to_camera(pixels), arrays.roughness)
     result = trace(_emitters(scene, parameters, camera), draws, base, neighbours, config)
     wavelengths = base.ray.wavelengths
 
     # What is the same for all samples has width 1 until here: sums would count it once.
-    result = widened(result, tile.area * spp)
+    result = widened(result, pixels.area * spp)
     # A broken sample must not reach the pixel, nor its neighbours through a gradient.
     L = dr.select(result.valid, result.L, 0) * weight
     broken = ~dr.all(dr.isfinite(L))
-    lanes = feat.lanes(result.features, layout.names, result.L, result.valid, weight, wavelengths)
-    for name, components in lanes.items():
-        lanes[name] = [dr.select(dr.isfinite(c), c, 0) for c in components]
-    lanes["primal"] = radiance_rgb(dr.select(broken, 0, L), wavelengths)
+    values = feat.lanes(result.features, layout.names, result.L, result.valid, weight, wavelengths)
+    for name, components in values.items():
+        values[name] = [dr.select(dr.isfinite(c), c, 0) for c in components]
+    values["primal"] = radiance_rgb(dr.select(broken, 0, L), wavelengths)
     alpha = [dr.select(result.valid, mi.Float(1), 0)]
     gradients = []
     for D in result.D:
@@ -123,13 +129,15 @@ def render_tile(
         ok = dr.all(dr.isfinite(D))
         broken |= ~ok
         gradients.append(radiance_rgb(dr.select(ok, D, 0), wavelengths))
-    dr.eval(lanes, alpha, gradients, broken)
+    bounces = [mi.Float(result.bounces)]
+    dr.eval(values, alpha, bounces, gradients, broken)
 
     varying = {buffer.variance_of for buffer in layout.buffers}
     return TileMeans(
-        {name: pixel_mean(values, spp, name in varying) for name, values in lanes.items()},
+        {name: pixel_mean(c, spp, name in varying) for name, c in values.items()},
         schedule.estimates(gradients, moves, sample, variances),
         pixel_mean(alpha, spp, False),
+        pixel_mean(bounces, spp, False),
         dr.count(broken),
     )
 

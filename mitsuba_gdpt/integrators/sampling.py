@@ -47,18 +47,16 @@ class SobolSampler:
     draw: mi.UInt32
 
     @classmethod
-    def start(cls, seed: mi.UInt32, pixels: int, spp: int) -> SobolSampler:
-        """Begin the samples of ``pixels`` pixels, ``spp`` consecutive lanes each.
+    def start(cls, seed: mi.UInt32, pixel: mi.UInt32, sample: mi.UInt32, spp: int) -> SobolSampler:
+        """Begin samples of pixels.
 
         Args:
             seed: Of width 1.
-            pixels: Number of pixels.
-            spp: Samples per pixel.
+            pixel: Number of the pixel of each lane.
+            sample: Index of the sample in its pixel.
+            spp: Samples per pixel; where pixels differ, the largest number.
         """
-        lane = dr.arange(mi.UInt32, pixels * spp)
-        count = dr.opaque(mi.UInt32, spp)
-        pixel = lane // count
-        index = sequence_index(lane - pixel * count, spp)
+        index = sequence_index(sample, spp)
         return cls(index, mi.sample_tea_32(pixel, seed)[0], mi.UInt32(0))
 
     def next_1d(self) -> mi.Float:

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks
-from mitsuba_gdpt.channels import ERROR
+from mitsuba_gdpt.channels import ERROR, SAMPLES
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.rendering import adaptive as uneven
 from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering import noise as noises
 from mitsuba_gdpt.rendering.frame import make_integrator
@@ -26,6 +27,7 @@ from mitsuba_gdpt.rendering.source import Source
 
 if TYPE_CHECKING:
     import mitsuba as mi
+    import numpy as np
     import torch
 
     from mitsuba_gdpt.buffers import FrameBuffers
@@ -55,6 +57,16 @@ _LEAST_SLOPE = 0.5
 _FAR = 1e6
 #: A last pass may be larger than the next of the usual sequence by this factor.
 _LAST = 1.5
+#: Samples go where they are needed if deciding where takes no more than this share of the time, and
+#: with ``wall`` if there is time enough to compile another kernel.
+_PLAN_SHARE, _LEAST_WALL = 0.05, 30.0
+#: Level of quality of the reconstructions that tell where.
+_QUICK = "fast"
+#: Share of what is left that the first pass of each stream takes: much at once, for the
+#: sake of stratification, and not more, since what it costs is a guess.
+_FIRST_ROUND = 0.75
+#: No pass is worth while with fewer samples, as a share of all.
+_LEAST_ROUND = 0.02
 
 Update = Callable[["torch.Tensor", "FrameBuffers"], None]
 
@@ -97,7 +109,8 @@ class Rendered:
 
     Attributes:
         image: (H, W, 3), linear radiance, on the renderer's device.
-        buffers: Means over all passes, (H, W, C); with a noise level also ``error``.
+        buffers: Means over all passes, (H, W, C); with a noise level also ``error``, and where the
+            pixels have different numbers of samples ``samples``.
         shifts: Offset paths per sample of the main passes.
         method: What reconstructed the image.
         seconds: ``render``, ``denoise`` and ``first`` (what happens only the first time).
@@ -162,9 +175,9 @@ class _Contender:
 class _Costs:
     """What passes of one integrator take; the two latest of different sizes tell."""
 
-    timed: dict[int, float] = field(default_factory=dict)
+    timed: dict[float, float] = field(default_factory=dict)
 
-    def note(self, spp: int, seconds: float) -> None:
+    def note(self, spp: float, seconds: float) -> None:
         self.timed.pop(spp, None)
         self.timed[spp] = seconds
 
@@ -195,6 +208,7 @@ def render(
     seed: int = 0,
     quality: str | None = None,
     method: str | Call | None = None,
+    adaptive: bool | None = None,
     on_update: Update | None = None,
     **parameters: Any,
 ) -> Rendered:
@@ -221,6 +235,9 @@ def render(
         quality: Level of reconstruction, see :func:`~mitsuba_gdpt.denoise`; by default the one
             that the time allows.
         method: Method of reconstruction, instead of ``quality``.
+        adaptive: Whether pixels may get different numbers of samples, by what reconstructions of a
+            pilot say; ``buffers.samples`` tells how many. The image stays unbiased. By default
+            with ``seconds``, where they pay for 128 samples per pixel and more.
         on_update: Called with the (H, W, 3) image so far and its buffers, as often as the time
             allows, and with the last one. :class:`mitsuba_gdpt.Live` shows it.
         parameters: Of ``gdpt``. ``shifts`` is chosen where it is not given.
@@ -245,6 +262,7 @@ def render(
         sensor=sensor,
         quality=quality,
         method=call,
+        adaptive=adaptive,
         update=on_update,
     ).run()
     if on_update is not None:
@@ -265,6 +283,7 @@ class BudgetedRender:
         sensor: int | mi.Sensor = 0,
         quality: str | None = None,
         method: Call | None = None,
+        adaptive: bool | None = None,
         update: Update | None = None,
         resumed: Accumulation | None = None,
         described: Mapping[str, str] | None = None,
@@ -280,6 +299,7 @@ class BudgetedRender:
             sensor: Index of a sensor of the scene, or a sensor.
             quality: Level of reconstruction; without it and ``method`` it is chosen too.
             method: Method of reconstruction.
+            adaptive: Whether pixels may get different numbers of samples; None where it pays.
             update: Called with the image so far and its buffers after passes, as often as a budget
                 of time allows.
             resumed: What an earlier render left, to go on with.
@@ -299,6 +319,15 @@ class BudgetedRender:
                 "a noise level needs two halves, and a file holds the mean of both; expected "
                 "seconds or spp to go on with it"
             )
+        if adaptive and budget.noise is not None:
+            raise ConfigError(
+                "got both adaptive and noise, which needs halves of equal samples; expected one"
+            )
+        self._resumed = Accumulation() if resumed is None else resumed.copied()
+        self._kept = len(self._resumed.passes)
+        self._adaptive = adaptive
+        self._streams: uneven.Streams | None = None
+        self._uneven_costs: _Costs | None = None
         self._halves = (Accumulation(), Accumulation())
         self._error: torch.Tensor | None = None
         self._seed = self._accumulation.passes[0].seed if self._accumulation.passes else seed
@@ -314,6 +343,8 @@ class BudgetedRender:
             )
         self._start = 0.0
         view = source.sensor(sensor) if isinstance(sensor, int) else sensor
+        if self._may_adapt(view):
+            self._streams = uneven.Streams()
         integrator = " ".join(str(next(iter(self._integrators.values()))).split())
         width, height = (int(side) for side in view.film().size())
         self._accumulation.check(width, height, {**(described or {}), "integrator": integrator})
@@ -352,6 +383,7 @@ class BudgetedRender:
                 if image is None:
                     image, method = frame.primal, Call("none")
         level = None
+        frame = self._with_samples(frame)
         if self._error is not None:
             frame, level = frame.appended(ERROR, self._error), float(self._error.mean())
         return Rendered(
@@ -462,10 +494,122 @@ class BudgetedRender:
     def _spend(self, chosen: _Contender) -> None:
         if self._budget.seconds is not None and chosen.denoise is None:  # nothing is left
             return
+        if self._streams is not None:
+            price = self._plan(self._streams, chosen)
+            if price is not None:
+                self._spend_unevenly(self._streams, chosen, price)
+                return
+            self._streams = None
         while (spp := self._next_spp(chosen)) > 0:
             self._pass(chosen.shifts, spp)
             if self._update is not None and self._next_spp(chosen) > 0:
                 self._show(chosen)
+
+    # ------------------------------------------------------------- different numbers of samples
+
+    def _may_adapt(self, view: mi.Sensor) -> bool:
+        """Return whether pixels may get different numbers of samples, as far as is known yet."""
+        from mitsuba_gdpt.integrators.pixels import PORTION
+
+        wanted = self._budget.seconds is not None if self._adaptive is None else self._adaptive
+        if not wanted or self._budget.noise is not None:
+            return False
+        if frames.rounded(view.sampler(), PORTION) == PORTION:
+            return True
+        if self._adaptive:
+            raise ConfigError(
+                f"adaptive sampling takes {PORTION} samples of a pixel at a time, which the "
+                f"sampler {view.sampler().class_name()} rounds; expected another sampler, as "
+                "'independent'"
+            )
+        return False
+
+    def _plan(self, streams: uneven.Streams, chosen: _Contender) -> float | None:
+        """Complete the pilot and share out what comes after it.
+
+        Returns:
+            What a sample will cost over what one of the pilot costs; None where it does not pay.
+        """
+        from mitsuba_gdpt import denoisers
+
+        have = sum(done.spp for done in self._accumulation.passes[self._kept :])
+        spp = have + self._spp_to_come(chosen)
+        part = uneven.pilot_spp(spp)
+        if spp < (2 * part * uneven.PARTS if self._adaptive else uneven.LEAST_SPP):
+            return None
+        if not self._adaptive:
+            pixels = self._accumulation.frame.width * self._accumulation.frame.height
+            seconds = denoisers.find_level(_QUICK).seconds_per_megapixel * pixels / 1e6
+            left = self._left()
+            if seconds > _PLAN_SHARE * left or (self._budget.wall and left < _LEAST_WALL):
+                return None
+        while (missing := part - streams.least_spp) > 0:
+            self._pass(chosen.shifts, missing)
+        layout = denoisers.without_gradients(self._integrator(chosen.shifts).layout)
+        call = denoisers.default_call(layout, _QUICK)
+        start = self._clock()
+        price = streams.plan(call, self._spp_to_come(chosen))
+        self._seconds["denoise"] += self._clock() - start
+        return price
+
+    def _spend_unevenly(self, streams: uneven.Streams, chosen: _Contender, price: float) -> None:
+        self._compile_uneven(chosen)
+        fixed, slope = self._costs[chosen.shifts].line
+        self._uneven_costs = _Costs({spp: fixed + spp * slope * price for spp in (1.0, 2.0)})
+        spp = _FIRST_ROUND * self._spp_to_come(chosen) / 2
+        while spp >= max(1.0, _LEAST_ROUND * self._accumulation.spp):
+            for stream in (0, 1):
+                self._uneven_pass(streams, stream, chosen.shifts, spp)
+            spp = self._spp_to_come(chosen) / 2
+            if self._update is not None and spp >= 1:
+                self._show(chosen)
+
+    def _compile_uneven(self, chosen: _Contender) -> None:
+        """Render next to nothing: compiling happens only the first time."""
+        import numpy as np
+
+        from mitsuba_gdpt.integrators.pixels import PORTION
+
+        counts = np.zeros(self._accumulation.frame.data.shape[:2], np.intp)
+        counts[0, 0] = PORTION
+        seconds = []
+        for _ in range(2):
+            start = self._clock()
+            self._render(chosen.shifts, PORTION, counts)
+            seconds.append(self._clock() - start)
+        self._seconds["render"] += sum(seconds)
+        self._excuse(seconds[0] - seconds[1], "render")
+
+    def _uneven_pass(self, streams: uneven.Streams, stream: int, shifts: int, spp: float) -> None:
+        """Render a pass of a stream with ``spp`` samples per pixel in the mean."""
+        start = self._clock()
+        counts = streams.next_counts(stream, spp)
+        if not counts.any():
+            return
+        mean = max(1, round(float(counts.mean())))  # of both streams the same, for the costs
+        frame, done = self._render(shifts, mean, counts)
+        streams.add(stream, frame, done, counts)
+        self._accumulation = Accumulation.together(self._resumed, streams.mean())
+        seconds = self._clock() - start
+        self._seconds["render"] += seconds
+        assert self._uneven_costs is not None
+        self._uneven_costs.note(mean, seconds)
+
+    def _spp_to_come(self, chosen: _Contender) -> int:
+        """Return the samples per pixel that the rest of the budget pays for."""
+        if self._budget.spp is not None:
+            return max(0, self._budget.spp - self._accumulation.spp)
+        assert chosen.denoise is not None
+        costs = self._uneven_costs or self._costs[chosen.shifts]
+        return costs.affordable(self._left() - chosen.denoise)
+
+    def _with_samples(self, frame: FrameBuffers) -> FrameBuffers:
+        """Append the samples of each pixel where their numbers differ."""
+        if self._uneven_costs is None:
+            return frame
+        return frame.appended(SAMPLES, self._accumulation.samples)
+
+    # ------------------------------------------------------------- noise levels
 
     def _refine(self, chosen: _Contender) -> torch.Tensor:
         """Render pairs of passes, one for each half, until the error is estimated small enough."""
@@ -520,23 +664,38 @@ class BudgetedRender:
 
     def _pass(self, shifts: int, spp: int, half: Accumulation | None = None) -> float:
         """Render a pass, also for a half of the samples, and return its seconds."""
-        import drjit as dr
+        import numpy as np
 
-        number = len(self._accumulation.passes)
-        seed = seed_of(self._seed, number)
         start = self._clock()
-        frame = frames.render(
-            self._source, self._integrator(shifts), spp=spp, seed=seed, sensor=self._sensor
-        )
-        dr.sync_thread()
-        done = Pass(seed, int(frame.metadata["spp"]), shifts)
+        frame, done = self._render(shifts, spp)
         if half is not None:
             half.add(frame.select(frame.names), done)  # a copy: the header differs
+        if self._streams is not None:
+            bounces = self._integrator(shifts).bounces
+            self._streams.add_pilot(frame, done, np.array(bounces))
         self._accumulation.add(frame, done)
         seconds = self._clock() - start
         self._seconds["render"] += seconds
         self._costs.setdefault(shifts, _Costs()).note(done.spp, seconds)
         return seconds
+
+    def _render(
+        self, shifts: int, spp: int, counts: np.ndarray[Any, np.dtype[np.intp]] | None = None
+    ) -> tuple[FrameBuffers, Pass]:
+        """Render the next pass."""
+        import drjit as dr
+
+        seed = seed_of(self._seed, len(self._accumulation.passes))
+        frame = frames.render(
+            self._source,
+            self._integrator(shifts),
+            spp=spp,
+            seed=seed,
+            sensor=self._sensor,
+            counts=counts,
+        )
+        dr.sync_thread()
+        return frame, Pass(seed, int(frame.metadata["spp"]), shifts)
 
     def _show(self, chosen: _Contender) -> None:
         """Hand the image so far on, unless that takes too much of the time."""
@@ -546,7 +705,7 @@ class BudgetedRender:
             if chosen.denoise > _UPDATE_SHARE * self._left():
                 return
         frame = self._accumulation.frame
-        self._update(self._denoise(chosen, frame), frame)
+        self._update(self._denoise(chosen, frame), self._with_samples(frame))
 
     def _denoise(self, contender: _Contender, frame: FrameBuffers) -> torch.Tensor:
         from mitsuba_gdpt import denoisers

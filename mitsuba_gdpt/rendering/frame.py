@@ -10,6 +10,7 @@ from mitsuba_gdpt.rendering.source import Source
 
 if TYPE_CHECKING:
     import mitsuba as mi
+    import numpy as np
 
     from mitsuba_gdpt.buffers import FrameBuffers
 
@@ -36,6 +37,7 @@ def render(
     spp: int,
     seed: int = 0,
     sensor: int | mi.Sensor = 0,
+    counts: np.ndarray[Any, np.dtype[np.intp]] | None = None,
 ) -> FrameBuffers:
     """Render a scene to named buffers, as seen by one of its sensors or by another one.
 
@@ -46,6 +48,7 @@ def render(
             only, and round others.
         seed: Seed of the sampler; numbers beyond 32 bits are cut to their lower 32.
         sensor: Index of a sensor of the scene, or a sensor.
+        counts: Samples of each pixel, (H, W), multiples of 8; then ``spp`` is their mean.
 
     Returns:
         (H, W, C) buffers. Their ``metadata`` holds the samples per pixel (``spp``) and the seed
@@ -59,9 +62,12 @@ def render(
 
     view = source.sensor(sensor) if isinstance(sensor, int) else sensor
     try:
-        spp = _rounded(view.sampler(), spp)
         # Not mi.render(), whose differentiable wrapper replaces the message of any error.
-        image = integrator.render(source.scene, sensor=view, spp=spp, seed=seed)
+        if counts is None:
+            spp = rounded(view.sampler(), spp)
+            image = integrator.render(source.scene, sensor=view, spp=spp, seed=seed)
+        else:
+            image = integrator.render_counts(source.scene, counts, sensor=view, seed=seed)
     except RuntimeError as error:
         if isinstance(error, GDPTError):
             raise
@@ -73,7 +79,7 @@ def render(
     return buffers
 
 
-def _rounded(sampler: mi.Sampler, spp: int) -> int:
+def rounded(sampler: mi.Sampler, spp: int) -> int:
     """Return the number of samples per pixel that a sampler takes where it is asked for ``spp``.
 
     Raises:

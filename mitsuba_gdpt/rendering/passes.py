@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mitsuba_gdpt import checks
-from mitsuba_gdpt.channels import ERROR, GRADIENTS, VARIANCE_SUFFIX
+from mitsuba_gdpt.channels import DIFFERENCE_AXES, REPORTED, VARIANCE_SUFFIX
 from mitsuba_gdpt.errors import ConfigError, FormatError
 
 if TYPE_CHECKING:
+    import torch
+
     from mitsuba_gdpt.buffers import FrameBuffers
 
 #: Key of the metadata that lists the passes: ``seed:spp:shifts`` each, separated by blanks.
@@ -68,6 +70,7 @@ class Accumulation:
     def __init__(self) -> None:
         self.passes: list[Pass] = []
         self._frame: FrameBuffers | None = None
+        self._counts = _Counts(0, 0, 0)
 
     @classmethod
     def from_exr(cls, path: str | os.PathLike[str]) -> Accumulation:
@@ -85,7 +88,10 @@ class Accumulation:
         resumed = cls()
         resumed.passes = _parse(path, frame.metadata.get(PASSES, ""))
         # What is known about the image so far does not hold for the next.
-        resumed._frame = frame.without([ERROR])
+        known = [buffer.name for buffer in REPORTED if buffer.name in frame]
+        resumed._frame = frame.without(known) if known else frame
+        gradients = resumed.gradient_spp
+        resumed._counts = _Counts(resumed.spp, gradients, gradients)
         return resumed
 
     def check(self, width: int, height: int, described: Mapping[str, str]) -> None:
@@ -136,56 +142,158 @@ class Accumulation:
         """Return the samples of the next pass of the usual sequence: as many as there are."""
         return min(max(FIRST_SPP, self.spp), LARGEST_SPP)
 
-    def add(self, frame: FrameBuffers, done: Pass) -> None:
+    def add(self, frame: FrameBuffers, done: Pass, samples: torch.Tensor | None = None) -> None:
         """Add a pass.
 
         Args:
             frame: (H, W, C) buffers, the same in every pass.
             done: How they were rendered.
+            samples: Of each pixel, (H, W, 1), where their numbers differ.
 
         Raises:
             ConfigError: The buffers or their size differ from those of the passes before.
         """
         before = self._frame
-        if before is None:
-            mean = frame
-        elif before.layout != frame.layout or before.data.shape != frame.data.shape:
+        if before is not None and (
+            before.layout != frame.layout or before.data.shape != frame.data.shape
+        ):
             raise ConfigError(
                 f"a pass of {frame.width}x{frame.height} pixels with {', '.join(frame.names)} "
                 f"cannot be added to {before.width}x{before.height} pixels with "
                 f"{', '.join(before.names)}"
             )
-        else:
-            mean = self._combined(before, frame, done)
-        passes = [*self.passes, done]
-        mean.metadata[PASSES] = " ".join(map(str, passes))
-        mean.metadata["spp"] = str(self.spp + done.spp)
-        self.passes, self._frame = passes, mean  # Ctrl-C comes before or after this line
+        counts = _Counts.of(done, samples)
+        mean = frame if before is None else _combined(before, frame, self._counts, counts)
+        self._set([*self.passes, done], mean, self._counts + counts)
 
-    def _combined(self, before: FrameBuffers, frame: FrameBuffers, done: Pass) -> FrameBuffers:
+    @classmethod
+    def together(cls, first: Accumulation, second: Accumulation) -> Accumulation:
+        """Return the mean of two independent renders, with weights that are their mean counts."""
+        if not first.passes:
+            return second
+        result = cls()
+        counts = [
+            _Counts(done.spp, done.gradient_spp, done.gradient_spp) for done in (first, second)
+        ]
+        mean = _combined(first.frame, second.frame, *counts)
+        result._set([*first.passes, *second.passes], mean, first._counts + second._counts)
+        return result
+
+    def _set(self, passes: list[Pass], frame: FrameBuffers, counts: _Counts) -> None:
+        frame.metadata[PASSES] = " ".join(map(str, passes))
+        frame.metadata["spp"] = str(sum(done.spp for done in passes))
+        # Ctrl-C comes before or after this line.
+        self.passes, self._frame, self._counts = passes, frame, counts
+
+    @property
+    def samples(self) -> torch.Tensor:
+        """Samples of each pixel, (H, W, 1)."""
+        import torch
+
+        return torch.as_tensor(self._counts.primal).expand(*self.frame.data.shape[:2], 1)
+
+    def copied(self) -> Accumulation:
+        """Return what there is now, whatever is added here later."""
+        other = Accumulation()
+        other.passes, other._frame, other._counts = self.passes, self._frame, self._counts
+        return other
+
+    @classmethod
+    def mean(cls, first: Accumulation, second: Accumulation) -> Accumulation:
+        """Return the mean of two independent halves with equal weights, whatever their counts.
+
+        Weights that followed the counts would be biased where counts follow from the other half.
+        """
         from mitsuba_gdpt.buffers import FrameBuffers
 
-        mean = before.data.clone()
-        for buffer in before.layout.buffers:
+        result = cls()
+        a, b = first.frame, second.frame
+        data = (a.data + b.data) / 2
+        for buffer in a.layout.buffers:
             if buffer.variance_of is not None:
-                continue
-            gradient = buffer.name in GRADIENTS
-            old = self.gradient_spp if gradient else self.spp
-            new = done.spp if done.shifts or not gradient else 0
-            if new == 0:
-                continue
-            part = before.layout.slices[buffer.name]
-            change = frame.data[..., part] - before.data[..., part]
-            mean[..., part] += change * (new / (old + new))
-            variance = buffer.name + VARIANCE_SUFFIX
-            if variance in before.layout:
-                part = before.layout.slices[variance]
-                squares = change.square().mean(-1, keepdim=True) * (old * new / (old + new))
-                if old:
-                    squares += before.data[..., part] * (old * (old - 1))
-                squares += frame.data[..., part] * (new * (new - 1))
-                mean[..., part] = squares / ((old + new) * max(1, old + new - 1))
-        return FrameBuffers(mean, before.layout, before.metadata, before.attributes)
+                data[..., a.layout.slices[buffer.name]] /= 2
+        mean = FrameBuffers(data, a.layout, dict(a.metadata), a.attributes)
+        result._set([*first.passes, *second.passes], mean, first._counts + second._counts)
+        return result
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Samples behind a pixel's buffers: the same everywhere, or (H, W, 1).
+
+    Attributes:
+        primal: Of all buffers that are no gradients.
+        dx: Of the difference to the right; where its pixels have n and m samples, their harmonic
+            mean, which is what its variance goes with.
+        dy: Of the difference downwards, likewise.
+    """
+
+    primal: float | torch.Tensor
+    dx: float | torch.Tensor
+    dy: float | torch.Tensor
+
+    @classmethod
+    def of(cls, done: Pass, samples: torch.Tensor | None) -> _Counts:
+        if samples is None:
+            gradients = done.spp if done.shifts else 0
+            return cls(done.spp, gradients, gradients)
+        if not done.shifts:
+            return cls(samples, 0, 0)
+        return cls(samples, *(_harmonic_mean(samples, axis) for axis in (-2, -3)))
+
+    def of_buffer(self, name: str) -> float | torch.Tensor:
+        axis = DIFFERENCE_AXES.get(name)
+        if axis is None:
+            return self.primal
+        return self.dx if axis == -2 else self.dy
+
+    def __add__(self, other: _Counts) -> _Counts:
+        return _Counts(self.primal + other.primal, self.dx + other.dx, self.dy + other.dy)
+
+
+def _harmonic_mean(samples: torch.Tensor, axis: int) -> torch.Tensor:
+    """Return that of each pixel and the next along an axis of (H, W, 1); itself in the last."""
+    import torch
+
+    last = samples.shape[axis] - 1
+    following = torch.cat([samples.narrow(axis, 1, last), samples.narrow(axis, last, 1)], axis)
+    return 2 * samples * following / (samples + following).clamp_min(1)
+
+
+def _combined(
+    before: FrameBuffers, frame: FrameBuffers, counts: _Counts, more: _Counts
+) -> FrameBuffers:
+    """Return the means of two sets of samples together, and the variances of these means.
+
+    Args:
+        before: Of the first set; the result has its metadata.
+        frame: Of the second.
+        counts: Samples of the first.
+        more: Samples of the second.
+    """
+    from mitsuba_gdpt.buffers import FrameBuffers
+
+    mean = before.data.clone()
+    for buffer in before.layout.buffers:
+        if buffer.variance_of is not None:
+            continue
+        old, new = counts.of_buffer(buffer.name), more.of_buffer(buffer.name)
+        total = _at_least_one(old + new)
+        part = before.layout.slices[buffer.name]
+        change = frame.data[..., part] - before.data[..., part]
+        mean[..., part] += change * (new / total)
+        variance = buffer.name + VARIANCE_SUFFIX
+        if variance in before.layout:
+            part = before.layout.slices[variance]
+            squares = change.square().mean(-1, keepdim=True) * (old * new / total)
+            squares += before.data[..., part] * (old * (old - 1))
+            squares += frame.data[..., part] * (new * (new - 1))
+            mean[..., part] = squares / (total * _at_least_one(total - 1))
+    return FrameBuffers(mean, before.layout, before.metadata, before.attributes)
+
+
+def _at_least_one(count: float | torch.Tensor) -> float | torch.Tensor:
+    return max(1, count) if isinstance(count, int | float) else count.clamp_min(1)
 
 
 def _comparable(text: str) -> str:

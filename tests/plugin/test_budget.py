@@ -34,12 +34,14 @@ class World:
         self.compile, self.compiled = 3.0, set()
         render, denoise = rendering.frame.render, denoisers.denoise
 
-        def rendered(source, integrator, *, spp, seed, sensor):
-            self.now += self.fixed + self.sample[integrator.shifts] * spp
-            if integrator.shifts not in self.compiled:
+        def rendered(source, integrator, *, spp, seed, sensor, counts=None):
+            mean = spp if counts is None else float(counts.mean())
+            self.now += self.fixed + self.sample[integrator.shifts] * mean
+            kernel = integrator.shifts, counts is None
+            if kernel not in self.compiled:
                 self.now += self.compile
-                self.compiled.add(integrator.shifts)
-            return render(source, integrator, spp=spp, seed=seed, sensor=sensor)
+                self.compiled.add(kernel)
+            return render(source, integrator, spp=spp, seed=seed, sensor=sensor, counts=counts)
 
         def reconstructed(frame, method, **options):
             if options:  # a trial on black pixels
@@ -67,8 +69,8 @@ def test_time_is_kept(source, world: World, seconds: float, wall: bool) -> None:
     done = job.run()
     spent = done.seconds["render"] + done.seconds["denoise"]
     assert spent + done.seconds["first"] == pytest.approx(world.now - start)
-    # Two compilations are told apart; timed reconstructions have the same time in both calls.
-    assert done.seconds["first"] == pytest.approx(2 * world.compile, abs=0.01)
+    # Compilations are told apart; timed reconstructions have the same time in both calls.
+    assert done.seconds["first"] == pytest.approx(len(world.compiled) * world.compile, abs=0.01)
     if wall:
         spent += done.seconds["first"] + 1.0
     if seconds > 9.0 or not wall:
@@ -194,6 +196,8 @@ def test_command_line(tmp_path: Path, variant_llvm_rgb: str) -> None:
     assert first.read_bytes() == bits
     assert run("--spp", 16, "--resume", first, "--seed", 7, *method) == 2
     assert run("--spp", 16, "--resume", first, "--seed", 0, *method) == 0
+    assert run("--noise", 0.5, "--adaptive", "-o", whole) == 2
+    assert run("--spp", 40, "--adaptive", "-o", whole, *method) == 0
 
 
 def test_noise_level(source, tmp_path: Path) -> None:
@@ -297,3 +301,75 @@ def test_a_level_out_of_reach(source) -> None:
 def test_budgets_that_make_no_sense(given: dict) -> None:
     with pytest.raises(ConfigError):
         Budget(**given)
+
+
+@pytest.fixture
+def agreeing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the maps of the two pilots agree, whatever this small picture shows."""
+    monkeypatch.setattr(budget.uneven, "_LEAST_AGREEMENT", -2.0)
+
+
+@pytest.mark.parametrize(("seconds", "uneven"), [(8.0, False), (40.0, True)])
+def test_adaptive_where_it_pays(
+    source, world: World, agreeing: None, seconds: float, uneven: bool
+) -> None:
+    world.sample = {0: 0.1, 1: 0.12}
+    done = BudgetedRender(source, SETTINGS, Budget(seconds), clock=world.clock).run()
+    assert ("samples" in done.buffers) == uneven
+    spent = done.seconds["render"] + done.seconds["denoise"]
+    assert 0.93 * seconds < spent <= 1.02 * seconds
+    assert done.seconds["first"] == pytest.approx(len(world.compiled) * world.compile, abs=0.01)
+    if uneven:
+        mean = float(done.buffers.samples.mean())
+        assert mean == pytest.approx(int(done.buffers.metadata["spp"]), abs=3)
+        assert float(done.buffers.samples.min()) >= 2 * 16
+        world.compiled.clear()
+        plain = BudgetedRender(
+            source, SETTINGS, Budget(seconds), adaptive=False, clock=world.clock
+        ).run()
+        assert "samples" not in plain.buffers
+
+
+def test_even_where_maps_do_not_agree(source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget.uneven, "_LEAST_AGREEMENT", 2.0)
+    done = gdpt.render(source.scene, spp=40, adaptive=True, max_depth=3, method="poisson-l2")
+    assert "samples" not in done.buffers
+    assert done.buffers.metadata["spp"] == "40"
+
+
+def test_adaptive_render_goes_on(
+    source, agreeing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"adaptive": True, "max_depth": 3, "method": "poisson-l2", "shifts": 1}
+    seen = []
+    done = gdpt.render(
+        source.scene, spp=64, **options, on_update=lambda _, frame: seen.append(frame)
+    )
+    samples = done.buffers.samples
+    assert samples.mean() == pytest.approx(64, abs=2)
+    assert samples.min() < samples.max()
+    assert len(seen) >= 2
+    assert all("samples" in frame for frame in seen)
+    done.buffers.to_exr(tmp_path / "a.exr")
+    assert torch.equal(FrameBuffers.from_exr(tmp_path / "a.exr").samples, samples)
+    resumed = Accumulation.from_exr(tmp_path / "a.exr")
+    assert "samples" not in resumed.frame
+    more = BudgetedRender(
+        source,
+        {"max_depth": 3, "shifts": 1},
+        Budget(spp=96),
+        method=Call.parse("none"),
+        resumed=resumed,
+    ).run()
+    assert more.buffers.metadata["spp"] == "96"
+    # Interrupted between the two streams, the image has what there is.
+    count = len(done.buffers.metadata["passes"].split())
+    interrupt_after(count, monkeypatch)
+    part = gdpt.render(source.scene, spp=64, **options)
+    assert part.interrupted
+    assert part.image.isfinite().all()
+
+
+def test_adaptive_makes_no_sense_with_a_noise_level(source) -> None:
+    with pytest.raises(ConfigError, match="expected one"):
+        gdpt.render(source.scene, noise=0.1, adaptive=True)

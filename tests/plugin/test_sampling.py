@@ -18,9 +18,11 @@ def draws(spp: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One 1D draw and two 2D draws: (PIXELS, spp), (PIXELS, spp, 2) twice."""
     import mitsuba as mi
 
+    from mitsuba_gdpt.integrators.pixels import Tile
     from mitsuba_gdpt.integrators.sampling import SobolSampler
 
-    sampler = SobolSampler.start(mi.UInt32(seed), PIXELS, spp)
+    lanes = Tile(0, 0, PIXELS, 1).lanes(spp)
+    sampler = SobolSampler.start(mi.UInt32(seed), lanes.pixel, lanes.sample, spp)
     one, first, second = sampler.next_1d(), sampler.next_2d(), sampler.next_2d()
     points = [np.array(p).T.reshape(PIXELS, spp, 2) for p in (first, second)]
     return np.array(one).reshape(PIXELS, spp), points[0], points[1]

@@ -24,6 +24,7 @@ COMPONENTS = {
     "point": 3,
     "distance": 1,
     "share": 1,
+    "count": 1,
     "displacement": 2,
 }
 

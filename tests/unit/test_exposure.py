@@ -11,7 +11,7 @@ import torch
 
 from mitsuba_gdpt import denoise, denoise_sequence, denoisers
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import ESTIMATED, MOTION, TABLE, VARIANCE_SUFFIX, Layout, of_kind
+from mitsuba_gdpt.channels import MOTION, REPORTED, TABLE, VARIANCE_SUFFIX, Layout, of_kind
 from mitsuba_gdpt.denoisers import registry
 from mitsuba_gdpt.denoisers.exposure import ExposedState, Exposure
 from mitsuba_gdpt.denoisers.images import exposure_scale
@@ -20,7 +20,7 @@ from mitsuba_gdpt.denoisers.learned import model
 RADIANCE = of_kind("radiance")
 LENGTHS = (*of_kind("distance"), *of_kind("point"))
 # Everything that any method reads: not what is known of its result.
-LAYOUT = Layout(tuple(buffer for buffer in TABLE if buffer not in ESTIMATED))
+LAYOUT = Layout(tuple(buffer for buffer in TABLE if buffer not in REPORTED))
 
 #: Methods with the options that change what they compute.
 OPTIONS = (

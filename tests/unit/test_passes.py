@@ -117,3 +117,58 @@ def test_neighbouring_seeds_share_no_pass() -> None:
     seeds = {seed_of(seed, number) for seed in range(20) for number in range(50)}
     assert len(seeds) == 1000
     assert seed_of(5, 0) == 5
+
+
+def test_counts_may_differ_from_pixel_to_pixel(samples: torch.Tensor) -> None:
+    """Means and variances of each pixel are those of its own samples."""
+    first, second = samples[:4], samples[4:]
+    counts = torch.full((3, 4, 1), 4.0)
+    counts[:, 2:] = 10
+    accumulation = Accumulation()
+    accumulation.add(frame_of(first), Pass(0, 4, 4))
+    few, many = frame_of(second[:4]), frame_of(second)
+    mixed = torch.where(counts == 4, few.data, many.data)
+    accumulation.add(FrameBuffers(mixed, LAYOUT), Pass(1, 7, 4), counts)
+    expected = torch.where(counts == 4, frame_of(samples[:8]).data, frame_of(samples).data)
+    inside = torch.tensor([0, 2, 3])  # of both neighbours as many: all but where counts change
+    got = accumulation.frame.data[:, inside]
+    torch.testing.assert_close(got, expected[:, inside], rtol=1e-4, atol=1e-4)
+    assert accumulation.samples[..., 0].tolist() == (4 + counts[..., 0]).tolist()
+
+
+def test_differences_between_counts_have_their_harmonic_mean() -> None:
+    generator = torch.Generator().manual_seed(5)
+    counts = torch.tensor([[[8.0], [24.0]]])
+    draws = []
+    for _ in range(4000):
+        accumulation = Accumulation()
+        # dx of n and m samples a side has the variance 1 / n + 1 / m; of the other pass 2 / 8.
+        for number, (deviation, given) in enumerate(
+            [((2 / 8) ** 0.5, None), ((1 / 8 + 1 / 24) ** 0.5, counts)]
+        ):
+            data = torch.zeros(1, 2, LAYOUT.count)
+            data[..., LAYOUT.slices["dx"]] = 3 + deviation * torch.randn(
+                1, 2, 3, generator=generator
+            )
+            data[..., LAYOUT.slices["dx.var"]] = deviation**2
+            accumulation.add(FrameBuffers(data, LAYOUT), Pass(number, 8, 4), given)
+        draws.append(accumulation.frame.data[0, 0])
+    found = torch.stack(draws)
+    dx = found[..., LAYOUT.slices["dx"]]
+    assert dx.mean() == pytest.approx(3, abs=0.02)
+    true = 1 / (8 / 2 + 1 / (1 / 8 + 1 / 24))  # of independent estimates, weighted best
+    assert dx.var() == pytest.approx(true, rel=0.05)
+    assert found[..., LAYOUT.slices["dx.var"]].mean() == pytest.approx(true, rel=0.05)
+
+
+def test_mean_of_streams_has_equal_weights(samples: torch.Tensor) -> None:
+    streams = [Accumulation(), Accumulation()]
+    streams[0].add(frame_of(samples[:4]), Pass(0, 4, 4))
+    streams[1].add(frame_of(samples[4:]), Pass(1, 10, 4))
+    both = Accumulation.mean(*streams)
+    a, b = (stream.frame for stream in streams)
+    for name in ("primal", "dx", "depth"):
+        assert torch.equal(both.frame[name], (a[name] + b[name]) / 2)
+    torch.testing.assert_close(both.frame.primal_var, (a.primal_var + b.primal_var) / 4)
+    assert both.spp == 14
+    assert set(both.samples.flatten().tolist()) == {14.0}
