@@ -202,6 +202,7 @@ def render(
                 "--resume": resume,
                 "--wall": wall,
                 "--progressive": progressive,
+                "--adaptive": adaptive,
                 "--tev": tev,
                 "--sensor": sensor,
                 "-D": define,

@@ -136,14 +136,12 @@ class Choice:
     Attributes:
         shifts: Offset paths per sample.
         method: Of reconstruction.
-        exponent: Power of the samples that errors fall with.
         denoise: Seconds of a reconstruction, 0 where no time is given.
         seconds: Where the time for choosing went, as of :class:`Rendered`.
     """
 
     shifts: int
     method: Call
-    exponent: float
     denoise: float
     seconds: Mapping[str, float]
 
@@ -394,9 +392,7 @@ class BudgetedRender:
         """Take the first passes, and return what the rest would be spent on."""
         self._start = self._clock()
         best = self._choose()
-        return Choice(
-            best.shifts, best.method, best.errors[1], best.denoise or 0.0, dict(self._seconds)
-        )
+        return Choice(best.shifts, best.method, best.denoise or 0.0, dict(self._seconds))
 
     @property
     def buffers(self) -> FrameBuffers | None:

@@ -1,16 +1,8 @@
-"""The best sequence within a time: one budget for all frames.
+"""A sequence within a time: one budget for all frames.
 
-All get the same, or with ``adaptive`` more where it is expected to help most. Methods that gather
-the samples of several frames make frames depend on each other: a sample of the first frame is seen
-by the seven after it, one of the last frame by that alone, and what has just come into sight has
-none but its own. So a pilot of every frame is reconstructed in two halves, as a sequence. It tells
-how far each pixel is off (:mod:`.noise`) and which of the frames before show it.
-With that, the mean error of all frames is a function of their samples,
-
-    sum over pixels p of error(p) * (sum over frames j of trust(p, j) * samples(j)) ** -exponent
-
-and the samples are those that make it least. The exponent is that of the table that budgets of
-single images use, and so is the choice of offset paths and method.
+All frames get the same samples. More of them for frames that others see, or whose pixels have just
+come into sight, was tried and has not paid (docs/research/2026-11-30-noise.md). Offset paths and
+method are those that :mod:`.budget` chooses for the middle frame.
 
 The folder is the memory: each pass is added to the file of its frame, and what was decided is
 written before it is done. Whatever ends a render, the same call goes on and gives the same bits.
@@ -26,13 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mitsuba_gdpt import checks, files, progress
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering import frame as frames
-from mitsuba_gdpt.rendering import noise as noises
 from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender
 from mitsuba_gdpt.rendering.frame import make_integrator
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
@@ -48,19 +36,10 @@ if TYPE_CHECKING:
 
 #: What was decided, in the folder of a sequence.
 PLAN = "sequence.json"
-#: Shares of the time that is left which are rendered at once. A pilot of few samples tells little
-#: about what many take, so the rest is planned when most is done.
+#: Shares of the time that is left which are rendered at once. First passes of few samples tell
+#: little about what many take, so the rest is planned when most is done.
 _ROUNDS = (0.7, 1.0)
-#: The pilot is reconstructed twice unless that takes more than this share of the time.
-_PILOT_SHARE = 0.2
-#: A frame gets no less and no more than these shares of the mean: estimates are noisy.
-_LEAST, _MOST = 0.4, 3.0
-#: Pixels of a frame that stand for all.
-_PIXELS = 2000
-#: Steps towards the least error: how many, and the power of what a sample is worth in each.
-_STEPS, _STEP = 60, 0.3
-_HALVINGS, _TINY = 60, 1e-9
-#: Frames whose reconstruction is timed, where the pilot is looked at for nothing else.
+#: Frames whose reconstruction is timed before the rest is planned.
 _TIMED = 2
 _SEEDS = 1000  # more passes than a frame has
 
@@ -94,36 +73,21 @@ class _Plan:
         described: What is rendered; another call must describe the same.
         shifts: Offset paths per sample.
         method: Text of the call.
-        exponent: Power of the samples that errors fall with.
         denoise: Seconds that the reconstruction of a frame is expected to take.
         spent: Seconds of the budget.
         costs: Of a sample of each frame: seconds, or 1 where samples are counted.
-        shares: Samples per pixel that each frame would get after the pilot, by what it costs.
+        share: Samples per pixel of each frame after its first passes, by what these cost.
         rounds: Samples per pixel that each frame has in all at the end of each round.
     """
 
     described: Mapping[str, Any]
     shifts: int
     method: str
-    exponent: float
     denoise: float
     spent: float = 0.0
     costs: list[float] = field(default_factory=list)
-    shares: list[int] = field(default_factory=list)
+    share: int | None = None
     rounds: list[list[int]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Pilot:
-    """What a few pixels of a frame tell.
-
-    Attributes:
-        errors: (K,) estimated squared error, relative.
-        trust: (K, n) how much they see the samples of this frame and the n - 1 before it.
-    """
-
-    errors: NDArray[np.float64]
-    trust: NDArray[np.float64]
 
 
 def render_sequence(
@@ -138,7 +102,6 @@ def render_sequence(
     seed: int = 0,
     quality: str | None = None,
     method: str | Call | None = None,
-    adaptive: bool = False,
     on_frame: Callable[[int, torch.Tensor], None] | None = None,
     **parameters: Any,
 ) -> RenderedSequence:
@@ -160,8 +123,6 @@ def render_sequence(
         quality: Level of reconstruction, see :func:`~mitsuba_gdpt.denoise`.
         method: Method of reconstruction, as for :func:`~mitsuba_gdpt.stream`; by default
             ``temporal`` with what the time allows.
-        adaptive: Share samples out between the frames by what the pilot tells; else all get the
-            same. To be tried: so far it has not paid.
         on_frame: Called with the number of each frame and its (H, W, 3) image, in the end.
         parameters: Of ``gdpt``.
 
@@ -184,7 +145,6 @@ def render_sequence(
         seed=seed,
         quality=quality,
         method=Call.parse(method) if isinstance(method, str) else method,
-        adaptive=adaptive,
         on_frame=on_frame,
     ).run()
 
@@ -204,7 +164,6 @@ class SequenceRender:
         seed: int = 0,
         quality: str | None = None,
         method: Call | None = None,
-        adaptive: bool = False,
         on_frame: Callable[[int, torch.Tensor], None] | None = None,
         described: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -221,7 +180,6 @@ class SequenceRender:
             seed: Of the sampler.
             quality: Level of reconstruction.
             method: Method of reconstruction.
-            adaptive: Share samples out by what the pilot tells.
             on_frame: Called with the number and the image of each frame.
             described: Further words for the headers of files.
             clock: For tests.
@@ -238,7 +196,7 @@ class SequenceRender:
         self._source, self._budget, self._seed, self._size = source, budget, seed, size
         self._cameras, self._folder = tuple(cameras), Path(folder)
         self._parameters = dict(parameters)
-        self._quality, self._method, self._adaptive = quality, method, adaptive
+        self._quality, self._method = quality, method
         self._on_frame, self._words, self._clock = on_frame, dict(described or {}), clock
         self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
         self._integrator: Any = None
@@ -254,11 +212,12 @@ class SequenceRender:
         method = Call.parse(self._plan.method)
         interrupted = False
         try:
-            if not self._plan.shares:
-                self._share_out(self._pilot(method))
+            if self._plan.share is None:
+                self._first_passes(method)
+                self._share_out()
             self._spend_rest()
         except KeyboardInterrupt:
-            if not self._plan.shares:
+            if self._plan.share is None:
                 raise
             interrupted = True
         spp = self._reconstruct(method)
@@ -280,7 +239,6 @@ class SequenceRender:
             "parameters": {key: str(value) for key, value in sorted(self._parameters.items())},
             "budget": {"seconds": self._budget.seconds, "spp": self._budget.spp},
             "seed": self._seed,
-            "adaptive": self._adaptive,
             "quality": self._quality,
             "method": None if self._method is None else str(self._method),
             **self._words,
@@ -301,6 +259,7 @@ class SequenceRender:
             self._source,
             self._parameters,
             Budget(share, self._budget.spp),
+            adaptive=False,
             sensor=self._sensor(len(self._cameras) // 2),
             quality=self._quality,
             method=self._method,
@@ -312,7 +271,6 @@ class SequenceRender:
             described,
             choice.shifts,
             str(self._method or _over_frames(choice.method)),
-            choice.exponent,
             choice.denoise,
             choice.seconds["render"] + choice.seconds["denoise"],
         )
@@ -330,11 +288,9 @@ class SequenceRender:
         assert self._budget.seconds is not None
         return max(0.0, self._budget.seconds - self._plan.spent - self._plan.denoise * count)
 
-    def _share_out(self, pilot: list[_Pilot]) -> None:
-        have = np.full(len(self._cameras), 2 * FIRST_SPP)
-        costs = np.array(self._plan.costs)
-        wanted = allocate(pilot, have, costs, self._left(), self._plan.exponent)
-        self._plan.shares = (wanted - have).tolist()
+    def _share_out(self) -> None:
+        """Give all frames the same samples for what is left and their first passes took."""
+        self._plan.share = int(self._left() / sum(self._plan.costs))
         self._save(self._plan)
 
     def _spend_rest(self) -> None:
@@ -347,12 +303,11 @@ class SequenceRender:
             if len(plan.rounds) == len(shares):
                 return
             have = plan.rounds[-1] if plan.rounds else [2 * FIRST_SPP] * len(self._cameras)
-            total = sum(cost * more for cost, more in zip(plan.costs, plan.shares, strict=True))
+            assert plan.share is not None
+            total = plan.share * sum(plan.costs)
             part = shares[len(plan.rounds)] * self._left() / total if total else 0.0
             part = part if self._budget.spp is None else 1.0
-            plan.rounds.append(
-                [n + int(part * more) for n, more in zip(have, plan.shares, strict=True)]
-            )
+            plan.rounds.append([n + int(part * plan.share) for n in have])
             self._save(plan)
 
     # ------------------------------------------------------------- passes
@@ -362,8 +317,8 @@ class SequenceRender:
 
         return make_sensor(self._cameras[number], *self._size)
 
-    def _pass(self, number: int, done: Accumulation, spp: int) -> FrameBuffers:
-        """Render a pass of a frame and add it; return the pass alone."""
+    def _pass(self, number: int, done: Accumulation, spp: int) -> None:
+        """Render a pass of a frame and add it."""
         import drjit as dr
 
         seed = seed_of(self._seed, number * _SEEDS + len(done.passes))
@@ -372,42 +327,38 @@ class SequenceRender:
             self._source, self._integrator, spp=spp, seed=seed, sensor=self._sensor(number)
         )
         dr.sync_thread()
-        alone = frame.select(frame.names)  # a copy: the header differs
         done.add(frame, Pass(seed, int(frame.metadata["spp"]), self._plan.shifts))
         seconds = self._clock() - start
         self._spend("render", seconds)
         self._plan.costs[number] = seconds / spp if self._budget.spp is None else 1.0
-        return alone
 
     def _spend(self, part: str, seconds: float) -> None:
         self._seconds[part] += seconds
         self._plan.spent += seconds
 
-    def _pilot(self, method: Call) -> list[_Pilot]:
-        """Render two passes of each frame; return what their reconstructions tell.
+    def _first_passes(self, method: Call) -> None:
+        """Render two passes of each frame, which tell what frames cost.
 
         Nothing of an earlier call is used: until a round is planned, it is only this that is lost.
         """
-        halves, found = _Halves(method), []
+        from mitsuba_gdpt import denoisers
+
         self._plan.costs = [1.0] * len(self._cameras)
-        taken = []
-        look = self._budget.seconds is None or (
-            2 * self._plan.denoise * len(self._cameras) < _PILOT_SHARE * self._budget.seconds
-        )
+        video, taken = denoisers.stream(method), []
         with progress.task("first passes", total=len(self._cameras)) as task:
             for number in range(len(self._cameras)):
                 done = Accumulation()
-                alone = [self._pass(number, done, FIRST_SPP) for _ in range(2)]
+                for _ in range(2):
+                    self._pass(number, done, FIRST_SPP)
                 self._write(number, done.frame)
-                if look and (self._adaptive or number < _TIMED):
+                if self._budget.seconds is not None and number < _TIMED:
                     start = self._clock()
-                    found.append(halves.next([self._with_motion(number, half) for half in alone]))
+                    video(self._with_motion(number, done.frame))
                     taken.append(self._clock() - start)
                     self._spend("denoise", taken[-1])
                 task.advance()
         if taken:
-            self._plan.denoise = sum(taken) / len(taken) / 2
-        return found if self._adaptive else []
+            self._plan.denoise = sum(taken) / len(taken)
 
     def _render(self, wanted: Sequence[int]) -> None:
         """Render passes until each frame has the samples that it shall have."""
@@ -458,96 +409,3 @@ def _over_frames(method: Call) -> Call:
     from mitsuba_gdpt.denoisers import Call
 
     return Call("temporal", {"using": method})
-
-
-class _Halves:
-    """Two reconstructions of the same frames, one from each half of their samples."""
-
-    def __init__(self, method: Call) -> None:
-        """Choose what reconstructs them.
-
-        Args:
-            method: Of the frames. Where the samples of the frames before go is known of
-                ``temporal`` only; other methods with a memory are taken to do likewise.
-        """
-        from mitsuba_gdpt.denoisers import Call
-
-        if method.method != "temporal":
-            options = {"using": "oidn(aux=raw)"} if method.target.recurrent else {"using": method}
-            frames = {} if method.target.recurrent else {"frames": 1}
-            method = Call("temporal", {**options, **frames})
-        self._call = method
-        self._states: list[Any] = [None, None]
-
-    def next(self, halves: Sequence[FrameBuffers]) -> _Pilot:
-        """Reconstruct the next frame."""
-        import torch
-
-        images: list[torch.Tensor] = []
-        for number, half in enumerate(halves):
-            image, self._states[number] = self._call.advance(half, self._states[number])
-            images.append(image)
-        primals = [half.primal for half in halves]
-        errors = noises.error_map((images[0] + images[1]) / 2, images, primals)
-        history = self._states[0].state.frames
-        trusts = [frame.trust for frame in history] or [torch.ones_like(errors[..., 0])]
-        return _Pilot(_sampled(errors[..., 0]), np.stack([_sampled(trust) for trust in trusts], -1))
-
-
-def _sampled(values: torch.Tensor) -> NDArray[np.float64]:
-    """Return (K,) of (H, W) values, evenly spread."""
-    flat = values.double().cpu().flatten()
-    return np.asarray(flat[:: max(1, len(flat) // _PIXELS)].numpy())
-
-
-def allocate(
-    pilot: Sequence[_Pilot],
-    have: NDArray[np.int64],
-    costs: NDArray[np.float64],
-    total: float,
-    exponent: float,
-) -> NDArray[np.int64]:
-    """Return the samples per pixel of each frame with which the mean error is least.
-
-    Args:
-        pilot: What is known of each frame, with the same samples in all; empty if nothing is.
-        have: (N,) samples that are there.
-        costs: (N,) of a further sample of each frame.
-        total: That all further samples may cost.
-        exponent: Power of the samples that errors fall with.
-
-    Returns:
-        (N,) no less than there are.
-    """
-    spend = total + float((have * costs).sum())
-    mean = spend / float(costs.sum())  # an equal split
-    bounds = np.maximum(have, _LEAST * mean), np.maximum(have, _MOST * mean)
-    counts = _scaled(np.ones(len(have)), bounds, costs, spend)
-    for _ in range(_STEPS if pilot else 0):
-        gain = np.zeros_like(counts)
-        for number, frame in enumerate(pilot):
-            seen = [number - age for age in range(frame.trust.shape[1])]
-            samples = frame.trust @ counts[seen]
-            before = frame.trust.sum(-1)
-            fall = frame.errors * before**exponent * samples ** (-exponent - 1)
-            gain[seen] += (fall[:, None] * frame.trust).mean(0)
-        worth = gain / costs
-        if not worth.max() > 0:  # nothing to gain anywhere
-            break
-        counts = _scaled(counts * (worth / worth.max() + _TINY) ** _STEP, bounds, costs, spend)
-    return np.maximum(have, np.floor(counts)).astype(np.int64)
-
-
-def _scaled(
-    counts: NDArray[np.float64],
-    bounds: tuple[NDArray[np.float64], NDArray[np.float64]],
-    costs: NDArray[np.float64],
-    spend: float,
-) -> NDArray[np.float64]:
-    """Return counts times a factor, within bounds, with which they cost as much as that."""
-    low, high = 0.0, float((bounds[1] / counts).max())
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        costly = float((np.clip(middle * counts, *bounds) * costs).sum()) > spend
-        low, high = (low, middle) if costly else (middle, high)
-    return np.clip(low * counts, *bounds)

@@ -35,7 +35,7 @@ def cameras() -> list:
 
 
 def render(source, cameras, folder: Path, budget: Budget, **options) -> rendering.RenderedSequence:
-    options = {"method": METHOD, "seed": 3, "adaptive": True, **options}
+    options = {"method": METHOD, "seed": 3, **options}
     return SequenceRender(source, cameras, folder, SETTINGS, budget, size=SIZE, **options).run()
 
 
@@ -95,7 +95,7 @@ def test_time_is_kept(source, cameras, tmp_path: Path, monkeypatch: pytest.Monke
     now, price = [0.0], itertools.cycle([0.1, 0.3])
     original, advance = sequence.frames.render, denoisers.Call.advance
 
-    def rendered(source, integrator, *, spp, seed, sensor):
+    def rendered(source, integrator, *, spp, seed, sensor, counts=None):
         now[0] += 0.05 + next(price) * spp
         return original(source, integrator, spp=spp, seed=seed, sensor=sensor)
 
