@@ -21,7 +21,9 @@ SkipEmitters = Callable[..., "mi.PreliminaryIntersection3f"]
 _BATCH = "BatchSensor"
 
 
-def shared_subpixel(sensor: mi.Sensor, spp: int, seed: int) -> tuple[mi.Float, mi.Float] | None:
+def shared_subpixel(
+    sensor: mi.Sensor, spp: int, seed: int, first: int = 0
+) -> tuple[mi.Float, mi.Float] | None:
     """Return sub-pixel positions by sample index for :class:`Camera`; None: not to be shared.
 
     Samples come in pairs that mirror each other about the centre of the pixel. Since all pixels
@@ -33,7 +35,7 @@ def shared_subpixel(sensor: mi.Sensor, spp: int, seed: int) -> tuple[mi.Float, m
     """
     if sensor.needs_aperture_sample() or sensor.shutter_open_time() > 0:
         return None
-    index = sequence_index(dr.arange(mi.UInt32, spp), spp)
+    index = sequence_index(dr.arange(mi.UInt32, spp), spp) + dr.opaque(mi.UInt32, first)
     # Opaque, so that one kernel serves all seeds.
     flips = [
         dr.opaque(mi.UInt32, int(f)) for f in np.random.default_rng(seed).integers(2**32, size=3)

@@ -27,7 +27,8 @@ from mitsuba_gdpt.integrators.pixels import (
 from mitsuba_gdpt.integrators.renderer import TileArrays, TileKey, TileMeans
 from mitsuba_gdpt.integrators.shifts import PAIRS, SIDES
 
-_GOLDEN_RATIO = 0x9E3779B9  # spreads the seeds of the tiles; the first keeps the user's
+# Spread the seeds of Mitsuba's samplers over tiles and passes; the first keeps the user's.
+_GOLDEN_RATIO, _OF_PASS = 0x9E3779B9, 0x85EBCA6B
 _ALPHA, _BOUNCES = "alpha", "bounces"
 
 
@@ -187,6 +188,7 @@ def render_frame(
     seed: int,
     parameters: Parameters,
     render_tile: Callable[..., TileMeans],
+    first: int = 0,
 ) -> Frame:
     """Render all tiles of a frame.
 
@@ -197,10 +199,11 @@ def render_frame(
         seed: In [0, 2^32).
         parameters: Of the integrator.
         render_tile: ``render_tile(scene, sensor, sampler, arrays, key)`` renders one.
+        first: Samples per pixel that were taken with this seed before.
     """
     width, height = (int(v) for v in sensor.film().crop_size())
     spp = sampler.sample_count()
-    passes = _Passes(scene, sensor, sampler, seed, parameters, render_tile, spp)
+    passes = _Passes(scene, sensor, sampler, seed, parameters, render_tile, spp, first)
     frame = Frame(width, height)
     tiles = split_into_tiles(width, height, spp, parameters.max_lanes)
     with progress.task("rendering", total=width * height) as task:
@@ -254,28 +257,28 @@ class _Passes:
         parameters: Parameters,
         render_tile: Callable[..., TileMeans],
         most_spp: int,
+        first: int = 0,
     ) -> None:
-        self._scene, self._sensor, self._sampler, self._seed = scene, sensor, sampler, seed
+        self._scene, self._sensor, self._sampler = scene, sensor, sampler
         self._parameters, self._render_tile, self._most_spp = parameters, render_tile, most_spp
         self._roughness = roughness_table(scene) if "roughness" in parameters.layout else None
         self._subpixel = (
-            shared_subpixel(sensor, most_spp, seed) if parameters.shared_subpixel else None
+            shared_subpixel(sensor, most_spp, seed, first) if parameters.shared_subpixel else None
         )
         self._stratified = parameters.stratified and sampler.class_name() == sampling.PLAIN
-        self._frame_seed = dr.opaque(mi.UInt32, seed)
-        self._number = 0
+        # Opaque: as a literal, a seed that happens to equal another number of the scene would
+        # look like a change of the program.
+        self._seed, self._first = dr.opaque(mi.UInt32, seed), dr.opaque(mi.UInt32, first)
+        self._next_seed = (seed + first * _OF_PASS) % 2**32
 
     def render(self, pixels: Pixels) -> TileMeans:
         """Render the next pass."""
-        # Opaque: as a literal, a seed that happens to equal another number of the scene would
-        # look like a change of the program.
-        seed = dr.opaque(mi.UInt32, (self._seed + self._number * _GOLDEN_RATIO) % 2**32)
-        self._number += 1
         spp = self._sampler.sample_count()
         if not self._stratified:
             self._sampler = self._sampler.clone()
-            self._sampler.seed(seed, pixels.area * spp)
-        arrays = TileArrays(seed, self._frame_seed, self._subpixel, self._roughness)
+            self._sampler.seed(dr.opaque(mi.UInt32, self._next_seed), pixels.area * spp)
+            self._next_seed = (self._next_seed + _GOLDEN_RATIO) % 2**32
+        arrays = TileArrays(self._seed, self._first, self._subpixel, self._roughness)
         key = TileKey(self._parameters, pixels, spp, self._most_spp, self._stratified)
         return self._render_tile(self._scene, self._sensor, self._sampler, arrays, key)
 

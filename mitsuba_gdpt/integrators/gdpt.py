@@ -105,8 +105,19 @@ def make_plugin() -> type:
             spp: int = 0,
             develop: bool = True,
             evaluate: bool = True,
+            first: int = 0,
         ) -> mi.TensorXf:
             """Render primal, gradient and feature buffers.
+
+            Args:
+                scene: The scene.
+                sensor: Index of a sensor of the scene, or a sensor.
+                seed: Seed of the sampler.
+                spp: Samples per pixel; 0 for as many as the sensor's sampler says.
+                develop: Whether to return the tensor; the film has the pixels in any case.
+                evaluate: Without effect: it is always evaluated.
+                first: Samples per pixel that earlier renders took with this seed. Their mean with
+                    these is as well stratified as one render.
 
             Returns:
                 (H, W, C) float32 tensor, channels as in :attr:`layout`, evaluated. The film holds
@@ -124,7 +135,7 @@ def make_plugin() -> type:
                 start = arguments.seed_of(seed)
                 self.nonfinite_samples = 0
                 frame = render_frame(
-                    scene, sensor, sampler, start, self._parameters, self._frozen_tile
+                    scene, sensor, sampler, start, self._parameters, self._frozen_tile, int(first)
                 )
                 self.nonfinite_samples = frame.nonfinite_samples
                 self.bounces = frame.plane(frame.bounces)

@@ -26,13 +26,11 @@ class Lanes:
     Attributes:
         x: Column of its pixel, relative to the crop window.
         y: Row, likewise.
-        pixel: Number of the pixel among those of the pass or of the frame.
         sample: Index of the sample in its pixel.
     """
 
     x: mi.Int32
     y: mi.Int32
-    pixel: mi.UInt32
     sample: mi.UInt32
 
 
@@ -80,7 +78,7 @@ class Tile:
         column = pixel - row * dr.opaque(mi.UInt32, self.width)
         x = mi.Int32(column) + dr.opaque(mi.Int32, self.x)
         y = mi.Int32(row) + dr.opaque(mi.Int32, self.y)
-        return Lanes(x, y, pixel, index - pixel * dr.opaque(mi.UInt32, spp))
+        return Lanes(x, y, index - pixel * dr.opaque(mi.UInt32, spp))
 
 
 def split_into_tiles(width: int, height: int, spp: int, max_lanes: int) -> list[Tile]:
@@ -139,7 +137,7 @@ class Portions:
         row = pixel // dr.opaque(mi.UInt32, self.width)
         column = pixel - row * dr.opaque(mi.UInt32, self.width)
         sample = index + (number - portion) * dr.opaque(mi.UInt32, spp)
-        return Lanes(mi.Int32(column), mi.Int32(row), pixel, sample)
+        return Lanes(mi.Int32(column), mi.Int32(row), sample)
 
 
 def split_into_portions(

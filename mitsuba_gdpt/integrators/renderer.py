@@ -47,14 +47,14 @@ class TileArrays:
     """What a tile is rendered with that is data for the kernels.
 
     Attributes:
-        seed: Of the tile (UInt32 of width 1).
-        frame_seed: Of the frame, likewise.
+        seed: Of the frame (UInt32 of width 1).
+        first: Samples per pixel that were taken with the same seed before, likewise.
         subpixel: Shared sub-pixel positions by sample index, or None.
         roughness: Roughness by BSDF, or None.
     """
 
     seed: mi.UInt32
-    frame_seed: mi.UInt32
+    first: mi.UInt32
     subpixel: tuple[mi.Float, mi.Float] | None
     roughness: mi.Float | None
 
@@ -99,15 +99,16 @@ def render_tile(
     parameters, pixels, spp = key.parameters, key.pixels, key.spp
     skip = skip_emitters if parameters.hide_emitters else None
     layout, variances = parameters.layout, parameters.variances
+    camera = Camera(scene, sensor, spp, arrays.subpixel, skip)
     # A frozen method has to return the state of its arguments: spare it the sampler's.
     draws: Sampler = sampler.clone()
     if key.stratified:
         lanes = pixels.lanes(spp)
-        draws = SobolSampler.start(arrays.seed, lanes.pixel, lanes.sample, key.most_spp)
-    camera = Camera(scene, sensor, spp, arrays.subpixel, skip)
+        pixel = mi.UInt32(lanes.y) * dr.opaque(mi.UInt32, camera.width) + mi.UInt32(lanes.x)
+        draws = SobolSampler.start(arrays.seed, pixel, lanes.sample, key.most_spp, arrays.first)
     schedule = ShiftSchedule.of(parameters.shifts, spp)
     base, neighbours, moves, weight, sample = camera.primary_hits(
-        pixels, draws, schedule, arrays.frame_seed
+        pixels, draws, schedule, arrays.seed + arrays.first
     )
     config = _path_config(parameters, camera.world_to_camera(pixels), arrays.roughness)
     result = trace(_emitters(scene, parameters, camera), draws, base, neighbours, config)

@@ -6,6 +6,8 @@ by the hash of Laine and Karras 2011 (section 3). Each pixel has seeds of its ow
 neighbours is independent. One number alone is uniform and independent of those of other draws, up
 to the quality of the hash; so estimates stay unbiased, and every offset path can replay them.
 
+The sequence is one for all passes of a render: what comes later fills the gaps.
+
 Mitsuba's own stratified samplers round the number of samples (32 become 35 in ``multijitter``, 64
 in ``ldsampler``), and compile anew for each.
 """
@@ -47,7 +49,14 @@ class SobolSampler:
     draw: mi.UInt32
 
     @classmethod
-    def start(cls, seed: mi.UInt32, pixel: mi.UInt32, sample: mi.UInt32, spp: int) -> SobolSampler:
+    def start(
+        cls,
+        seed: mi.UInt32,
+        pixel: mi.UInt32,
+        sample: mi.UInt32,
+        spp: int,
+        first: mi.UInt32 | int = 0,
+    ) -> SobolSampler:
         """Begin samples of pixels.
 
         Args:
@@ -55,8 +64,9 @@ class SobolSampler:
             pixel: Number of the pixel of each lane.
             sample: Index of the sample in its pixel.
             spp: Samples per pixel; where pixels differ, the largest number.
+            first: Samples that have been taken of the same sequence before.
         """
-        index = sequence_index(sample, spp)
+        index = sequence_index(sample, spp) + first
         return cls(index, mi.sample_tea_32(pixel, seed)[0], mi.UInt32(0))
 
     def next_1d(self) -> mi.Float:

@@ -74,17 +74,22 @@ class Streams:
     def add_pilot(
         self, frame: FrameBuffers, done: Pass, bounces: np.ndarray[Any, np.dtype[np.float32]]
     ) -> None:
-        """Add a pass with the same number of samples in all pixels, to the part with the fewest.
+        """Add a pass with the same number of samples in all pixels, to the next part.
 
         Args:
             frame: Its buffers.
             done: How it was rendered.
             bounces: How often the paths of each pixel were scattered, in the mean, (H, W).
         """
-        part = min(range(PARTS), key=lambda i: (self._parts[i].spp, i % 2, i))
+        part = self.next_part
         for accumulation in (self._parts[part], self._streams[part // 2]):
             accumulation.add(frame.select(frame.names), done)  # a copy: the header differs
         self._bounces[part // 2] = self._bounces[part // 2] + bounces * done.spp
+
+    @property
+    def next_part(self) -> int:
+        """Number of the part that the next pass of the pilot is for."""
+        return min(range(PARTS), key=lambda i: (self._parts[i].spp, i % 2, i))
 
     @property
     def least_spp(self) -> int:

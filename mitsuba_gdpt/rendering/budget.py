@@ -293,7 +293,7 @@ class BudgetedRender:
             source: Scene.
             parameters: Of ``gdpt``. Without ``shifts`` they are chosen by what this scene's cost.
             budget: When to stop.
-            seed: Of the first pass; the others follow from it.
+            seed: Of the sampler. Halves, and parts of a pilot, have seeds that follow from it.
             sensor: Index of a sensor of the scene, or a sensor.
             quality: Level of reconstruction; without it and ``method`` it is chosen too.
             method: Method of reconstruction.
@@ -325,6 +325,7 @@ class BudgetedRender:
         self._kept = len(self._resumed.passes)
         self._adaptive = adaptive
         self._streams: uneven.Streams | None = None
+        self._sequence = 0  # of the passes that belong to no half and no part of a pilot
         self._uneven_costs: _Costs | None = None
         self._halves = (Accumulation(), Accumulation())
         self._error: torch.Tensor | None = None
@@ -495,7 +496,7 @@ class BudgetedRender:
             if price is not None:
                 self._spend_unevenly(self._streams, chosen, price)
                 return
-            self._streams = None
+            self._streams, self._sequence = None, uneven.PARTS
         while (spp := self._next_spp(chosen)) > 0:
             self._pass(chosen.shifts, spp)
             if self._update is not None and self._next_spp(chosen) > 0:
@@ -571,7 +572,7 @@ class BudgetedRender:
         seconds = []
         for _ in range(2):
             start = self._clock()
-            self._render(chosen.shifts, PORTION, counts)
+            self._render(chosen.shifts, PORTION, uneven.PARTS, counts)
             seconds.append(self._clock() - start)
         self._seconds["render"] += sum(seconds)
         self._excuse(seconds[0] - seconds[1], "render")
@@ -583,7 +584,9 @@ class BudgetedRender:
         if not counts.any():
             return
         mean = max(1, round(float(counts.mean())))  # of both streams the same, for the costs
-        frame, done = self._render(shifts, mean, counts)
+        # Its own: where in a sequence a pixel is depends on its counts.
+        sequence = uneven.PARTS + 1 + len(self._accumulation.passes)
+        frame, done = self._render(shifts, mean, sequence, counts)
         streams.add(stream, frame, done, counts)
         self._accumulation = Accumulation.together(self._resumed, streams.mean())
         seconds = self._clock() - start
@@ -613,8 +616,8 @@ class BudgetedRender:
         level = math.inf
         while True:
             spp = self._next_pair(chosen, level)
-            for half in self._halves:
-                self._pass(chosen.shifts, spp, half)
+            for number in (0, 1):
+                self._pass(chosen.shifts, spp, number)
             frame = self._accumulation.frame
             image = self._denoise(chosen, frame)
             self._error = self._estimate(chosen, image)
@@ -658,14 +661,17 @@ class BudgetedRender:
             return 0
         return affordable if affordable <= _LAST * usual else usual
 
-    def _pass(self, shifts: int, spp: int, half: Accumulation | None = None) -> float:
+    def _pass(self, shifts: int, spp: int, half: int | None = None) -> float:
         """Render a pass, also for a half of the samples, and return its seconds."""
         import numpy as np
 
         start = self._clock()
-        frame, done = self._render(shifts, spp)
+        sequence = self._sequence if half is None else half
+        if self._streams is not None:
+            sequence = self._streams.next_part
+        frame, done = self._render(shifts, spp, sequence)
         if half is not None:
-            half.add(frame.select(frame.names), done)  # a copy: the header differs
+            self._halves[half].add(frame.select(frame.names), done)  # a copy: the header differs
         if self._streams is not None:
             bounces = self._integrator(shifts).bounces
             self._streams.add_pilot(frame, done, np.array(bounces))
@@ -676,12 +682,16 @@ class BudgetedRender:
         return seconds
 
     def _render(
-        self, shifts: int, spp: int, counts: np.ndarray[Any, np.dtype[np.intp]] | None = None
+        self,
+        shifts: int,
+        spp: int,
+        sequence: int,
+        counts: np.ndarray[Any, np.dtype[np.intp]] | None = None,
     ) -> tuple[FrameBuffers, Pass]:
-        """Render the next pass."""
+        """Render the next pass of a sequence of random numbers."""
         import drjit as dr
 
-        seed = seed_of(self._seed, len(self._accumulation.passes))
+        seed = seed_of(self._seed, sequence)
         frame = frames.render(
             self._source,
             self._integrator(shifts),
@@ -689,6 +699,7 @@ class BudgetedRender:
             seed=seed,
             sensor=self._sensor,
             counts=counts,
+            first=self._accumulation.taken(seed),
         )
         dr.sync_thread()
         return frame, Pass(seed, int(frame.metadata["spp"]), shifts)

@@ -38,6 +38,7 @@ def render(
     seed: int = 0,
     sensor: int | mi.Sensor = 0,
     counts: np.ndarray[Any, np.dtype[np.intp]] | None = None,
+    first: int = 0,
 ) -> FrameBuffers:
     """Render a scene to named buffers, as seen by one of its sensors or by another one.
 
@@ -49,6 +50,7 @@ def render(
         seed: Seed of the sampler; numbers beyond 32 bits are cut to their lower 32.
         sensor: Index of a sensor of the scene, or a sensor.
         counts: Samples of each pixel, (H, W), multiples of 8; then ``spp`` is their mean.
+        first: Samples per pixel that were taken with this seed before, with no counts.
 
     Returns:
         (H, W, C) buffers. Their ``metadata`` holds the samples per pixel (``spp``) and the seed
@@ -65,7 +67,7 @@ def render(
         # Not mi.render(), whose differentiable wrapper replaces the message of any error.
         if counts is None:
             spp = rounded(view.sampler(), spp)
-            image = integrator.render(source.scene, sensor=view, spp=spp, seed=seed)
+            image = integrator.render(source.scene, sensor=view, spp=spp, seed=seed, first=first)
         else:
             image = integrator.render_counts(source.scene, counts, sensor=view, seed=seed)
     except RuntimeError as error:

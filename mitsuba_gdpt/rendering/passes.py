@@ -1,8 +1,8 @@
 """Renders in several passes: their means and variances, and going on with one from a file.
 
-A pass is a render of its own, with a seed that follows from the number of the pass. So a render
-that was interrupted after some passes and goes on later has the same passes, and the same bits, as
-one that was not.
+Passes with one seed share a sequence of random numbers, in which each goes on where the one before
+ended: together they are as well stratified as one render. So a render that was interrupted after
+some passes and goes on later has the same passes, and the same bits, as one that was not.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Pass:
 
 
 def seed_of(seed: int, number: int) -> int:
-    """Return the seed of a pass; that of the first is the seed of the render."""
+    """Return the seed of an independent sequence; that of the first is the seed of the render."""
     return (seed + _GOLDEN * number) % _SEEDS
 
 
@@ -121,6 +121,10 @@ class Accumulation:
     def spp(self) -> int:
         """Samples per pixel so far."""
         return sum(done.spp for done in self.passes)
+
+    def taken(self, seed: int) -> int:
+        """Return the samples per pixel that were taken with a seed so far."""
+        return sum(done.spp for done in self.passes if done.seed == seed)
 
     @property
     def gradient_spp(self) -> int:

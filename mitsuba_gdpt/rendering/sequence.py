@@ -41,7 +41,6 @@ PLAN = "sequence.json"
 _ROUNDS = (0.7, 1.0)
 #: Frames whose reconstruction is timed before the rest is planned.
 _TIMED = 2
-_SEEDS = 1000  # more passes than a frame has
 
 
 @dataclass(frozen=True)
@@ -321,10 +320,15 @@ class SequenceRender:
         """Render a pass of a frame and add it."""
         import drjit as dr
 
-        seed = seed_of(self._seed, number * _SEEDS + len(done.passes))
+        seed = seed_of(self._seed, number)
         start = self._clock()
         frame = frames.render(
-            self._source, self._integrator, spp=spp, seed=seed, sensor=self._sensor(number)
+            self._source,
+            self._integrator,
+            spp=spp,
+            seed=seed,
+            sensor=self._sensor(number),
+            first=done.taken(seed),
         )
         dr.sync_thread()
         done.add(frame, Pass(seed, int(frame.metadata["spp"]), self._plan.shifts))

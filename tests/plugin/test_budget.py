@@ -34,14 +34,15 @@ class World:
         self.compile, self.compiled = 3.0, set()
         render, denoise = rendering.frame.render, denoisers.denoise
 
-        def rendered(source, integrator, *, spp, seed, sensor, counts=None):
+        def rendered(source, integrator, *, spp, seed, sensor, counts=None, first=0):
             mean = spp if counts is None else float(counts.mean())
             self.now += self.fixed + self.sample[integrator.shifts] * mean
             kernel = integrator.shifts, counts is None
             if kernel not in self.compiled:
                 self.now += self.compile
                 self.compiled.add(kernel)
-            return render(source, integrator, spp=spp, seed=seed, sensor=sensor, counts=counts)
+            options = {"counts": counts, "first": first}
+            return render(source, integrator, spp=spp, seed=seed, sensor=sensor, **options)
 
         def reconstructed(frame, method, **options):
             if options:  # a trial on black pixels

@@ -22,7 +22,7 @@ def draws(spp: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from mitsuba_gdpt.integrators.sampling import SobolSampler
 
     lanes = Tile(0, 0, PIXELS, 1).lanes(spp)
-    sampler = SobolSampler.start(mi.UInt32(seed), lanes.pixel, lanes.sample, spp)
+    sampler = SobolSampler.start(mi.UInt32(seed), mi.UInt32(lanes.x), lanes.sample, spp)
     one, first, second = sampler.next_1d(), sampler.next_2d(), sampler.next_2d()
     points = [np.array(p).T.reshape(PIXELS, spp, 2) for p in (first, second)]
     return np.array(one).reshape(PIXELS, spp), points[0], points[1]
@@ -160,3 +160,43 @@ def test_shared_positions_are_uniform_and_centred(spp: int) -> None:
     cells = np.sort((points[:, 0] * spp).astype(int), axis=1)
     if spp & (spp - 1) == 0:  # powers of two
         assert (cells == np.arange(spp)).all()
+
+
+@pytest.mark.parametrize("shifts", [0, 1, 4])
+def test_passes_are_as_well_stratified_as_one_render(variant_llvm_rgb: str, shifts: int) -> None:
+    """The mean of passes of one sequence is the primal of one render, to rounding."""
+    import mitsuba as mi
+
+    scene = mi.load_dict({**stage({"type": "diffuse"}), "sensor": camera()})
+    plugin = mi.load_dict({"type": "gdpt", "shifts": shifts, "max_depth": 4})
+    whole = np.array(plugin.render(scene, spp=64, seed=5))[..., :3]
+    taken, total = 0, np.zeros(whole.shape)
+    for spp in (4, 4, 8, 16, 32):
+        image = np.array(plugin.render(scene, spp=spp, seed=5, first=taken))[..., :3]
+        total += spp * image.astype(np.float64)
+        taken += spp
+    np.testing.assert_allclose(total / taken, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_other_samplers_go_on_with_other_numbers(variant_llvm_rgb: str) -> None:
+    import mitsuba as mi
+
+    scene = mi.load_dict({**stage({"type": "diffuse"}), "sensor": camera()})
+    for options in ({"stratified": False}, {}):
+        plugin = mi.load_dict({"type": "gdpt", "max_depth": 3, **options})
+        first, again, later = (
+            np.array(plugin.render(scene, spp=4, seed=5, first=taken)) for taken in (0, 0, 4)
+        )
+        assert (first == again).all()
+        assert (first != later).any()
+
+
+def test_tiles_do_not_matter(variant_llvm_rgb: str) -> None:
+    import mitsuba as mi
+
+    scene = mi.load_dict({**stage({"type": "diffuse"}), "sensor": camera()})
+    images = [
+        np.array(mi.load_dict({"type": "gdpt", "max_lanes": lanes}).render(scene, spp=8, seed=2))
+        for lanes in (1 << 22, 400)
+    ]
+    np.testing.assert_allclose(*images, rtol=1e-4, atol=1e-5)

@@ -54,8 +54,9 @@ def test_samples_are_those_asked_for(source, cameras, tmp_path: Path) -> None:
     assert not any(torch.equal(seen[0], image) for image in seen[1:])
     headers = [FrameBuffers.from_exr(path).metadata for path in sorted(tmp_path.glob("*.exr"))]
     assert [int(header["spp"]) for header in headers] == list(done.spp)
-    seeds = [word.split(":")[0] for header in headers for word in header["passes"].split()]
-    assert len(set(seeds)) == len(seeds)
+    seeds = [{word.split(":")[0] for word in header["passes"].split()} for header in headers]
+    assert all(len(of_frame) == 1 for of_frame in seeds)
+    assert len(set.union(*seeds)) == FRAMES
 
 
 @pytest.mark.parametrize("count", [0, 3, 9, 10])
@@ -95,9 +96,9 @@ def test_time_is_kept(source, cameras, tmp_path: Path, monkeypatch: pytest.Monke
     now, price = [0.0], itertools.cycle([0.1, 0.3])
     original, advance = sequence.frames.render, denoisers.Call.advance
 
-    def rendered(source, integrator, *, spp, seed, sensor, counts=None):
+    def rendered(source, integrator, *, spp, seed, sensor, counts=None, first=0):
         now[0] += 0.05 + next(price) * spp
-        return original(source, integrator, spp=spp, seed=seed, sensor=sensor)
+        return original(source, integrator, spp=spp, seed=seed, sensor=sensor, first=first)
 
     def advanced(call, frame, state):
         now[0] += 0.2
