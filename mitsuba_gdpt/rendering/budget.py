@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.channels import ERROR, SAMPLES
-from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.errors import ConfigError, LayoutError
 from mitsuba_gdpt.rendering import adaptive as uneven
 from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering import noise as noises
@@ -511,15 +511,30 @@ class BudgetedRender:
         wanted = self._budget.seconds is not None if self._adaptive is None else self._adaptive
         if not wanted or self._budget.noise is not None:
             return False
-        if frames.rounded(view.sampler(), PORTION) == PORTION:
-            return True
-        if self._adaptive:
-            raise ConfigError(
-                f"adaptive sampling takes {PORTION} samples of a pixel at a time, which the "
-                f"sampler {view.sampler().class_name()} rounds; expected another sampler, as "
-                "'independent'"
-            )
-        return False
+        try:
+            self._quick()
+            if frames.rounded(view.sampler(), PORTION) != PORTION:
+                raise ConfigError(
+                    f"adaptive sampling takes {PORTION} samples of a pixel at a time, which the "
+                    f"sampler {view.sampler().class_name()} rounds; expected another sampler, as "
+                    "'independent'"
+                )
+        except (ConfigError, LayoutError):
+            if self._adaptive:
+                raise
+            return False
+        return True
+
+    def _quick(self) -> Call:
+        """Return the method whose reconstructions tell where samples are needed.
+
+        Raises:
+            LayoutError: None can run here without gradients, as without OIDN.
+        """
+        from mitsuba_gdpt import denoisers
+
+        layout = next(iter(self._integrators.values())).layout
+        return denoisers.default_call(denoisers.without_gradients(layout), _QUICK)
 
     def _plan(self, streams: uneven.Streams, chosen: _Contender) -> float | None:
         """Complete the pilot and share out what comes after it.
@@ -542,10 +557,8 @@ class BudgetedRender:
                 return None
         while (missing := part - streams.least_spp) > 0:
             self._pass(chosen.shifts, missing)
-        layout = denoisers.without_gradients(self._integrator(chosen.shifts).layout)
-        call = denoisers.default_call(layout, _QUICK)
         start = self._clock()
-        price = streams.plan(call, self._spp_to_come(chosen))
+        price = streams.plan(self._quick(), self._spp_to_come(chosen))
         self._seconds["denoise"] += self._clock() - start
         return price
 

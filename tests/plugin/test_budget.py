@@ -14,7 +14,7 @@ from mitsuba_gdpt import denoisers, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.denoisers import Call, default_call
-from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.errors import ConfigError, LayoutError
 from mitsuba_gdpt.rendering import Accumulation, Budget, BudgetedRender, budget
 
 SCENE = "builtin:corner-gallery"
@@ -374,3 +374,20 @@ def test_adaptive_render_goes_on(
 def test_adaptive_makes_no_sense_with_a_noise_level(source) -> None:
     with pytest.raises(ConfigError, match="expected one"):
         gdpt.render(source.scene, noise=0.1, adaptive=True)
+
+
+def test_adaptive_needs_a_quick_method(source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without OIDN none does without gradients: refused where asked for, else not done."""
+    call = denoisers.default_call
+
+    def without_oidn(layout=None, quality=None):
+        if quality == "fast":
+            raise LayoutError("no method can run here")
+        return call(layout, quality)
+
+    monkeypatch.setattr(denoisers, "default_call", without_oidn)
+    options = {"method": Call.parse("poisson-l2")}
+    with pytest.raises(LayoutError):
+        BudgetedRender(source, SETTINGS, Budget(spp=64), adaptive=True, **options)
+    done = BudgetedRender(source, SETTINGS, Budget(0.3), **options).run()
+    assert "samples" not in done.buffers
