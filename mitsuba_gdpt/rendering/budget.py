@@ -3,8 +3,7 @@
 Or the image of a given error: passes in two independent halves, whose reconstructions tell how far
 the image of both is off (:mod:`.noise`).
 
-What a sample and a reconstruction cost is measured here and now, on the first passes of the render
-itself. What an error falls like is a table, made from the published evaluation.
+What there is to choose from, and what is known of it, is in :mod:`.contenders`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks
@@ -21,6 +20,7 @@ from mitsuba_gdpt.errors import ConfigError, LayoutError
 from mitsuba_gdpt.rendering import adaptive as uneven
 from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering import noise as noises
+from mitsuba_gdpt.rendering.contenders import ANY_ERROR, ERRORS, Contender, Costs
 from mitsuba_gdpt.rendering.frame import make_integrator
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
 from mitsuba_gdpt.rendering.source import Source
@@ -33,26 +33,11 @@ if TYPE_CHECKING:
     from mitsuba_gdpt.buffers import FrameBuffers
     from mitsuba_gdpt.denoisers import Call
 
-#: Trimmed relMSE of a number of shifts and a level of quality at 8 spp, over that of the first row,
-#: and the power of the samples that it falls with: means over the development scenes, of
-#: docs/results/data.
-ERRORS: dict[tuple[int, str], tuple[float, float]] = {
-    (0, "fast"): (1.0, 0.50),
-    (0, "balanced"): (0.91, 0.55),
-    (0, "high"): (0.81, 0.53),
-    (1, "balanced"): (0.85, 0.63),
-    (1, "high"): (0.85, 0.62),
-}
-_REFERENCE_SPP = 8
-#: What counts where nothing is compared.
-_ANY_ERROR = (1.0, 0.5)
 #: An image in between is worth its time if it takes no more than this share of what is left.
 _UPDATE_SHARE = 0.1
 #: Reconstruction is timed on the middle of the frame: this share of its area, and less where that
 #: would take more than a share of the time that is left.
 _LEAST_PROBE, _PROBE, _PROBE_SHARE = 1 / 16, 1 / 4, 0.02
-#: A sample costs at least this share of the mean cost per sample; timings are noisy.
-_LEAST_SLOPE = 0.5
 #: Errors that are further off than this are all alike.
 _FAR = 1e6
 #: A last pass may be larger than the next of the usual sequence by this factor.
@@ -144,55 +129,6 @@ class Choice:
     method: Call
     denoise: float
     seconds: Mapping[str, float]
-
-
-@dataclass
-class _Contender:
-    """A way to spend the budget: with so many shifts, reconstructed so.
-
-    Attributes:
-        shifts: Offset paths per sample.
-        method: Of reconstruction.
-        errors: What errors fall like, see :data:`ERRORS`.
-        megapixel: Seconds that a megapixel is said to take, for what is not measured.
-        denoise: Seconds of a reconstruction here, as far as known.
-    """
-
-    shifts: int
-    method: Call
-    errors: tuple[float, float] = _ANY_ERROR
-    megapixel: float = 0.0
-    denoise: float | None = None
-
-    def error(self, spp: float) -> float:
-        factor, exponent = self.errors
-        return factor * (spp / _REFERENCE_SPP) ** -exponent if spp > 0 else math.inf
-
-
-@dataclass
-class _Costs:
-    """What passes of one integrator take; the two latest of different sizes tell."""
-
-    timed: dict[float, float] = field(default_factory=dict)
-
-    def note(self, spp: float, seconds: float) -> None:
-        self.timed.pop(spp, None)
-        self.timed[spp] = seconds
-
-    @property
-    def line(self) -> tuple[float, float]:
-        """Fixed seconds of a pass, and seconds of a sample."""
-        (spp, seconds), *others = reversed(self.timed.items())
-        mean = seconds / spp
-        if not others:
-            return 0.0, mean
-        slope = (seconds - others[0][1]) / (spp - others[0][0])
-        slope = min(max(slope, _LEAST_SLOPE * mean), mean)
-        return seconds - slope * spp, slope
-
-    def affordable(self, seconds: float) -> int:
-        fixed, slope = self.line
-        return int((seconds - fixed) / slope) if seconds > fixed else 0
 
 
 def render(
@@ -326,12 +262,12 @@ class BudgetedRender:
         self._adaptive = adaptive
         self._streams: uneven.Streams | None = None
         self._sequence = 0  # of the passes that belong to no half and no part of a pilot
-        self._uneven_costs: _Costs | None = None
+        self._uneven_costs: Costs | None = None
         self._halves = (Accumulation(), Accumulation())
         self._error: torch.Tensor | None = None
         self._seed = self._accumulation.passes[0].seed if self._accumulation.passes else seed
         self._integrators: dict[int, Any] = {}
-        self._costs: dict[int, _Costs] = {}
+        self._costs: dict[int, Costs] = {}
         self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
         self._contenders = self._find_contenders(quality, method)
         least = 2 * max(i.parameters.least_spp for i in self._integrators.values())
@@ -402,14 +338,14 @@ class BudgetedRender:
 
     # ------------------------------------------------------------- contenders
 
-    def _find_contenders(self, quality: str | None, method: Call | None) -> list[_Contender]:
+    def _find_contenders(self, quality: str | None, method: Call | None) -> list[Contender]:
         from mitsuba_gdpt import denoisers
 
         given = self._parameters.get("shifts")
         if method is not None:
             shifts = int("dx" in method.reads) if given is None else given
             denoisers.check_method(method, {}, self._integrator(shifts).layout)
-            return [_Contender(shifts, method)]
+            return [Contender(shifts, method)]
         level = quality
         if quality is None and self._budget.seconds is None:
             level = denoisers.DEFAULT_QUALITY
@@ -419,13 +355,13 @@ class BudgetedRender:
             if level in (None, name) and given in (None, shifts)
         }
         if not rows:  # a combination that the table does not have is the user's own choice
-            rows[given or 0, level or denoisers.DEFAULT_QUALITY] = _ANY_ERROR
+            rows[given or 0, level or denoisers.DEFAULT_QUALITY] = ANY_ERROR
         found = []
         for (shifts, name), errors in rows.items():
             layout = self._integrator(shifts).layout
             layout = layout if shifts else denoisers.without_gradients(layout)
             seconds = denoisers.find_level(name).seconds_per_megapixel
-            found.append(_Contender(shifts, denoisers.default_call(layout, name), errors, seconds))
+            found.append(Contender(shifts, denoisers.default_call(layout, name), errors, seconds))
         return found
 
     def _integrator(self, shifts: int) -> Any:
@@ -433,13 +369,13 @@ class BudgetedRender:
             self._integrators[shifts] = make_integrator({**self._parameters, "shifts": shifts})
         return self._integrators[shifts]
 
-    def _most_telling(self) -> _Contender:
+    def _most_telling(self) -> Contender:
         """Return what suits the samples that were taken before anything was chosen."""
         gradients = self._accumulation.gradient_spp > 0
         fitting = (c for c in self._contenders if gradients == (c.shifts > 0))
         return next(fitting, self._contenders[0])
 
-    def _choose(self) -> _Contender:
+    def _choose(self) -> Contender:
         """Measure what the contenders cost, and return the one with the least error expected."""
         if self._budget.seconds is None:
             return self._contenders[0]
@@ -463,13 +399,13 @@ class BudgetedRender:
             self._measure_denoise(chosen)
         return chosen
 
-    def _expected(self, contender: _Contender) -> float:
+    def _expected(self, contender: Contender) -> float:
         """Return the error that a contender would end with, in units of the table."""
         assert contender.denoise is not None
         spp = self._costs[contender.shifts].affordable(self._left() - contender.denoise)
         return contender.error(self._accumulation.spp + spp if spp > 0 else 0)
 
-    def _measure_denoise(self, contender: _Contender) -> None:
+    def _measure_denoise(self, contender: Contender) -> None:
         """Time a reconstruction of the middle of the frame, after one that is not counted."""
         frame, area = self._accumulation.frame, _PROBE
         if contender.denoise:
@@ -488,7 +424,7 @@ class BudgetedRender:
 
     # ------------------------------------------------------------- passes
 
-    def _spend(self, chosen: _Contender) -> None:
+    def _spend(self, chosen: Contender) -> None:
         if self._budget.seconds is not None and chosen.denoise is None:  # nothing is left
             return
         if self._streams is not None:
@@ -536,7 +472,7 @@ class BudgetedRender:
         layout = next(iter(self._integrators.values())).layout
         return denoisers.default_call(denoisers.without_gradients(layout), _QUICK)
 
-    def _plan(self, streams: uneven.Streams, chosen: _Contender) -> float | None:
+    def _plan(self, streams: uneven.Streams, chosen: Contender) -> float | None:
         """Complete the pilot and share out what comes after it.
 
         Returns:
@@ -562,10 +498,10 @@ class BudgetedRender:
         self._seconds["denoise"] += self._clock() - start
         return price
 
-    def _spend_unevenly(self, streams: uneven.Streams, chosen: _Contender, price: float) -> None:
+    def _spend_unevenly(self, streams: uneven.Streams, chosen: Contender, price: float) -> None:
         self._compile_uneven(chosen)
         fixed, slope = self._costs[chosen.shifts].line
-        self._uneven_costs = _Costs({spp: fixed + spp * slope * price for spp in (1.0, 2.0)})
+        self._uneven_costs = Costs({spp: fixed + spp * slope * price for spp in (1.0, 2.0)})
         spp = _FIRST_ROUND * self._spp_to_come(chosen) / 2
         while spp >= max(1.0, _LEAST_ROUND * self._accumulation.spp):
             for stream in (0, 1):
@@ -574,7 +510,7 @@ class BudgetedRender:
             if self._update is not None and spp >= 1:
                 self._show(chosen)
 
-    def _compile_uneven(self, chosen: _Contender) -> None:
+    def _compile_uneven(self, chosen: Contender) -> None:
         """Render next to nothing: compiling happens only the first time."""
         import numpy as np
 
@@ -607,7 +543,7 @@ class BudgetedRender:
         assert self._uneven_costs is not None
         self._uneven_costs.note(mean, seconds)
 
-    def _spp_to_come(self, chosen: _Contender) -> int:
+    def _spp_to_come(self, chosen: Contender) -> int:
         """Return the samples per pixel that the rest of the budget pays for."""
         if self._budget.spp is not None:
             return max(0, self._budget.spp - self._accumulation.spp)
@@ -623,7 +559,7 @@ class BudgetedRender:
 
     # ------------------------------------------------------------- noise levels
 
-    def _refine(self, chosen: _Contender) -> torch.Tensor:
+    def _refine(self, chosen: Contender) -> torch.Tensor:
         """Render pairs of passes, one for each half, until the error is estimated small enough."""
         assert self._budget.noise is not None
         level = math.inf
@@ -640,7 +576,7 @@ class BudgetedRender:
             if self._update is not None:
                 self._update(image, frame.appended(ERROR, self._error))
 
-    def _next_pair(self, chosen: _Contender, level: float) -> int:
+    def _next_pair(self, chosen: Contender, level: float) -> int:
         """Return the samples of each of the next two passes; 0 where no more are allowed."""
         have = self._accumulation.spp
         least = self._integrator(chosen.shifts).parameters.least_spp
@@ -657,13 +593,13 @@ class BudgetedRender:
     def _both_halves(self) -> bool:
         return all(half.passes for half in self._halves)
 
-    def _estimate(self, chosen: _Contender, image: torch.Tensor) -> torch.Tensor:
+    def _estimate(self, chosen: Contender, image: torch.Tensor) -> torch.Tensor:
         """Return the map of the estimated error of an image of both halves, (H, W, 1)."""
         halves = [half.frame for half in self._halves]
         images = [self._denoise(chosen, half) for half in halves]
         return noises.error_map(image, images, [half.primal for half in halves])
 
-    def _next_spp(self, chosen: _Contender) -> int:
+    def _next_spp(self, chosen: Contender) -> int:
         usual = self._accumulation.next_spp()
         if self._budget.spp is not None:
             return min(usual, self._budget.spp - self._accumulation.spp)
@@ -691,7 +627,7 @@ class BudgetedRender:
         self._accumulation.add(frame, done)
         seconds = self._clock() - start
         self._seconds["render"] += seconds
-        self._costs.setdefault(shifts, _Costs()).note(done.spp, seconds)
+        self._costs.setdefault(shifts, Costs()).note(done.spp, seconds)
         return seconds
 
     def _render(
@@ -717,7 +653,7 @@ class BudgetedRender:
         dr.sync_thread()
         return frame, Pass(seed, int(frame.metadata["spp"]), shifts)
 
-    def _show(self, chosen: _Contender) -> None:
+    def _show(self, chosen: Contender) -> None:
         """Hand the image so far on, unless that takes too much of the time."""
         assert self._update is not None
         if self._budget.seconds is not None:
@@ -727,7 +663,7 @@ class BudgetedRender:
         frame = self._accumulation.frame
         self._update(self._denoise(chosen, frame), self._with_samples(frame))
 
-    def _denoise(self, contender: _Contender, frame: FrameBuffers) -> torch.Tensor:
+    def _denoise(self, contender: Contender, frame: FrameBuffers) -> torch.Tensor:
         from mitsuba_gdpt import denoisers
 
         start = self._clock()

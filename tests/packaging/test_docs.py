@@ -13,7 +13,7 @@ import pytest
 
 from mitsuba_gdpt.denoisers.learned import weights
 from mitsuba_gdpt.references import Halves
-from mitsuba_gdpt.rendering.budget import ERRORS
+from mitsuba_gdpt.rendering.contenders import ERRORS
 
 ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s#]+)(?:#[^)]*)?\)")
