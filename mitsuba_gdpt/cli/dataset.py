@@ -25,6 +25,10 @@ _SHOWN_FAILURES = 5
 _LEAST_WIDTH = 192  # of a picture on a contact sheet
 
 _CATALOGUE = typer.Argument(help="Scene catalogue: a TOML file, or the name of one of the package.")
+_CROP_SET = typer.Option("--output", "-o", metavar="SET.zarr", help="Folder of the crop set.")
+_MEASURED_SCENES = typer.Option(
+    "--measured-scenes", help="Also scenes of catalogues that are measured on."
+)
 _SHIFTS = typer.Option(help="Offset paths of gdpt per sample: 1, 2 or 4.")
 _SEED = typer.Option(help="Changes all that is random.", min=0)
 _SCENES = typer.Option(
@@ -36,10 +40,7 @@ _SCENES = typer.Option(
 @cluster.spreadable
 def crops(
     catalogue: Annotated[str, _CATALOGUE],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="SET.zarr", help="Folder of the crop set."),
-    ],
+    output: Annotated[Path, _CROP_SET],
     crops: Annotated[
         int, typer.Option(help="Crops per scene (times the scene's weight).", min=1)
     ] = 250,
@@ -205,13 +206,8 @@ def import_darc(
             help="Training files of the original NGPT: PREFIX-SCENE-CROPS-IMAGES.darc.",
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="SET.zarr", help="Folder of the crop set.")
-    ],
-    measured_scenes: Annotated[
-        bool,
-        typer.Option("--measured-scenes", help="Also scenes of catalogues that are measured on."),
-    ] = False,
+    output: Annotated[Path, _CROP_SET],
+    measured_scenes: Annotated[bool, _MEASURED_SCENES] = False,
 ) -> None:
     """Import data sets of the original NGPT into a crop set.
 
@@ -238,9 +234,7 @@ def import_oidn(
             metavar="FOLDER", help="Data set of the toolkit, such as data/train: VIEW_8spp.hdr.exr."
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="SET.zarr", help="Folder of the crop set.")
-    ],
+    output: Annotated[Path, _CROP_SET],
     size: Annotated[int, typer.Option(help="Width and height of a crop in pixels.", min=8)] = 128,
     crops: Annotated[
         int, typer.Option(help="Most crops of a view; 0: as many as have room in it.", min=0)
@@ -252,10 +246,7 @@ def import_oidn(
             help="camera: normals are in Mitsuba's camera frame, so that training may mirror them.",
         ),
     ] = "world",
-    measured_scenes: Annotated[
-        bool,
-        typer.Option("--measured-scenes", help="Also scenes of catalogues that are measured on."),
-    ] = False,
+    measured_scenes: Annotated[bool, _MEASURED_SCENES] = False,
 ) -> None:
     """Import images in the layout of OIDN's training toolkit into a crop set.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import drjit as dr
@@ -188,60 +188,50 @@ def render_frame(
     seed: int,
     parameters: Parameters,
     render_tile: Callable[..., TileMeans],
+    *,
     first: int = 0,
+    counts: np.ndarray[Any, np.dtype[np.intp]] | None = None,
 ) -> Frame:
-    """Render all tiles of a frame.
+    """Render all passes of a frame.
 
     Args:
         scene: The scene.
         sensor: Its sensor.
-        sampler: Knows the samples per pixel, all of which are taken in one pass.
+        sampler: Knows the samples per pixel, all of which are taken in one pass; with ``counts``
+            :data:`~pixels.PORTION`.
         seed: In [0, 2^32).
         parameters: Of the integrator.
-        render_tile: ``render_tile(scene, sensor, sampler, arrays, key)`` renders one.
+        render_tile: ``render_tile(scene, sensor, sampler, arrays, key)`` renders one pass.
         first: Samples per pixel that were taken with this seed before.
+        counts: Samples per pixel where these differ, (H, W), multiples of the portion.
     """
     width, height = (int(v) for v in sensor.film().crop_size())
     spp = sampler.sample_count()
-    passes = _Passes(scene, sensor, sampler, seed, parameters, render_tile, spp, first)
+    most_spp = spp if counts is None else int(counts.max())
+    samples = width * height * spp if counts is None else int(counts.sum())
+    lanes = parameters.max_lanes
+    parts: Iterable[Tile] | Iterable[Portions] = (
+        split_into_tiles(width, height, spp, lanes)
+        if counts is None
+        else split_into_portions(counts, lanes)
+    )
+    passes = _Passes(scene, sensor, sampler, seed, parameters, render_tile, most_spp, first)
     frame = Frame(width, height)
-    tiles = split_into_tiles(width, height, spp, parameters.max_lanes)
-    with progress.task("rendering", total=width * height) as task:
-        for tile in tiles:
-            frame.put(tile, passes.render(tile))
-            task.advance(tile.area)
-    _warn_of_nonfinite(frame, width * height * spp)
-    return frame
-
-
-def render_counts(
-    scene: mi.Scene,
-    sensor: mi.Sensor,
-    sampler: mi.Sampler,
-    seed: int,
-    parameters: Parameters,
-    render_tile: Callable[..., TileMeans],
-    counts: np.ndarray[Any, np.dtype[np.intp]],
-) -> Frame:
-    """Render a frame whose pixels get different numbers of samples.
-
-    Args:
-        scene: The scene.
-        sensor: Its sensor.
-        sampler: Takes :data:`~pixels.PORTION` samples per pixel, all in one pass.
-        seed: In [0, 2^32).
-        parameters: Of the integrator.
-        render_tile: As of :func:`render_frame`.
-        counts: Samples per pixel, (H, W), multiples of :data:`~pixels.PORTION`.
-    """
-    height, width = counts.shape
-    passes = _Passes(scene, sensor, sampler, seed, parameters, render_tile, int(counts.max()))
-    frame = Frame(width, height)
-    with progress.task("rendering", total=int(counts.sum())) as task:
-        for portions in split_into_portions(counts, parameters.max_lanes):
-            frame.put_portions(portions, passes.render(portions), parameters.shifts)
-            task.advance(portions.area * PORTION)
-    _warn_of_nonfinite(frame, int(counts.sum()))
+    with progress.task("rendering", total=samples // spp) as task:
+        for pixels in parts:
+            means = passes.render(pixels)
+            if isinstance(pixels, Tile):
+                frame.put(pixels, means)
+            else:
+                frame.put_portions(pixels, means, parameters.shifts)
+            task.advance(pixels.area)
+    if frame.nonfinite_samples:
+        mi.Log(
+            mi.LogLevel.Warn,
+            f"gdpt: {frame.nonfinite_samples} of {samples} samples were NaN or "
+            "infinite and were counted as black. Look for broken BSDF parameters, textures or "
+            "emitters in the scene.",
+        )
     return frame
 
 
@@ -257,7 +247,7 @@ class _Passes:
         parameters: Parameters,
         render_tile: Callable[..., TileMeans],
         most_spp: int,
-        first: int = 0,
+        first: int,
     ) -> None:
         self._scene, self._sensor, self._sampler = scene, sensor, sampler
         self._parameters, self._render_tile, self._most_spp = parameters, render_tile, most_spp
@@ -281,13 +271,3 @@ class _Passes:
         arrays = TileArrays(self._seed, self._first, self._subpixel, self._roughness)
         key = TileKey(self._parameters, pixels, spp, self._most_spp, self._stratified)
         return self._render_tile(self._scene, self._sensor, self._sampler, arrays, key)
-
-
-def _warn_of_nonfinite(frame: Frame, samples: int) -> None:
-    if frame.nonfinite_samples:
-        mi.Log(
-            mi.LogLevel.Warn,
-            f"gdpt: {frame.nonfinite_samples} of {samples} samples were NaN or "
-            "infinite and were counted as black. Look for broken BSDF parameters, textures or "
-            "emitters in the scene.",
-        )

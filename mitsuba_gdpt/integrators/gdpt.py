@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.integrators import arguments
-from mitsuba_gdpt.integrators.frame import Frame, render_counts, render_frame
+from mitsuba_gdpt.integrators.frame import Frame, render_frame
 from mitsuba_gdpt.integrators.freezing import FrozenMethod
 from mitsuba_gdpt.integrators.parameters import Parameters
 from mitsuba_gdpt.integrators.renderer import TileArrays, TileKey, TileMeans, render_tile, trace_ray
@@ -123,22 +124,15 @@ def make_plugin() -> type:
                 (H, W, C) float32 tensor, channels as in :attr:`layout`, evaluated. The film holds
                 the same channels (and alpha, if it has any) under their names.
             """
-            arguments.check_variant(variant, scene)
-            sensor = arguments.sensor_of(scene, sensor)
+            sensor = self._checked(scene, sensor)
             film = sensor.film()
-            arguments.check_film(film)
-            self._warn_once(scene, film)
             # Before anything else: what a film still holds of the last render is part of the scene.
             film.prepare(self.aov_names())
             with dr.suspend_grad(), arguments.interruptible():
                 sampler = arguments.prepared_sampler(sensor, spp, self._parameters)
-                start = arguments.seed_of(seed)
-                self.nonfinite_samples = 0
-                frame = render_frame(
-                    scene, sensor, sampler, start, self._parameters, self._frozen_tile, int(first)
+                frame = self._rendered(
+                    scene, sensor, sampler, seed, self._frozen_tile, first=int(first)
                 )
-                self.nonfinite_samples = frame.nonfinite_samples
-                self.bounces = frame.plane(frame.bounces)
                 planes = frame.planes(self.layout)
                 tensor = frame.interleave(planes)
                 _fill_film(film, frame, planes)
@@ -166,22 +160,14 @@ def make_plugin() -> type:
                 (H, W, C) float32 tensor, channels as in :attr:`layout`, evaluated; 0 in pixels
                 without samples, and in differences with one. The film is left as it is.
             """
-            arguments.check_variant(variant, scene)
-            sensor = arguments.sensor_of(scene, sensor)
-            film = sensor.film()
-            arguments.check_film(film)
-            self._warn_once(scene, film)
-            wanted = arguments.counts_of(counts, film)
+            sensor = self._checked(scene, sensor)
+            wanted = arguments.counts_of(counts, sensor.film())
             with dr.suspend_grad(), arguments.interruptible():
                 sampler = arguments.portion_sampler(sensor, self._parameters)
-                start = arguments.seed_of(seed)
-                self.nonfinite_samples = 0
                 # Every pass has another number of pixels: nothing that could be played again.
-                frame = render_counts(
-                    scene, sensor, sampler, start, self._parameters, self._render_tile, wanted
+                frame = self._rendered(
+                    scene, sensor, sampler, seed, self._render_tile, counts=wanted
                 )
-                self.nonfinite_samples = frame.nonfinite_samples
-                self.bounces = frame.plane(frame.bounces)
                 return frame.interleave(frame.planes(self.layout))
 
         def render_forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -210,6 +196,33 @@ def make_plugin() -> type:
             return trace_ray(scene, sampler, ray, active, self._parameters, skip)
 
         # ------------------------------------------------------------------ helpers
+
+        def _checked(self, scene: mi.Scene, sensor: int | mi.Sensor) -> mi.Sensor:
+            """Return the sensor of a render that can be done."""
+            arguments.check_variant(variant, scene)
+            sensor = arguments.sensor_of(scene, sensor)
+            arguments.check_film(sensor.film())
+            self._warn_once(scene, sensor.film())
+            return sensor
+
+        def _rendered(
+            self,
+            scene: mi.Scene,
+            sensor: mi.Sensor,
+            sampler: mi.Sampler,
+            seed: int | mi.UInt32,
+            render_tile: Callable[..., TileMeans],
+            **options: Any,
+        ) -> Frame:
+            """Render a frame, and keep what is known about it besides its planes."""
+            start = arguments.seed_of(seed)
+            self.nonfinite_samples = 0
+            frame = render_frame(
+                scene, sensor, sampler, start, self._parameters, render_tile, **options
+            )
+            self.nonfinite_samples = frame.nonfinite_samples
+            self.bounces = frame.plane(frame.bounces)
+            return frame
 
         def _warn_once(self, scene: mi.Scene, film: mi.Film) -> None:
             """Say what this integrator ignores, in its first render only."""

@@ -83,7 +83,7 @@ class Streams:
         """
         part = self.next_part
         for accumulation in (self._parts[part], self._streams[part // 2]):
-            accumulation.add(frame.select(frame.names), done)  # a copy: the header differs
+            accumulation.add(frame, done)
         self._bounces[part // 2] = self._bounces[part // 2] + bounces * done.spp
 
     @property

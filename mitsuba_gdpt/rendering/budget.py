@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.channels import ERROR, SAMPLES
 from mitsuba_gdpt.errors import ConfigError, LayoutError
-from mitsuba_gdpt.rendering import adaptive as uneven
 from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering import noise as noises
+from mitsuba_gdpt.rendering.adaptive import LEAST_SPP, PARTS, Streams, pilot_spp
 from mitsuba_gdpt.rendering.contenders import ANY_ERROR, ERRORS, Contender, Costs
 from mitsuba_gdpt.rendering.frame import make_integrator
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
@@ -260,9 +260,9 @@ class BudgetedRender:
         self._resumed = Accumulation() if resumed is None else resumed.copied()
         self._kept = len(self._resumed.passes)
         self._adaptive = adaptive
-        self._streams: uneven.Streams | None = None
+        self._streams: Streams | None = None
         self._sequence = 0  # of the passes that belong to no half and no part of a pilot
-        self._uneven_costs: Costs | None = None
+        self._adaptive_costs: Costs | None = None
         self._halves = (Accumulation(), Accumulation())
         self._error: torch.Tensor | None = None
         self._seed = self._accumulation.passes[0].seed if self._accumulation.passes else seed
@@ -279,7 +279,7 @@ class BudgetedRender:
         self._start = 0.0
         view = source.sensor(sensor) if isinstance(sensor, int) else sensor
         if self._may_adapt(view):
-            self._streams = uneven.Streams()
+            self._streams = Streams()
         integrator = " ".join(str(next(iter(self._integrators.values()))).split())
         width, height = (int(side) for side in view.film().size())
         self._accumulation.check(width, height, {**(described or {}), "integrator": integrator})
@@ -430,9 +430,9 @@ class BudgetedRender:
         if self._streams is not None:
             price = self._plan(self._streams, chosen)
             if price is not None:
-                self._spend_unevenly(self._streams, chosen, price)
+                self._spend_adaptively(self._streams, chosen, price)
                 return
-            self._streams, self._sequence = None, uneven.PARTS
+            self._streams, self._sequence = None, PARTS
         while (spp := self._next_spp(chosen)) > 0:
             self._pass(chosen.shifts, spp)
             if self._update is not None and self._next_spp(chosen) > 0:
@@ -442,19 +442,15 @@ class BudgetedRender:
 
     def _may_adapt(self, view: mi.Sensor) -> bool:
         """Return whether pixels may get different numbers of samples, as far as is known yet."""
-        from mitsuba_gdpt.integrators.pixels import PORTION
+        from mitsuba_gdpt.integrators import arguments
 
         wanted = self._budget.seconds is not None if self._adaptive is None else self._adaptive
         if not wanted or self._budget.noise is not None:
             return False
         try:
             self._quick()
-            if frames.rounded(view.sampler(), PORTION) != PORTION:
-                raise ConfigError(
-                    f"adaptive sampling takes {PORTION} samples of a pixel at a time, which the "
-                    f"sampler {view.sampler().class_name()} rounds; expected another sampler, as "
-                    "'independent'"
-                )
+            some = next(iter(self._integrators.values()))
+            arguments.portion_sampler(view, some.parameters)
         except (ConfigError, LayoutError):
             if self._adaptive:
                 raise
@@ -472,7 +468,7 @@ class BudgetedRender:
         layout = next(iter(self._integrators.values())).layout
         return denoisers.default_call(denoisers.without_gradients(layout), _QUICK)
 
-    def _plan(self, streams: uneven.Streams, chosen: Contender) -> float | None:
+    def _plan(self, streams: Streams, chosen: Contender) -> float | None:
         """Complete the pilot and share out what comes after it.
 
         Returns:
@@ -482,8 +478,8 @@ class BudgetedRender:
 
         have = sum(done.spp for done in self._accumulation.passes[self._kept :])
         spp = have + self._spp_to_come(chosen)
-        part = uneven.pilot_spp(spp)
-        if spp < (2 * part * uneven.PARTS if self._adaptive else uneven.LEAST_SPP):
+        part = pilot_spp(spp)
+        if spp < (2 * part * PARTS if self._adaptive else LEAST_SPP):
             return None
         if not self._adaptive:
             pixels = self._accumulation.frame.width * self._accumulation.frame.height
@@ -498,19 +494,19 @@ class BudgetedRender:
         self._seconds["denoise"] += self._clock() - start
         return price
 
-    def _spend_unevenly(self, streams: uneven.Streams, chosen: Contender, price: float) -> None:
-        self._compile_uneven(chosen)
+    def _spend_adaptively(self, streams: Streams, chosen: Contender, price: float) -> None:
+        self._compile_adaptive(chosen)
         fixed, slope = self._costs[chosen.shifts].line
-        self._uneven_costs = Costs({spp: fixed + spp * slope * price for spp in (1.0, 2.0)})
+        self._adaptive_costs = Costs({spp: fixed + spp * slope * price for spp in (1.0, 2.0)})
         spp = _FIRST_ROUND * self._spp_to_come(chosen) / 2
         while spp >= max(1.0, _LEAST_ROUND * self._accumulation.spp):
             for stream in (0, 1):
-                self._uneven_pass(streams, stream, chosen.shifts, spp)
+                self._adaptive_pass(streams, stream, chosen.shifts, spp)
             spp = self._spp_to_come(chosen) / 2
             if self._update is not None and spp >= 1:
                 self._show(chosen)
 
-    def _compile_uneven(self, chosen: Contender) -> None:
+    def _compile_adaptive(self, chosen: Contender) -> None:
         """Render next to nothing: compiling happens only the first time."""
         import numpy as np
 
@@ -521,12 +517,12 @@ class BudgetedRender:
         seconds = []
         for _ in range(2):
             start = self._clock()
-            self._render(chosen.shifts, PORTION, uneven.PARTS, counts)
+            self._render(chosen.shifts, PORTION, PARTS, counts)
             seconds.append(self._clock() - start)
         self._seconds["render"] += sum(seconds)
         self._excuse(seconds[0] - seconds[1], "render")
 
-    def _uneven_pass(self, streams: uneven.Streams, stream: int, shifts: int, spp: float) -> None:
+    def _adaptive_pass(self, streams: Streams, stream: int, shifts: int, spp: float) -> None:
         """Render a pass of a stream with ``spp`` samples per pixel in the mean."""
         start = self._clock()
         counts = streams.next_counts(stream, spp)
@@ -534,26 +530,26 @@ class BudgetedRender:
             return
         mean = max(1, round(float(counts.mean())))  # of both streams the same, for the costs
         # Its own: where in a sequence a pixel is depends on its counts.
-        sequence = uneven.PARTS + 1 + len(self._accumulation.passes)
+        sequence = PARTS + 1 + len(self._accumulation.passes)
         frame, done = self._render(shifts, mean, sequence, counts)
         streams.add(stream, frame, done, counts)
         self._accumulation = Accumulation.together(self._resumed, streams.mean())
         seconds = self._clock() - start
         self._seconds["render"] += seconds
-        assert self._uneven_costs is not None
-        self._uneven_costs.note(mean, seconds)
+        assert self._adaptive_costs is not None
+        self._adaptive_costs.note(mean, seconds)
 
     def _spp_to_come(self, chosen: Contender) -> int:
         """Return the samples per pixel that the rest of the budget pays for."""
         if self._budget.spp is not None:
             return max(0, self._budget.spp - self._accumulation.spp)
         assert chosen.denoise is not None
-        costs = self._uneven_costs or self._costs[chosen.shifts]
+        costs = self._adaptive_costs or self._costs[chosen.shifts]
         return costs.affordable(self._left() - chosen.denoise)
 
     def _with_samples(self, frame: FrameBuffers) -> FrameBuffers:
         """Append the samples of each pixel where their numbers differ."""
-        if self._uneven_costs is None:
+        if self._adaptive_costs is None:
             return frame
         return frame.appended(SAMPLES, self._accumulation.samples)
 
@@ -620,7 +616,7 @@ class BudgetedRender:
             sequence = self._streams.next_part
         frame, done = self._render(shifts, spp, sequence)
         if half is not None:
-            self._halves[half].add(frame.select(frame.names), done)  # a copy: the header differs
+            self._halves[half].add(frame, done)
         if self._streams is not None:
             bounces = self._integrator(shifts).bounces
             self._streams.add_pilot(frame, done, np.array(bounces))

@@ -66,7 +66,7 @@ def render(
     try:
         # Not mi.render(), whose differentiable wrapper replaces the message of any error.
         if counts is None:
-            spp = rounded(view.sampler(), spp)
+            spp = _rounded(view.sampler(), spp)
             image = integrator.render(source.scene, sensor=view, spp=spp, seed=seed, first=first)
         else:
             image = integrator.render_counts(source.scene, counts, sensor=view, seed=seed)
@@ -81,7 +81,7 @@ def render(
     return buffers
 
 
-def rounded(sampler: mi.Sampler, spp: int) -> int:
+def _rounded(sampler: mi.Sampler, spp: int) -> int:
     """Return the number of samples per pixel that a sampler takes where it is asked for ``spp``.
 
     Raises:

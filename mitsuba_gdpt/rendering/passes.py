@@ -88,8 +88,7 @@ class Accumulation:
         resumed = cls()
         resumed.passes = _parse(path, frame.metadata.get(PASSES, ""))
         # What is known about the image so far does not hold for the next.
-        known = [buffer.name for buffer in REPORTED if buffer.name in frame]
-        resumed._frame = frame.without(known) if known else frame
+        resumed._frame = frame.without(buffer.name for buffer in REPORTED)
         gradients = resumed.gradient_spp
         resumed._counts = _Counts(resumed.spp, gradients, gradients)
         return resumed
@@ -184,10 +183,17 @@ class Accumulation:
         return result
 
     def _set(self, passes: list[Pass], frame: FrameBuffers, counts: _Counts) -> None:
-        frame.metadata[PASSES] = " ".join(map(str, passes))
-        frame.metadata["spp"] = str(sum(done.spp for done in passes))
+        from mitsuba_gdpt.buffers import FrameBuffers
+
+        header = {
+            **frame.metadata,
+            PASSES: " ".join(map(str, passes)),
+            "spp": str(sum(done.spp for done in passes)),
+        }
+        # The frame of the caller may be part of other means, and keeps its own header.
+        own = FrameBuffers(frame.data, frame.layout, header, frame.attributes)
         # Ctrl-C comes before or after this line.
-        self.passes, self._frame, self._counts = passes, frame, counts
+        self.passes, self._frame, self._counts = passes, own, counts
 
     @property
     def samples(self) -> torch.Tensor:
@@ -216,7 +222,7 @@ class Accumulation:
         for buffer in a.layout.buffers:
             if buffer.variance_of is not None:
                 data[..., a.layout.slices[buffer.name]] /= 2
-        mean = FrameBuffers(data, a.layout, dict(a.metadata), a.attributes)
+        mean = FrameBuffers(data, a.layout, a.metadata, a.attributes)
         result._set([*first.passes, *second.passes], mean, first._counts + second._counts)
         return result
 

@@ -15,7 +15,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.denoisers import Call, default_call
 from mitsuba_gdpt.errors import ConfigError, LayoutError
-from mitsuba_gdpt.rendering import Accumulation, Budget, BudgetedRender, budget
+from mitsuba_gdpt.rendering import Accumulation, Budget, BudgetedRender, adaptive, budget
 
 SCENE = "builtin:corner-gallery"
 SETTINGS = {"max_depth": 3}
@@ -307,7 +307,7 @@ def test_budgets_that_make_no_sense(given: dict) -> None:
 @pytest.fixture
 def agreeing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the maps of the two pilots agree, whatever this small picture shows."""
-    monkeypatch.setattr(budget.uneven, "_LEAST_AGREEMENT", -2.0)
+    monkeypatch.setattr(adaptive, "_LEAST_AGREEMENT", -2.0)
 
 
 @pytest.mark.parametrize(("seconds", "uneven"), [(8.0, False), (40.0, True)])
@@ -332,7 +332,7 @@ def test_adaptive_where_it_pays(
 
 
 def test_even_where_maps_do_not_agree(source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget.uneven, "_LEAST_AGREEMENT", 2.0)
+    monkeypatch.setattr(adaptive, "_LEAST_AGREEMENT", 2.0)
     done = gdpt.render(source.scene, spp=40, adaptive=True, max_depth=3, method="poisson-l2")
     assert "samples" not in done.buffers
     assert done.buffers.metadata["spp"] == "40"
