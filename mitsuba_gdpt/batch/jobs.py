@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mitsuba_gdpt import checks, denoisers, execution, records
-from mitsuba_gdpt.batch.spec import AXES, Batch, Override
+from mitsuba_gdpt.batch.spec import AXES, SUFFIX, Batch, Override
 from mitsuba_gdpt.channels import Layout
+from mitsuba_gdpt.data.frames import CameraSequence, catalogue_sequence
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.provenance import fingerprint
+from mitsuba_gdpt.rendering.fly_through import find_scene
+from mitsuba_gdpt.rendering.sequence import frame_path, over_frames
 from mitsuba_gdpt.scenes import SceneRef
 
 #: Header attribute of the EXR files: stops that suit the scene, before those of the job.
@@ -38,7 +41,9 @@ class Job:
         seconds: Of rendering and reconstruction, where ``spp`` is None.
         seed: Seed.
         denoiser: Label.
-        output: The EXR file.
+        fly_through: Frames of a sequence; None for an image.
+        span: Part of the fly-through that they cover.
+        output: The EXR file, or the folder of a sequence.
         variant: Mitsuba variant.
         source: Path of an XML file, or ``builtin:NAME``.
         parameters: Values for ``$name`` parameters.
@@ -59,6 +64,8 @@ class Job:
     seconds: float | None
     seed: int
     denoiser: str
+    fly_through: int | None
+    span: tuple[float, float]
     output: Path
     variant: str
     source: str
@@ -86,22 +93,42 @@ class Job:
         return f"{self.spp} spp" if self.seconds is None else f"{self.seconds:g} s"
 
     @property
-    def png_path(self) -> Path:
-        """Where the picture goes."""
-        return self.output.with_suffix(".png")
+    def buffers(self) -> tuple[Path, ...]:
+        """The EXR files: one, or one per frame."""
+        if self.fly_through is None:
+            return (self.output,)
+        return tuple(frame_path(self.output, number) for number in range(self.fly_through))
+
+    @property
+    def shown(self) -> Path:
+        """The EXR file that stands for the job: that of the frame in the middle of a sequence."""
+        return self.buffers[len(self.buffers) // 2]
 
     @property
     def cell(self) -> execution.Cell:
         """Its place in the store: the record has settings, times and metrics."""
-        name = f"{self.scene}, {self.denoiser}"
-        return execution.Cell(name, self.output.with_suffix(".json"), self.settings_key)
+        stem = self.output.name.removesuffix(SUFFIX)
+        record = self.output.with_name(f"{stem}.json")
+        return execution.Cell(f"{self.scene}, {self.denoiser}", record, self.settings_key)
 
     @property
     def pictures(self) -> tuple[Path, ...]:
         """The files of the job but for its record, which is written last."""
-        return (self.output, self.png_path) if self.png else (self.output,)
+        pngs = (path.with_suffix(".png") for path in self.buffers)
+        return (*self.buffers, *(pngs if self.png else ()))
 
-    @cached_property
+    @functools.cached_property
+    def shot(self) -> CameraSequence:
+        """The frames of a sequence, as the catalogue of its scene has them.
+
+        Raises:
+            FormatError: There is no such catalogue, or it is no TOML.
+            ConfigError: The scene has no fly-through.
+        """
+        assert self.fly_through is not None
+        return _shot(self.source, self.fly_through, self.span)
+
+    @functools.cached_property
     def scene_key(self) -> str:
         """Fingerprint of the loaded scene: equal ones need not be loaded again.
 
@@ -116,15 +143,17 @@ class Job:
             SceneRef.parse(self.source).content,
         )
 
-    @cached_property
+    @functools.cached_property
     def render_key(self) -> str:
         """Fingerprint of the render: jobs that have it in common share one."""
         amount: tuple[Any, ...] = (self.spp,)
         if self.seconds is not None:  # the reconstruction has its part of the time
             amount = (self.seconds, str(self.call))
+        if self.fly_through is not None:  # rendered and reconstructed in one
+            amount = (self.spp, self.seconds, str(self.call), asdict(self.shot))
         return fingerprint(self.scene_key, self.sensor, *amount, self.seed, dict(self.settings))
 
-    @cached_property
+    @functools.cached_property
     def settings_key(self) -> str:
         """Fingerprint of all that decides on the files of the job."""
         references = [_stamp(path) for path in self.reference]
@@ -164,6 +193,7 @@ def expand(batch: Batch, variant: str) -> tuple[Job, ...]:
     count = math.prod(len(axis) for axis in _axes(batch))
     if count > MOST_JOBS:
         raise ConfigError(f"got a batch of {count} jobs; expected at most {MOST_JOBS}")
+    _shot.cache_clear()  # files may have changed
     used: set[int] = set()
     jobs = tuple(_jobs(batch, variant, used))
     for number, override in enumerate(batch.overrides):
@@ -186,10 +216,15 @@ def expand(batch: Batch, variant: str) -> tuple[Job, ...]:
         for folder in job.output.parents:
             if writer := writers.get(folder):
                 raise ConfigError(
-                    f"{folder} would be the file of one job ({writer.label}) and the folder of "
+                    f"{folder} would be the result of one job ({writer.label}) and the folder of "
                     f"another ({job.label}); change the template 'name'"
                 )
     return jobs
+
+
+@functools.lru_cache  # of all jobs of a scene the same
+def _shot(source: str, frames: int, span: tuple[float, float]) -> CameraSequence:
+    return catalogue_sequence(find_scene(source), frames, span=span, split="test")
 
 
 def _recorded(settings: Mapping[str, Any]) -> Layout | None:
@@ -213,6 +248,8 @@ def _axes(batch: Batch) -> tuple[Sequence[Any], ...]:
 def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
     for scene, sensor, integrator, amount, seed, (label, named) in itertools.product(*_axes(batch)):
         call = named or denoisers.default_call(_recorded(integrator.settings))
+        if named is None and batch.fly_through is not None:
+            call = over_frames(call)
         labels: dict[str, Any] = dict(
             zip(
                 AXES,
@@ -225,12 +262,14 @@ def _jobs(batch: Batch, variant: str, used: set[int]) -> Iterator[Job]:
         except (ValueError, LookupError, AttributeError) as error:
             raise ConfigError(f"name: {batch.name!r} does not fit {labels}: {error}") from error
         checks.relative_path(f"name {batch.name!r}", name)
-        if not name.endswith(".exr"):
+        if batch.fly_through is None and not name.endswith(SUFFIX):
             raise ConfigError(
-                f"name: {batch.name!r} gives {name!r}; expected one that ends in .exr"
+                f"name: {batch.name!r} gives {name!r}; expected one that ends in {SUFFIX}"
             )
         job: Job | None = Job(
             **labels,
+            fly_through=batch.fly_through,
+            span=batch.span,
             output=batch.output / name,
             variant=variant,
             source=scene.source,

@@ -40,7 +40,7 @@ class Result:
     Attributes:
         jobs: All jobs.
         summary: Counts renders, not jobs: one may serve several denoisers.
-        failed: EXR path of each job that is not done, with its error in one line.
+        failed: EXR path or folder of each job that is not done, with its error in one line.
         gallery: The page, if one was wanted.
     """
 
@@ -80,7 +80,7 @@ def run(batch: Batch, *, cluster: execution.ClusterOptions | None = None) -> Res
             _item(job, caption, failed.get(job.output), page.parent)
             for job, caption in zip(jobs, told, strict=True)
         ]
-        renders = f"{len(jobs)} images from {len(units)} renders, {len(failed)} failed"
+        renders = f"{len(jobs)} {batch.things} from {len(units)} renders, {len(failed)} failed"
         report.write_gallery(report.Gallery(batch.title, items, subtitle=renders), page)
     return Result(jobs, summary, failed, page)
 
@@ -149,6 +149,8 @@ def _check_scene(job: Job) -> None:
     reference = SceneRef.parse(job.source)
     with _blaming(f"scene {job.scene!r}"):
         reference.check()
+        if job.fly_through is not None:
+            _ = job.shot  # raises where there is no fly-through
     if reference.is_builtin and job.parameters:
         raise ConfigError(
             f"scene {job.scene!r}: built-in scenes take no parameters, "
@@ -161,7 +163,7 @@ def _check_output(job: Job) -> None:
     for path in (*job.pictures, job.cell.record):
         if path.is_dir():
             raise ConfigError(f"{path}: there is a folder of that name; expected a file or nothing")
-    for parent in (job.output.parent, *job.output.parent.parents):
+    for parent in job.shown.parents:
         if parent.exists():
             if not parent.is_dir():
                 raise ConfigError(f"{parent}: there is a file of that name; expected a folder")
@@ -206,11 +208,12 @@ def _item(job: Job, caption: str, error: str | None, folder: Path) -> report.Gal
     values: dict[str, float] = {}
     if error is None:
         if job.png:
-            image = job.png_path
+            image = job.shown.with_suffix(".png")
         else:
-            image = exr.read_image(job.output, exr.DENOISED)
-            exposure = job.exposure + float(exr.read_metadata(job.output)[EXPOSURE])
-        for path in (*job.pictures, job.cell.record):
+            image = exr.read_image(job.shown, exr.DENOISED)
+            exposure = job.exposure + float(exr.read_metadata(job.shown)[EXPOSURE])
+        pictures = (path for path in job.pictures if path.stem == job.shown.stem)
+        for path in (*pictures, job.cell.record):
             relative = Path(os.path.relpath(path, folder)).as_posix()
             links[path.suffix.removeprefix(".").upper()] = urllib.parse.quote(relative)
         measured = (records.read(job.cell.record) or {}).get("metrics", {})

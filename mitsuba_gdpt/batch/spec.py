@@ -12,8 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from mitsuba_gdpt import checks, toml
+from mitsuba_gdpt.data.frames import MOST_FRAMES
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.rendering.sequence import LEAST_SPP
 from mitsuba_gdpt.scenes import SceneRef
 
 T = TypeVar("T")
@@ -21,7 +23,10 @@ T = TypeVar("T")
 DEFAULT_NAME = "{scene}/{sensor}-{integrator}-{spp}spp-{seed}-{denoiser}.exr"
 #: The same where jobs have a time instead of a number of samples.
 TIMED_NAME = DEFAULT_NAME.replace("{spp}spp", "{seconds:g}s")
+#: Suffix of the files of images; sequences are folders.
+SUFFIX = ".exr"
 _DEFAULT_SPP = (16,)
+_WHOLE = (0.0, 1.0)
 
 #: What tells jobs apart: the placeholders of names, and the keys that an override can match. A job
 #: has either spp or seconds.
@@ -160,8 +165,13 @@ class Batch:
         seconds: Instead of ``spp``: times for rendering and reconstruction, as in
             :func:`mitsuba_gdpt.render`. Then every job renders for itself.
         seeds: Seeds of the random numbers.
+        fly_through: Instead of images: so many frames of the fly-through that a catalogue has for
+            each scene, ``seconds`` or ``spp`` being the budget of all, as in
+            :func:`mitsuba_gdpt.render_sequence`. Then every job renders for itself.
+        span: Part of the fly-through that the frames cover, as times 0..1.
         name: Template of the EXR files, relative to ``output``; PNG and JSON get the same name. By
-            default :data:`DEFAULT_NAME`, or :data:`TIMED_NAME` with ``seconds``.
+            default :data:`DEFAULT_NAME`, or :data:`TIMED_NAME` with ``seconds``. Of folders, with
+            the same names without the suffix, where there is a ``fly_through``.
         title: Heading of the gallery.
         width: Image width in pixels; see :func:`mitsuba_gdpt.rendering.open_source`.
         height: Image height in pixels.
@@ -183,6 +193,8 @@ class Batch:
     spp: tuple[int, ...] = _DEFAULT_SPP
     seconds: tuple[float, ...] = ()
     seeds: tuple[int, ...] = (0,)
+    fly_through: int | None = None
+    span: tuple[float, float] = _WHOLE
     name: str = ""
     title: str = "Batch"
     width: int | None = None
@@ -195,7 +207,9 @@ class Batch:
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", TIMED_NAME if self.seconds else DEFAULT_NAME)
+            name = TIMED_NAME if self.seconds else DEFAULT_NAME
+            name = name if self.fly_through is None else name.removesuffix(SUFFIX)
+            object.__setattr__(self, "name", name)
         for axis in ("scenes", "integrators", "denoisers", "sensors", "spp", "seconds", "seeds"):
             values = list(self.calls) if axis == "denoisers" else getattr(self, axis)
             labels = [getattr(value, "name", value) for value in values]
@@ -207,20 +221,47 @@ class Batch:
                 )
         if self.seconds and self.spp != _DEFAULT_SPP:
             raise ConfigError("got both spp and seconds; expected one of them")
+        least = 1 if self.fly_through is None else LEAST_SPP
         for spp in self.spp:
-            checks.spp("spp", spp)
+            checks.spp("spp", spp, least=least)
         for seconds in self.seconds:
             checks.real("seconds", seconds, above=0)
         for axis in ("sensors", "seeds"):
             for number in getattr(self, axis):
                 checks.whole(axis, number)
         _check_values({"width": self.width, "height": self.height, "exposure": self.exposure})
+        self._check_fly_through()
         absent = "spp" if self.seconds else "seconds"
-        if absent in check_template(self.name):
+        if absent in check_template(self.name, folders=self.fly_through is not None):
             raise ConfigError(
                 f"name: {self.name!r} has {{{absent}}}, which these jobs do not have; expected "
                 f"{{{'seconds' if self.seconds else 'spp'}}}"
             )
+
+    def _check_fly_through(self) -> None:
+        """Refuse what does not go together with sequences, or only with them."""
+        if self.fly_through is None:
+            if self.span != _WHOLE:
+                raise ConfigError("span is about a fly-through; add fly_through = FRAMES")
+            return
+        checks.whole("fly_through", self.fly_through, least=2, most=MOST_FRAMES)
+        if len(self.span) != 2 or not 0 <= self.span[0] < self.span[1] <= 1:
+            raise ConfigError(f"got the span {self.span}; expected 0 <= start < stop <= 1")
+        if self.sensors != (0,):
+            raise ConfigError(
+                "got both sensors and fly_through, which has cameras of its own; expected one"
+            )
+        overridden = (override.values.get("reference") for override in self.overrides)
+        if any(overridden) or any(scene.reference for scene in self.scenes):
+            raise ConfigError(
+                "got a reference and fly_through; references are single images: leave them out, "
+                "or measure sequences with: mitsuba-gdpt evaluate --sequence"
+            )
+
+    @property
+    def things(self) -> str:
+        """What comes out, in the plural."""
+        return "images" if self.fly_through is None else "sequences"
 
     @property
     def amounts(self) -> tuple[tuple[int | None, float | None], ...]:
@@ -256,6 +297,8 @@ class Batch:
             "spp": toml.integers,
             "seconds": toml.positives,
             "seeds": toml.integers,
+            "fly_through": toml.integer,
+            "span": _span,
             "name": toml.text,
             "title": toml.text,
             "width": toml.pixels,
@@ -276,12 +319,17 @@ class Batch:
             raise ConfigError(f"{path}: {error}") from error
 
 
-def check_template(template: str) -> set[str]:
-    """Check the template of file names, and return its placeholders.
+def check_template(template: str, *, folders: bool = False) -> set[str]:
+    """Check the template of names, and return its placeholders.
+
+    Args:
+        template: For files, or for folders.
+        folders: Whether it is for folders.
 
     Raises:
-        ConfigError: A placeholder is unknown, it does not end in ``.exr`` or leaves the folder.
-            What the placeholders make of it is looked at when they are filled.
+        ConfigError: A placeholder is unknown, it leaves the folder, or it does not end in ``.exr``;
+            names of folders must not. What the placeholders make of it is looked at when they are
+            filled.
     """
     try:
         parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
@@ -302,9 +350,10 @@ def check_template(template: str) -> set[str]:
     except ValueError as error:
         raise ConfigError(f"name: {template!r} is not a template: {error}") from error
     path = PurePosixPath(template)
-    if path.suffix != ".exr" or path.is_absolute() or ".." in path.parts:
+    if (path.suffix == SUFFIX) == folders or path.is_absolute() or ".." in path.parts:
+        expected = "of a folder, without suffix" if folders else f"that ends in {SUFFIX}"
         raise ConfigError(
-            f"name: got {template!r}; expected a path inside the output folder that ends in .exr"
+            f"name: got {template!r}; expected a path inside the output folder, {expected}"
         )
     return set(fields)
 
@@ -337,6 +386,12 @@ def _scene(value: Any, folder: Path, file: Path) -> SceneChoice:
     )
     table.finish()
     return choice
+
+
+def _span(value: Any) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("expected two numbers, as [0.4, 0.5]")
+    return toml.number(value[0]), toml.number(value[1])
 
 
 def _integrator(value: Any, file: Path) -> IntegratorChoice:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mitsuba_gdpt import execution, exr, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.batch.jobs import EXPOSURE, RENDER, Job, describe
+from mitsuba_gdpt.rendering import sequence
+from mitsuba_gdpt.rendering.fly_through import find_scene
 
 if TYPE_CHECKING:
     import torch
@@ -124,6 +126,68 @@ class _Rendered:
     seconds: float
 
 
+@dataclass(frozen=True)
+class SequenceUnit(RenderUnit):
+    """Renders and reconstructs a sequence for each job, in the folder of the job."""
+
+    def make(self, missing: Sequence[execution.Cell]) -> dict[str, str]:
+        """Go on where an earlier run of a job was killed, or begin.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C.
+        """
+        errors: dict[str, str] = {}
+        for job in self.jobs:
+            if job.cell in missing:
+                with execution.collecting(errors, job.cell.name):
+                    _make_sequence(job)
+        return errors
+
+
+def _make_sequence(job: Job) -> None:
+    """Make the frames of a job, and its record."""
+    shot = job.shot
+    scene = find_scene(job.source)
+    parameters = {**shot.parameters, **job.parameters}
+    source = _open(
+        job.scene_key, shot.source, job.width, job.height, tuple(sorted(parameters.items()))
+    )
+    width, height = (int(side) for side in source.sensor(0).film().size())
+    depth = {} if shot.max_depth is None else {"max_depth": shot.max_depth}
+    stops = math.log2(scene.exposure)
+    described = {**_described(job), RENDER: job.render_key, EXPOSURE: str(stops)}
+    record = job.cell.record
+    if not sequence.holds(job.output, described) or (record.exists() and not job.has_render()):
+        sequence.forget(job.output)
+    record.unlink(missing_ok=True)  # killed from here on, it goes on with what is there
+
+    def picture(number: int, image: torch.Tensor) -> None:
+        path = job.buffers[number].with_suffix(".png")
+        exr.write_png(path, image.cpu(), exposure=stops + job.exposure)
+
+    done = rendering.SequenceRender(
+        source,
+        shot.cameras,
+        job.output,
+        {**source.integrator, **depth, **job.settings},
+        rendering.Budget(job.seconds, job.spp),
+        size=(width, height),
+        seed=job.seed,
+        method=job.call,
+        on_frame=picture if job.png else None,
+        described=described,
+    ).run()
+    if done.interrupted:  # what Ctrl-C left is no result
+        raise KeyboardInterrupt
+    report = {
+        "job": describe(job),
+        "seconds": dict(done.seconds),
+        "spp": list(done.spp),
+        RENDER: job.render_key,
+    }
+    job.cell.keep(report, job.pictures)
+
+
 def group(jobs: Sequence[Job]) -> list[RenderUnit]:
     """Group jobs by render, renders of one scene next to each other.
 
@@ -133,7 +197,9 @@ def group(jobs: Sequence[Job]) -> list[RenderUnit]:
     for job in jobs:
         scenes.setdefault(job.scene_key, {}).setdefault(job.render_key, []).append(job)
     return [
-        RenderUnit(tuple(members)) for renders in scenes.values() for members in renders.values()
+        (RenderUnit if members[0].fly_through is None else SequenceUnit)(tuple(members))
+        for renders in scenes.values()
+        for members in renders.values()
     ]
 
 
@@ -163,6 +229,17 @@ def _load_reference(job: Job, width: int, height: int) -> Any:
     return references.load(job.reference, width, height)
 
 
+def _described(job: Job) -> dict[str, str]:
+    """Return what headers say of every job."""
+    return {
+        "version": __version__,
+        "variant": job.variant,
+        "scene": job.source,
+        "denoiser": str(job.call),
+        "sources": provenance.sources(),
+    }
+
+
 def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
     """Reconstruct and write the files of one job; the record, which tells that it is done, last."""
     from mitsuba_gdpt import denoisers
@@ -172,16 +249,14 @@ def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
     image = denoisers.denoise(rendered.buffers, job.call).cpu()
     denoise_seconds = time.perf_counter() - start
     if job.png:
-        exr.write_png(job.png_path, image, exposure=rendered.exposure + job.exposure)
+        exr.write_png(
+            job.output.with_suffix(".png"), image, exposure=rendered.exposure + job.exposure
+        )
     metadata = {
-        "version": __version__,
-        "variant": job.variant,
-        "scene": job.source,
+        **_described(job),
         "sensor": job.sensor,
-        "denoiser": str(job.call),
         "render_seconds": rendered.seconds,
         "denoise_seconds": denoise_seconds,
-        "sources": provenance.sources(),
         EXPOSURE: rendered.exposure,
     }
     rendered.buffers.to_exr(job.output, image=image, metadata=metadata)

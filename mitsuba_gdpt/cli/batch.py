@@ -34,7 +34,7 @@ def batch(
     spec = batches.Batch.from_toml(jobs)
     where = place.open()
     if dry_run:
-        _list(batches.validate(spec))
+        _list(batches.validate(spec), spec.things)
         return
     watch = session.Stopwatch()
     with session.resumable(), session.progress_bar(), watch.part("batch"):
@@ -42,7 +42,7 @@ def batch(
     for path, error in result.failed.items():
         print(f"failed: {path}: {error}", file=sys.stderr)
     parts = [
-        f"{len(result.jobs)} images",
+        f"{len(result.jobs)} {spec.things}",
         f"renders: {result.summary}",
         f"{watch.seconds['batch']:.1f} s",
         f"wrote {result.gallery or spec.output}",
@@ -52,8 +52,8 @@ def batch(
         raise typer.Exit(1)
 
 
-def _list(jobs: tuple[Job, ...]) -> None:
+def _list(jobs: tuple[Job, ...], things: str) -> None:
     for job in jobs:
         print(f"{'done' if job.is_done() else 'todo'}  {job.output}  ({job.label})")
     renders = len({job.render_key for job in jobs})
-    print(f"{len(jobs)} images from {renders} renders")
+    print(f"{len(jobs)} {things} from {renders} renders")

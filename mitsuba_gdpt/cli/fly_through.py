@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt._version import __version__
-from mitsuba_gdpt.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -54,23 +53,22 @@ def render_fly_through(
     from mitsuba_gdpt import exr, rendering
     from mitsuba_gdpt.cli import session
     from mitsuba_gdpt.data.frames import catalogue_sequence
-    from mitsuba_gdpt.evaluation.shots import find_scenes
+    from mitsuba_gdpt.rendering.fly_through import find_scene
+    from mitsuba_gdpt.rendering.sequence import frame_path
 
-    found = find_scenes(scene)
-    if len(found) > 1:
-        names = ", ".join(entry.name for entry in found)
-        raise ConfigError(f"{scene} has several scenes ({names}); name one, as {scene}:NAME")
-    shot = catalogue_sequence(found[0], frames, span=span, split="test")
+    found = find_scene(scene)
+    shot = catalogue_sequence(found, frames, span=span, split="test")
     width, height = size
     source = rendering.open_source(
         shot.source, width=width, height=height, parameters=shot.parameters
     )
     width, height = (int(side) for side in source.sensor(0).film().size())
     depth = {} if shot.max_depth is None else {"max_depth": shot.max_depth}
-    stops += math.log2(found[0].exposure)
+    stops += math.log2(found.exposure)
 
     def picture(number: int, image: torch.Tensor) -> None:
-        exr.write_png(folder / f"frame-{number:04d}.png", image.cpu(), exposure=stops)
+        path = frame_path(folder, number).with_suffix(".png")
+        exr.write_png(path, image.cpu(), exposure=stops)
 
     with session.progress_bar(), session.resumable("the same command goes on with the sequence"):
         done = rendering.SequenceRender(

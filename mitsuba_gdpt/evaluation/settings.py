@@ -170,7 +170,7 @@ class Settings:
     Attributes:
         scenes: Mitsuba XML files, folders with a ``scene.xml``, or ``builtin:NAME``. For sequences
             catalogues or scenes of catalogues; see
-            :func:`mitsuba_gdpt.evaluation.shots.find_scenes`.
+            :func:`mitsuba_gdpt.rendering.fly_through.find_scenes`.
         methods: Rows of the comparison.
         spp: Sample counts of ``gdpt``. Each sets a budget: methods that do not read gradients get
             as many samples as fit into the same render time.

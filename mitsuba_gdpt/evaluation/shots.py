@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mitsuba_gdpt.data.frames import catalogue_sequence
 from mitsuba_gdpt.errors import ConfigError, GDPTError
 from mitsuba_gdpt.evaluation.settings import Settings
+from mitsuba_gdpt.rendering.fly_through import find_scenes
 from mitsuba_gdpt.scenes import Camera, SceneRef
-from mitsuba_gdpt.scenes.catalogue import Catalogue, CatalogueScene, shipped
+from mitsuba_gdpt.scenes.catalogue import CatalogueScene
 
 
 @dataclass(frozen=True)
@@ -92,40 +92,3 @@ def _sequence(scene: CatalogueScene, settings: Settings, *, static: bool) -> Sho
         scene.exposure,
         scene.fly(sum(settings.span) / 2),
     )
-
-
-def find_scenes(word: str) -> list[CatalogueScene]:
-    """Return the scenes that a word means.
-
-    Args:
-        word: A catalogue of the package (``dev``) or a TOML file: all its scenes that have a
-            fly-through. ``CATALOGUE:NAME`` (``builtin:hall``, ``dev:bathroom``): one scene. A scene
-            file or its folder: what a catalogue of the package knows of it.
-
-    Raises:
-        FormatError: There is no such catalogue, or it is no TOML.
-        ConfigError: There is no such scene, or none with a fly-through.
-    """
-    known = shipped()
-    if word in known or word.endswith(".toml"):
-        found = [scene for scene in _open(word).scenes if scene.fly_through]
-        if not found:
-            raise ConfigError(f"no scene of the catalogue {word} has a fly-through")
-        return found
-    reference = SceneRef.parse(word)
-    if (entry := reference.entry()) is not None:
-        return [entry]
-    file = Path(reference.target).resolve()
-    for name in known:
-        for scene in _open(name).scenes:
-            if Path(scene.source).resolve() == file:
-                return [scene]
-    raise ConfigError(
-        f"no fly-through is known for {word!r}; expected a catalogue ({', '.join(known)}, or a "
-        f"TOML file), a scene of one (builtin:NAME), or a scene file that one of these names. "
-        f"To make one: mitsuba-gdpt catalogue propose"
-    )
-
-
-def _open(name: str) -> Catalogue:
-    return Catalogue.open(name, check_files=False)  # only the scenes that are looked at count

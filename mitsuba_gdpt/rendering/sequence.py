@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks, files, progress
-from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender
 from mitsuba_gdpt.rendering.frame import make_integrator
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 #: What was decided, in the folder of a sequence.
 PLAN = "sequence.json"
+_FRAME = re.compile(r"frame-\d{4,}\.(exr|png)")
+#: Samples per pixel that every frame gets, in two passes that tell what they cost.
+LEAST_SPP = 2 * FIRST_SPP
 #: Shares of the time that is left which are rendered at once. First passes of few samples tell
 #: little about what many take, so the rest is planned when most is done.
 _ROUNDS = (0.7, 1.0)
@@ -190,6 +194,8 @@ class SequenceRender:
             raise ConfigError("got no cameras; expected one per frame")
         if budget.noise is not None:
             raise ConfigError("got a noise level for a sequence; expected seconds or spp")
+        if budget.spp is not None:
+            checks.spp("spp of a sequence", budget.spp, least=LEAST_SPP)
         for name, value in zip(("width", "height"), size, strict=True):
             checks.pixels(name, value)
         self._source, self._budget, self._seed, self._size = source, budget, seed, size
@@ -223,10 +229,6 @@ class SequenceRender:
         return RenderedSequence(
             self._folder, spp, self._plan.shifts, method, dict(self._seconds), interrupted
         )
-
-    def path(self, number: int) -> Path:
-        """Return the file of a frame."""
-        return self._folder / f"frame-{number:04d}.exr"
 
     # ------------------------------------------------------------- what is decided
 
@@ -269,7 +271,7 @@ class SequenceRender:
         plan = _Plan(
             described,
             choice.shifts,
-            str(self._method or _over_frames(choice.method)),
+            str(self._method or over_frames(choice.method)),
             choice.denoise,
             choice.seconds["render"] + choice.seconds["denoise"],
         )
@@ -283,7 +285,7 @@ class SequenceRender:
         """Return what is left for samples: seconds of all frames, or samples per pixel."""
         count = len(self._cameras)
         if self._budget.spp is not None:
-            return float((self._budget.spp - 2 * FIRST_SPP) * count)
+            return float((self._budget.spp - LEAST_SPP) * count)
         assert self._budget.seconds is not None
         return max(0.0, self._budget.seconds - self._plan.spent - self._plan.denoise * count)
 
@@ -301,7 +303,7 @@ class SequenceRender:
                 self._render(plan.rounds[-1])
             if len(plan.rounds) == len(shares):
                 return
-            have = plan.rounds[-1] if plan.rounds else [2 * FIRST_SPP] * len(self._cameras)
+            have = plan.rounds[-1] if plan.rounds else [LEAST_SPP] * len(self._cameras)
             assert plan.share is not None
             total = plan.share * sum(plan.costs)
             part = shares[len(plan.rounds)] * self._left() / total if total else 0.0
@@ -369,7 +371,7 @@ class SequenceRender:
         numbers = range(len(wanted))
         with progress.task("rendering frames", total=float(sum(wanted))) as task:
             for number in numbers:
-                done = Accumulation.from_exr(self.path(number))
+                done = Accumulation.from_exr(frame_path(self._folder, number))
                 task.advance(done.spp)
                 while (missing := wanted[number] - done.spp) > 0:
                     before = done.spp
@@ -387,7 +389,7 @@ class SequenceRender:
         return add_motion(frame, camera, before[0] if before else None)
 
     def _write(self, number: int, frame: FrameBuffers, image: Any = None) -> None:
-        frame.to_exr(self.path(number), image=image, metadata=self._words)
+        frame.to_exr(frame_path(self._folder, number), image=image, metadata=self._words)
 
     def _reconstruct(self, method: Call) -> tuple[int, ...]:
         from mitsuba_gdpt import denoisers
@@ -396,7 +398,7 @@ class SequenceRender:
         spp = []
         with progress.task("reconstructing", total=len(self._cameras)) as task:
             for number in range(len(self._cameras)):
-                done = Accumulation.from_exr(self.path(number))
+                done = Accumulation.from_exr(frame_path(self._folder, number))
                 start = self._clock()
                 image = video(self._with_motion(number, done.frame))
                 self._spend("denoise", self._clock() - start)
@@ -408,7 +410,41 @@ class SequenceRender:
         return tuple(spp)
 
 
-def _over_frames(method: Call) -> Call:
+def frame_path(folder: Path, number: int) -> Path:
+    """Return the file of a frame in the folder of a sequence."""
+    return folder / f"frame-{number:04d}.exr"
+
+
+def holds(folder: Path, described: Mapping[str, str]) -> bool:
+    """Tell whether a folder has what an earlier call left, all of it readable.
+
+    Args:
+        folder: Of the sequence.
+        described: Words of :class:`SequenceRender` that what was left must have.
+    """
+    try:
+        stored = files.read_json(folder / PLAN)
+        before = stored["described"]
+        if any(before[key] != value for key, value in described.items()):
+            return False
+        if stored["share"] is not None:  # before that, files do not count
+            for number in range(len(before["cameras"])):
+                Accumulation.from_exr(frame_path(folder, number))
+    except (FormatError, LookupError, TypeError):
+        return False
+    return True
+
+
+def forget(folder: Path) -> None:
+    """Remove what an earlier call left, pictures of the frames included."""
+    if (folder / PLAN).exists():
+        for path in folder.iterdir():
+            if _FRAME.fullmatch(path.name):
+                path.unlink()
+        (folder / PLAN).unlink()
+
+
+def over_frames(method: Call) -> Call:
     """Return a method of single frames on the samples of several."""
     from mitsuba_gdpt.denoisers import Call
 

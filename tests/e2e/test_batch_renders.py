@@ -338,3 +338,101 @@ def test_interrupted_command(square: str, tmp_path: Path, capfd, monkeypatch) ->
         main(["batch", str(tmp_path / "jobs.toml"), "--workers", "0"])
     assert stop.value.code == 130
     assert "interrupted with 0 of 8 results complete; run the same again" in capfd.readouterr().err
+
+
+@pytest.fixture
+def fly(tmp_path: Path) -> Batch:
+    return Batch(
+        scenes=(SceneChoice("builtin:corner-gallery", "corner"),),
+        output=tmp_path / "out",
+        spp=(6,),
+        fly_through=2,
+        span=(0.4, 0.42),
+        width=16,
+        height=12,
+        integrators=(IntegratorChoice("direct", {"max_depth": 2}),),
+        denoisers=("temporal(using=poisson-l2)",),
+    )
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_sequences(fly: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = batch.run(fly)
+    assert (result.summary.done, result.failed) == (1, {})
+    (job,) = result.jobs
+    frames = [FrameBuffers.from_exr(path) for path in job.buffers]
+    assert [frame.metadata["spp"] for frame in frames] == ["6", "6"]
+    assert frames[0].metadata["denoiser"] == "temporal(using=poisson-l2)"
+    assert not np.array_equal(frames[0].data, frames[1].data)
+    assert [Image.open(p.with_suffix(".png")).size for p in job.buffers] == [(16, 12)] * 2
+    record = json.loads(job.cell.record.read_text())
+    assert (record["spp"], record["job"]["fly_through"]) == ([6, 6], 2)
+    page = (fly.output / "gallery.html").read_text()
+    assert "1 sequences from 1 renders, 0 failed" in page
+    assert 'href="corner/0-direct-6spp-0-temporal-using-poisson-l2/frame-0001.exr"' in page
+    assert str(batch.run(fly).summary) == "0 done, 1 skipped, 0 failed"
+
+    passes = []
+    original = rendering.sequence.frames.render
+
+    def render(*arguments, spp, **options):
+        passes.append(spp)
+        return original(*arguments, spp=spp, **options)
+
+    monkeypatch.setattr(rendering.sequence.frames, "render", render)
+    bits = [frame.data for frame in frames]
+
+    def again(spec: Batch) -> list[int]:
+        del passes[:]
+        assert str(batch.run(spec).summary) == "1 done, 0 skipped, 0 failed"
+        assert job.is_done() == (spec is fly)
+        found = [FrameBuffers.from_exr(path).data for path in job.buffers]
+        assert all(map(np.array_equal, found, bits))
+        return passes
+
+    # Brighter pictures need no samples; damaged files do, also with no record of what they were.
+    assert again(replace(fly, exposure=1.0)) == []
+    assert again(fly) == []
+    whole = job.buffers[0].read_bytes()
+    job.buffers[0].write_bytes(whole[: len(whole) // 2])
+    assert again(fly) == [2, 2, 2, 2, 2, 2]
+    job.buffers[0].write_bytes(whole[: len(whole) // 2])
+    job.cell.record.unlink()
+    assert again(fly) == [2, 2, 2, 2, 2, 2]
+    # Killed before the last round: what was sampled is not sampled again.
+    job.cell.record.unlink()
+    assert again(fly) == []
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_interrupted_sequence_goes_on(fly: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = replace(fly, output=fly.output.with_name("whole"))
+    expected = [FrameBuffers.from_exr(path) for path in batch.run(whole).jobs[0].buffers]
+    original, passes = rendering.sequence.frames.render, []
+
+    def render(*arguments, **options):
+        passes.append(options["spp"])
+        if len(passes) == 6:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(rendering.sequence.frames, "render", render)
+    with pytest.raises(KeyboardInterrupt):
+        batch.run(fly)
+    (job,) = batch.run(fly).jobs
+    assert job.is_done()
+    assert len(passes) == 7  # the first passes, a frame; the one that was interrupted, again
+    found = [FrameBuffers.from_exr(path) for path in job.buffers]
+    for frame, other in zip(found, expected, strict=True):
+        assert np.array_equal(frame.data, other.data)
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+def test_sequences_are_checked_before_anything_is_rendered(fly: Batch, square: str) -> None:
+    with pytest.raises(ConfigError, match=r"scene 'square': no fly-through is known for"):
+        batch.run(replace(fly, scenes=(SceneChoice(square),)))
+    fly.output.mkdir()
+    (fly.output / "corner").mkdir()
+    (fly.output / "corner/0-direct-6spp-0-temporal-using-poisson-l2").touch()
+    with pytest.raises(ConfigError, match="there is a file of that name; expected a folder"):
+        batch.run(fly)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -347,3 +348,42 @@ def test_captions_say_what_differs() -> None:
     assert captions(jobs) == ["1 spp", "oidn(aux=raw), 1 spp"]
     jobs = expand(make(scenes=(A,), seeds=(4, 5), sensors=(0, 1), denoisers=(NONE,)), VARIANT)
     assert captions(jobs)[:2] == ["sensor 0, 16 spp, seed 4", "sensor 0, 16 spp, seed 5"]
+
+
+def test_sequences_instead_of_images(tmp_path: Path) -> None:
+    text = 'output = "x"\nscenes = "builtin:corner-gallery"\nfly_through = 4\nspan = [0.4, 0.5]\n'
+    jobs = expand(Batch.from_toml(write(tmp_path, text + 'denoisers = ["none"]')), VARIANT)
+    assert jobs[0].output == tmp_path / "x/corner-gallery/0-gdpt-16spp-0-none"
+    assert jobs[0].cell.record.name == "0-gdpt-16spp-0-none.json"
+    assert [path.name for path in jobs[0].pictures][::4] == ["frame-0000.exr", "frame-0000.png"]
+    assert len(jobs[0].shot.cameras) == 4
+    spec = Batch.from_toml(write(tmp_path, text + "seconds = [0.5, 2]"))
+    jobs = expand(spec, VARIANT)
+    assert [str(job.call) for job in jobs] == [f"temporal(using={denoisers.default_call()})"] * 2
+    assert jobs[0].output.name == "0-gdpt-0.5s-0-temporal"
+    assert jobs[0].cell.record.name == "0-gdpt-0.5s-0-temporal.json"
+    # Frames, their cameras and the method decide on what is rendered.
+    changed = [
+        expand(replace(spec, **change), VARIANT)[0].render_key
+        for change in ({}, {"fly_through": 5}, {"span": (0.4, 0.6)}, {"denoisers": (NONE,)})
+    ]
+    assert len(set(changed)) == 4
+    assert [type(unit).__name__ for unit in group(jobs)] == ["SequenceUnit", "SequenceUnit"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fly_through": 1}, "fly_through is 1; expected"),
+        ({"fly_through": None, "span": (0.1, 0.2)}, "span is about a fly-through"),
+        ({"span": (0.5, 0.4)}, "0 <= start < stop <= 1"),
+        ({"spp": (3,)}, "spp is 3; expected .* 4"),
+        ({"sensors": (0, 1)}, "both sensors and fly_through"),
+        ({"name": "{scene}.exr"}, "of a folder, without suffix"),
+        ({"scenes": (SceneChoice("builtin:a", reference=("a.exr",)),)}, "references are single"),
+        ({"overrides": (Override({"scene": "a"}, {"reference": ("a",)}),)}, "references are si"),
+    ],
+)
+def test_sequences_that_make_no_sense(arguments: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(**{"fly_through": 4, **arguments})

@@ -9,8 +9,9 @@ import pytest
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.evaluation import Settings
-from mitsuba_gdpt.evaluation.shots import find_scenes, find_shots
+from mitsuba_gdpt.evaluation.shots import find_shots
 from mitsuba_gdpt.evaluation.units import frame_seed
+from mitsuba_gdpt.rendering.fly_through import find_scenes
 from mitsuba_gdpt.scenes.catalogue import Catalogue
 
 SCENE = """
