@@ -41,8 +41,8 @@ _FRAME = re.compile(r"frame-\d{4,}\.(exr|png)")
 #: Samples per pixel that every frame gets, in two passes that tell what they cost.
 LEAST_SPP = 2 * FIRST_SPP
 #: Shares of the time that is left which are rendered at once. First passes of few samples tell
-#: little about what many take, so the rest is planned when most is done.
-_ROUNDS = (0.7, 1.0)
+#: little about what many take, so the rest is planned when most is done, and again in the end.
+_ROUNDS = (0.7, 1.0, 1.0)
 #: Frames whose reconstruction is timed before the rest is planned.
 _TIMED = 2
 
@@ -205,6 +205,7 @@ class SequenceRender:
         self._on_frame, self._words, self._clock = on_frame, dict(described or {}), clock
         self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
         self._integrator: Any = None
+        self._cold = budget.seconds is not None  # kernels are still to be compiled
 
     def run(self) -> RenderedSequence:
         """Render and reconstruct; see :func:`render_sequence`."""
@@ -267,7 +268,7 @@ class SequenceRender:
             clock=self._clock,
         )
         choice = middle.choose()
-        self._seconds = dict(choice.seconds)
+        self._seconds, self._cold = dict(choice.seconds), False
         plan = _Plan(
             described,
             choice.shifts,
@@ -308,6 +309,8 @@ class SequenceRender:
             total = plan.share * sum(plan.costs)
             part = shares[len(plan.rounds)] * self._left() / total if total else 0.0
             part = part if self._budget.spp is None else 1.0
+            if plan.rounds and part * plan.share < 1:
+                return
             plan.rounds.append([n + int(part * plan.share) for n in have])
             self._save(plan)
 
@@ -320,10 +323,21 @@ class SequenceRender:
 
     def _pass(self, number: int, done: Accumulation, spp: int) -> None:
         """Render a pass of a frame and add it."""
+        if self._cold:  # goes on in a new process; compiling is no part of the budget
+            start, self._cold = self._clock(), False
+            self._rendered(number, done, FIRST_SPP)
+            self._seconds["first"] += self._clock() - start
+        start = self._clock()
+        done.add(*self._rendered(number, done, spp))
+        seconds = self._clock() - start
+        self._spend("render", seconds)
+        self._plan.costs[number] = seconds / spp if self._budget.spp is None else 1.0
+
+    def _rendered(self, number: int, done: Accumulation, spp: int) -> tuple[FrameBuffers, Pass]:
+        """Render the next samples of a frame."""
         import drjit as dr
 
         seed = seed_of(self._seed, number)
-        start = self._clock()
         frame = frames.render(
             self._source,
             self._integrator,
@@ -333,10 +347,7 @@ class SequenceRender:
             first=done.taken(seed),
         )
         dr.sync_thread()
-        done.add(frame, Pass(seed, int(frame.metadata["spp"]), self._plan.shifts))
-        seconds = self._clock() - start
-        self._spend("render", seconds)
-        self._plan.costs[number] = seconds / spp if self._budget.spp is None else 1.0
+        return frame, Pass(seed, int(frame.metadata["spp"]), self._plan.shifts)
 
     def _spend(self, part: str, seconds: float) -> None:
         self._seconds[part] += seconds

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +21,7 @@ from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering import Budget, SequenceRender, sequence
 from mitsuba_gdpt.scenes.catalogue import Catalogue
+from tests import kills
 
 SCENE = "builtin:corner-gallery"
 SIZE = (24, 16)
@@ -91,13 +98,22 @@ def test_interrupted_and_continued_equals_undisturbed(
         render(source, cameras[:3], part, budget)
 
 
-def test_time_is_kept(source, cameras, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that renders and reconstructions move; frames differ in what a sample takes."""
-    now, price = [0.0], itertools.cycle([0.1, 0.3])
+@pytest.mark.parametrize("interrupted", [None, 5, 12])
+def test_time_is_kept(
+    source, cameras, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: int | None
+) -> None:
+    """By a clock that renders and reconstructions move; frames differ in what a sample takes.
+
+    A process that goes on compiles again, which is no part of the time either.
+    """
+    now, price, numbers, compiled = [0.0], itertools.cycle([0.1, 0.3]), itertools.count(), [False]
     original, advance = sequence.frames.render, denoisers.Call.advance
 
     def rendered(source, integrator, *, spp, seed, sensor, counts=None, first=0):
-        now[0] += 0.05 + next(price) * spp
+        if next(numbers) == interrupted:
+            raise KeyboardInterrupt
+        now[0] += 0.5 + next(price) * spp + (0.0 if compiled[0] else 40.0)
+        compiled[0] = True
         return original(source, integrator, spp=spp, seed=seed, sensor=sensor, first=first)
 
     def advanced(call, frame, state):
@@ -106,10 +122,17 @@ def test_time_is_kept(source, cameras, tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(sequence.frames, "render", rendered)
     monkeypatch.setattr(denoisers.Call, "advance", advanced)
-    done = render(source, cameras, tmp_path, Budget(60.0), clock=lambda: now[0])
-    taken = done.seconds["render"] + done.seconds["denoise"]
-    assert 0.9 * 60 < taken < 1.1 * 60
+    arguments = (source, cameras, tmp_path, Budget(60.0))
+    if interrupted is not None:
+        with suppress(KeyboardInterrupt):
+            render(*arguments, clock=lambda: now[0])
+        compiled[0] = False
+    done = render(*arguments, clock=lambda: now[0])
+    taken = json.loads((tmp_path / "sequence.json").read_text())["spent"] + FRAMES * 0.2
+    assert 0.93 * 60 < taken < 1.05 * 60
     assert min(done.spp) > 10
+    if interrupted is None:
+        assert done.seconds["render"] + done.seconds["denoise"] == pytest.approx(taken)
 
 
 def test_command_line(tmp_path: Path, variant_llvm_rgb: str) -> None:
@@ -126,3 +149,45 @@ def test_command_line(tmp_path: Path, variant_llvm_rgb: str) -> None:
     assert run("--spp", 6, *options) == 2
     assert run("--noise", 0.1, *options) == 2
     assert run("--fly-through", 2, "-o", tmp_path / "a.exr") == 2
+
+
+KILLED = """
+import sys; sys.path.insert(0, {tests!r})
+from tests import kills
+from mitsuba_gdpt.cli import main
+kills.die_when_told()
+main(sys.argv[1:])
+"""
+
+
+def test_killed_command_goes_on_with_the_same_bits(tmp_path: Path, variant_llvm_rgb: str) -> None:
+    """Killed as a pass of a frame is written, and again between image and picture of another."""
+    code = KILLED.format(tests=str(Path(__file__).parents[2]))
+
+    def words(folder: Path) -> list[str]:
+        return [
+            *("render", SCENE, "--width", "16", "--max-depth", "2", "--fly-through", "2"),
+            *("--span", "0.4", "0.5", "--denoise", "poisson-l2", "--spp", "6", "-o", str(folder)),
+        ]
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != sequence.PLAN}
+
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    # Renamings of a whole run: plan, 2 frames, plan (2), 2 frames and plan each, 2 images each.
+    for point, expected in ((5, ["4", "4"]), (5, ["6", "6"])):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words(killed)],
+            env={**os.environ, kills.DIE_AT: str(point)},
+            timeout=300,
+        )
+        assert done.returncode == -signal.SIGKILL
+        found = [FrameBuffers.from_exr(path) for path in sorted(killed.glob("*.exr"))]
+        assert [frame.metadata["spp"] for frame in found] == expected
+        assert [*killed.glob(".*.tmp")]
+    for folder in (killed, whole):
+        with pytest.raises(SystemExit) as stop:
+            main(words(folder))
+        assert not stop.value.code
+    assert contents(killed) == contents(whole)
+    assert len(contents(whole)) == 4
