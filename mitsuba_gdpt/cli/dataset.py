@@ -55,7 +55,7 @@ def crops(
         typer.Option(
             help="halves: two independent renders of half the reference spp each; path: one "
             "render; gdpt-l1: gdpt reconstructed by poisson-l1; gdpt-l2: two halves of gdpt "
-            "with four shifts, reconstructed by poisson-l2 (unbiased and cleanest)."
+            "with four shifts, reconstructed by weighted least squares (unbiased and cleanest)."
         ),
     ] = "halves",
     reference_spp: Annotated[
@@ -77,6 +77,21 @@ def crops(
     shifts: Annotated[int, _SHIFTS] = DEFAULT_SHIFTS,
     seed: Annotated[int, _SEED] = 0,
     scenes: Annotated[str | None, _SCENES] = None,
+    variations: Annotated[
+        int,
+        typer.Option(
+            help="Instead of built-in scenes, so many variations of each: materials, textures, "
+            "lights and skies drawn anew, with further objects.",
+            min=0,
+        ),
+    ] = 0,
+    blocks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder with meshes/*.ply and hdri/*.exr that variations draw from too.",
+        ),
+    ] = None,
     *,
     place: cluster.Place,
 ) -> None:
@@ -91,8 +106,10 @@ def crops(
     from mitsuba_gdpt.cli import session
     from mitsuba_gdpt.data import CropPlan, render_crops
 
+    if blocks is not None and not variations:
+        raise ConfigError("--blocks is for variations; give their number with --variations N")
     plan = CropPlan(
-        scenes=_choose(catalogue, scenes),
+        scenes=_choose(catalogue, scenes, variations, blocks),
         crops=crops,
         size=size,
         levels=spp_levels,
@@ -354,14 +371,16 @@ def export_oidn(
     print(f"{output}: {count} noisy images with their references")
 
 
-def _choose(catalogue: str, names: str | None) -> tuple[CatalogueScene, ...]:
+def _choose(
+    catalogue: str, names: str | None, variations: int = 0, blocks: Path | None = None
+) -> tuple[CatalogueScene, ...]:
     """Return the scenes of a catalogue that are named, separated by commas; by default all."""
     from mitsuba_gdpt.scenes.catalogue import Catalogue
 
     opened = Catalogue.open(catalogue)
-    if not names:
-        return tuple(opened.scenes)
-    return tuple(opened.scene(name.strip()) for name in names.split(","))
+    if names:
+        opened = opened.chosen(name.strip() for name in names.split(","))
+    return (opened.varied(variations, blocks) if variations else opened).scenes
 
 
 def _counts(summary: Summary, verb: str, seconds: float) -> str:

@@ -102,8 +102,9 @@ class CropPlan:
             ``"path"``: one such render with reference_spp. ``"gdpt-l1"``: ``gdpt`` with
             reference_spp, reconstructed by ``poisson-l1`` (slightly biased, but far cleaner).
             ``"gdpt-l2"``: two independent renders of ``gdpt`` with four shifts and half of
-            reference_spp each, both reconstructed by ``poisson-l2``: unbiased, and 3 to 14 times
-            less noisy than ``"halves"`` of as many samples.
+            reference_spp each, reconstructed by least squares with weights from each other's
+            variances (:func:`mitsuba_gdpt.denoisers.halves.reconstruct_halves`): unbiased, and
+            less noisy than ``"halves"`` of as many samples, up to 30 times.
         reference_spp: Samples per pixel behind the target; None for :data:`REFERENCE_SPP`.
         seed: Changes everything that is random.
         shifts: Offset paths of the noisy renders, as of ``gdpt``: 1, 2 or 4.

@@ -33,8 +33,8 @@ LAYOUT = Layout.make(FEATURES, variances=True)
 _CONSTANTS = ("aperture_radius", "focus_distance")
 
 
-#: What reconstructs the targets that are not a plain primal.
-RECONSTRUCTED = {"gdpt-l1": "poisson-l1", "gdpt-l2": "poisson-l2"}
+#: Targets that are reconstructed from gradients: not a plain primal.
+RECONSTRUCTED = frozenset({"gdpt-l1", "gdpt-l2"})
 
 
 @dataclass(frozen=True)
@@ -95,26 +95,27 @@ class CropRenderer:
         renders, integrator = len(spec.target_seeds), self._primal
         if self.plan.target in RECONSTRUCTED:
             integrator = self._target_gdpt
-        images, variances = [], []
+        frames = []
         for seed in spec.target_seeds:
             spp = self.plan.spp_behind_target // renders
-            frame = self._render(integrator, sensor, spec, spp, seed)
+            frames.append(self._render(integrator, sensor, spec, spp, seed))
             bad += integrator.nonfinite_samples
-            images.append(self._target(frame))
-            variances.append(frame[PRIMAL + VARIANCE_SUFFIX][..., 0])
         import torch
 
+        variances = [frame[PRIMAL + VARIANCE_SUFFIX][..., 0] for frame in frames]
         variance = torch.stack(variances).sum(0) / renders**2  # of the mean of the targets
-        return RenderedCrop(spec, noisy, torch.stack(images), variance, bad)
+        return RenderedCrop(spec, noisy, torch.stack(self._targets(frames)), variance, bad)
 
-    def _target(self, frame: FrameBuffers) -> torch.Tensor:
-        if (method := RECONSTRUCTED.get(self.plan.target)) is None:
-            return frame[PRIMAL]
+    def _targets(self, frames: list[FrameBuffers]) -> list[torch.Tensor]:
         from mitsuba_gdpt.denoisers import denoise
+        from mitsuba_gdpt.denoisers.halves import reconstruct_halves
 
-        image: torch.Tensor = denoise(frame, method)
-        # The solver does not know that radiance is never negative. Clamping would bias L2.
-        return image.clamp(min=0) if method == "poisson-l1" else image
+        if self.plan.target == "gdpt-l2":
+            return list(reconstruct_halves(*frames))
+        if self.plan.target == "gdpt-l1":
+            # The solver does not know that radiance is never negative.
+            return [denoise(frame, "poisson-l1").clamp(min=0) for frame in frames]
+        return [frame[PRIMAL] for frame in frames]
 
     def _render(
         self, integrator: mi.Integrator, sensor: mi.Sensor, spec: CropSpec, spp: int, seed: int

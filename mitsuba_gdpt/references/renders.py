@@ -1,7 +1,8 @@
 """Rendering references in passes that are written down, by paths alone or with gradients.
 
 With offset paths each half is the screened Poisson reconstruction, L2, of its sums, which is linear
-and so unbiased. The halves share no random numbers.
+and so unbiased: with one weight everywhere or with the other half's variances, whichever leaves
+less noise. The halves share no random numbers.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mitsuba_gdpt import denoisers, progress, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE, DIFFERENCE_AXES, PRIMAL, Layout
+from mitsuba_gdpt.denoisers.halves import reconstruct_halves
 from mitsuba_gdpt.errors import FormatError
 from mitsuba_gdpt.files import replace_file
 from mitsuba_gdpt.references.halves import DAMAGE, Halves, read
@@ -145,15 +146,19 @@ class _Sums:
 
     def halves(self, max_depth: int, scene: str) -> Halves:
         """Return what has been estimated so far."""
-        a, b = (self._image(total / spp) for total, spp in zip(self.values, self.spp, strict=True))
-        return Halves(a, b, max_depth, min(self.spp), scene)
-
-    def _image(self, mean: NDArray[np.float64]) -> NDArray[np.float32]:
-        if mean.shape[-1] == 3:  # paths alone
-            return mean.astype(np.float32)
-        frame = FrameBuffers.from_tensor(torch.from_numpy(mean), _LAYOUT)
-        image = denoisers.denoise(frame, "poisson-l2", alpha=ALPHA)
-        return image.numpy().astype(np.float32)
+        means = [total / spp for total, spp in zip(self.values, self.spp, strict=True)]
+        if means[0].shape[-1] == 3:  # paths alone
+            a, b = (mean.astype(np.float32) for mean in means)
+            return Halves(a, b, max_depth, min(self.spp), scene)
+        frames = [
+            FrameBuffers.from_tensor(torch.from_numpy(mean).float(), _LAYOUT) for mean in means
+        ]
+        pairs = (
+            [denoisers.denoise(frame, "poisson-l2", alpha=ALPHA) for frame in frames],
+            reconstruct_halves(*frames),
+        )
+        made = [Halves(a.numpy(), b.numpy(), max_depth, min(self.spp), scene) for a, b in pairs]
+        return min(made, key=lambda halves: halves.noise)
 
     def write(self, path: Path) -> None:
         """Write them, atomically."""

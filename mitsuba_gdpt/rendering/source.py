@@ -68,7 +68,8 @@ def open_source(
         width: Image width in pixels. With one of width and height the other follows from the
             scene's own proportions; without both its own size is taken.
         height: Image height in pixels.
-        parameters: Values for the ``$name`` parameters of an XML file.
+        parameters: Values for the ``$name`` parameters of an XML file; ``blocks`` for a variation
+            of a built-in scene.
 
     Raises:
         FormatError: The file is missing or Mitsuba cannot load it.
@@ -79,9 +80,7 @@ def open_source(
     reference.check()
     path = reference.file
     if path is None:
-        if parameters:
-            raise ConfigError(f"built-in scenes take no parameters, got {', '.join(parameters)}")
-        return _open_builtin(reference.target, width, height)
+        return _open_builtin(reference.target, width, height, parameters or {})
     entry = reference.entry()
     known = {} if entry is None else entry.parameters
     scene, settings = _open_file(path, width, height, {**known, **(parameters or {})})
@@ -89,12 +88,17 @@ def open_source(
     return Source(reference.name, scene, settings, exposure)
 
 
-def _open_builtin(name: str, width: int | None, height: int | None) -> Source:
+def _open_builtin(
+    name: str, width: int | None, height: int | None, parameters: Mapping[str, str]
+) -> Source:
     import mitsuba as mi
 
     from mitsuba_gdpt import scenes
 
-    description = scenes.as_dict(name, width=width, height=height)
+    scenes.check_parameters(name, parameters)
+    description = scenes.as_dict(
+        name, width=width, height=height, blocks=parameters.get(scenes.BLOCKS)
+    )
     return Source(
         name=name,
         scene=mi.load_dict(description, optimize=False),  # as in _open_file()

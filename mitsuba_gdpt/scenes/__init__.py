@@ -12,10 +12,12 @@ from mitsuba_gdpt.scenes.catalogue import CameraBox, Catalogue, CatalogueScene
 from mitsuba_gdpt.scenes.flythrough import KeyFrame
 from mitsuba_gdpt.scenes.reference import SceneRef
 from mitsuba_gdpt.scenes.registry import (
+    BLOCKS,
     TAGS,
     Camera,
     SceneInfo,
     as_dict,
+    check_parameters,
     describe,
     film,
     load,
@@ -25,6 +27,7 @@ from mitsuba_gdpt.scenes.registry import (
 )
 
 __all__ = [
+    "BLOCKS",
     "TAGS",
     "Camera",
     "CameraBox",
@@ -34,6 +37,7 @@ __all__ = [
     "SceneInfo",
     "SceneRef",
     "as_dict",
+    "check_parameters",
     "describe",
     "film",
     "load",

@@ -15,7 +15,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from statistics import NormalDist
@@ -75,7 +75,8 @@ class CatalogueScene:
         author: Whom to credit.
         licence: Short name of the licence.
         split: One of :data:`SPLITS`.
-        parameters: Values for the ``$name`` parameters of the XML file.
+        parameters: Values for the ``$name`` parameters of the XML file, or of a variation of a
+            built-in scene.
         max_depth: Path depth for data sets; -1 is unlimited.
         exposure: Factor on the radiance that suits a picture, as ``SceneInfo.exposure``.
         up: The world's vertical axis; fly-throughs and limited rolls refer to it.
@@ -257,6 +258,47 @@ class Catalogue:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ConfigError(f"{self.name} has no scene {name!r}; {hint}known: {', '.join(known)}")
+
+    def varied(self, count: int, blocks: str | os.PathLike[str] | None = None) -> Catalogue:
+        """Return variations of the built-in scenes in place of all scenes.
+
+        Args:
+            count: Variations of each scene, with the seeds 1 to ``count``. Scene ``NAME`` becomes
+                ``NAME-v1``, ``NAME-v2`` and so on.
+            blocks: Folder with ``meshes/*.ply`` and ``hdri/*.exr`` that they draw from too.
+
+        Raises:
+            ConfigError: A scene is not built in, or varied already.
+        """
+        parameters = {} if blocks is None else {registry.BLOCKS: str(Path(blocks).resolve())}
+        made = []
+        for scene in self.scenes:
+            target = scene.reference.target
+            if not scene.reference.is_builtin or registry.parse_name(target)[1] is not None:
+                raise ConfigError(
+                    f"variations are made of built-in scenes, got {scene.name} ({scene.source}); "
+                    "choose the catalogue builtin, or some of its scenes"
+                )
+            made += [
+                replace(
+                    scene,
+                    name=f"{scene.name}-v{seed}",
+                    source=f"{scene.source}{registry.VARIATION_SIGN}{seed}",
+                    title=f"{scene.title}, variation {seed}",
+                    parameters=parameters,
+                    fly_through=(),  # may lead through what was added
+                )
+                for seed in range(1, count + 1)
+            ]
+        return replace(self, scenes=tuple(made))
+
+    def chosen(self, names: Iterable[str]) -> Catalogue:
+        """Return some of the scenes, in the given order.
+
+        Raises:
+            ConfigError: There is none of a name.
+        """
+        return replace(self, scenes=tuple(self.scene(name) for name in names))
 
     def shares(self) -> dict[str, float]:
         """Return each scene's share of the crops; they sum to 1."""
@@ -455,8 +497,7 @@ def _problem(scene: CatalogueScene) -> str | None:
         return f"split is {scene.split!r}; expected one of {', '.join(SPLITS)}"
     if scene.reference.is_builtin:
         registry.describe(scene.reference.target)  # raises for an unknown name
-        if scene.parameters:
-            return "built-in scenes take no parameters"
+        registry.check_parameters(scene.reference.target, scene.parameters)
     if scene.max_depth != -1 and scene.max_depth < 1:
         return f"max_depth is {scene.max_depth}; expected at least 1, or -1 for no limit"
     low, high = scene.fov

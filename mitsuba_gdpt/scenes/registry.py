@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt.errors import ConfigError, VariantError
@@ -16,6 +19,11 @@ if TYPE_CHECKING:
     import mitsuba as mi
 
 Vector = tuple[float, float, float]
+
+#: Between the name of a built-in scene and the seed of a variation of it.
+VARIATION_SIGN = "@"
+#: The parameter of variations: a folder with ``meshes/*.ply`` and ``hdri/*.exr``.
+BLOCKS = "blocks"
 
 
 @dataclass(frozen=True)
@@ -180,12 +188,43 @@ def names() -> tuple[str, ...]:
 
 
 def describe(name: str) -> SceneInfo:
-    """Return what is known about a built-in scene.
+    """Return what is known about a built-in scene, or about a variation ``NAME@SEED`` of one.
 
     Raises:
         ConfigError: There is no such scene.
     """
-    return _entry(name).info
+    base, seed = parse_name(name)
+    info = _entry(base).info
+    return info if seed is None else dataclasses.replace(info, name=name)
+
+
+def parse_name(name: str) -> tuple[str, int | None]:
+    """Split ``NAME@SEED`` into name and seed; the seed is None for a scene as composed.
+
+    Raises:
+        ConfigError: What follows the ``@`` is no whole number.
+    """
+    base, sign, seed = name.partition(VARIATION_SIGN)
+    if sign and not (seed.isascii() and seed.isdigit()):
+        raise ConfigError(
+            f"a variation of a built-in scene is NAME{VARIATION_SIGN}SEED with a whole number, "
+            f"such as {next(iter(_SCENES), 'NAME')}{VARIATION_SIGN}17; got {name!r}"
+        )
+    return base, int(seed) if sign else None
+
+
+def check_parameters(name: str, parameters: Mapping[str, str]) -> None:
+    """Make sure that a built-in scene takes these parameters: variations take :data:`BLOCKS`.
+
+    Raises:
+        ConfigError: There is one that it does not take.
+    """
+    known = (BLOCKS,) if parse_name(name)[1] is not None else ()
+    if unknown := [key for key in parameters if key not in known]:
+        raise ConfigError(
+            f"built-in scenes take no parameters, but {BLOCKS!r} for variations NAME"
+            f"{VARIATION_SIGN}SEED; {name} got {', '.join(unknown)}"
+        )
 
 
 def as_dict(
@@ -197,6 +236,7 @@ def as_dict(
     max_depth: int = 12,
     sensor: Mapping[str, Any] | None = None,
     integrator: Mapping[str, Any] | str | None = None,
+    blocks: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Return a built-in scene as a dictionary for ``mi.load_dict``, free to be edited.
 
@@ -205,7 +245,8 @@ def as_dict(
     ``mi.load_dict``, as :func:`load` does, where the same seed has to give the same image.
 
     Args:
-        name: One of :func:`names`.
+        name: One of :func:`names`, or ``NAME@SEED``: the scene with its materials, lights and sky
+            drawn anew, and with further objects (see :mod:`mitsuba_gdpt.scenes.variations`).
         width: Image width in pixels. With one of width and height, the other follows from the
             scene's own proportions; without both, the scene's own size is taken.
         height: Image height in pixels.
@@ -215,20 +256,28 @@ def as_dict(
             ``{"to_world": ..., "fov": 30}``.
         integrator: A plugin dictionary, or a plugin name that gets ``max_depth``; default
             ``path``.
+        blocks: Folder with ``meshes/*.ply`` and ``hdri/*.exr`` that a variation draws from too.
 
     Returns:
         A scene dictionary: integrator, sensor (with an ``hdrfilm``, box filter, float32 RGB, and an
         independent sampler), BSDFs under their own names, shapes, emitters.
 
     Raises:
-        ConfigError: The name is unknown or a number makes no sense.
+        ConfigError: The name is unknown, a number makes no sense, or blocks are given for a scene
+            as composed.
+        FormatError: The folder of blocks holds none.
 
     Example:
         >>> scene = as_dict("glass-bar", width=320)  # doctest: +SKIP
         >>> scene["brass"] = {"type": "diffuse"}  # doctest: +SKIP
         >>> mi.load_dict(scene, optimize=False)  # doctest: +SKIP
     """
-    entry = _entry(name)
+    base, seed = parse_name(name)
+    entry = _entry(base)
+    if blocks is not None and seed is None:
+        raise ConfigError(
+            f"only variations of built-in scenes take blocks; expected {name}{VARIATION_SIGN}SEED"
+        )
     columns, rows = _size(entry.info, width, height)
     if spp is not None and spp < 1:
         raise ConfigError(f"spp must be at least 1, got {spp}")
@@ -240,6 +289,10 @@ def as_dict(
         raise VariantError("no Mitsuba variant is set; call mi.set_variant('llvm_ad_rgb') first")
     world = World()
     entry.build(world)
+    if seed is not None:
+        from mitsuba_gdpt.scenes import variations
+
+        variations.vary(world, base, seed, None if blocks is None else Path(blocks))
     if integrator is None:
         integrator = "path"
     if isinstance(integrator, str):
@@ -265,6 +318,7 @@ def load(
     max_depth: int = 12,
     sensor: Mapping[str, Any] | None = None,
     integrator: Mapping[str, Any] | str | None = None,
+    blocks: str | os.PathLike[str] | None = None,
 ) -> mi.Scene:
     """Load a built-in scene; the arguments are those of :func:`as_dict`.
 
@@ -280,6 +334,7 @@ def load(
         max_depth=max_depth,
         sensor=sensor,
         integrator=integrator,
+        blocks=blocks,
     )
     import mitsuba as mi
 

@@ -47,11 +47,22 @@ class World:
         self._materials: dict[str, Plugin] = {}
         self._meshes: dict[str, list[Mesh]] = {}
         self._others: dict[str, Plugin] = {}
+        self._environment_mean: float | None = None
 
     def material(self, name: str, bsdf: Plugin) -> str:
         """Declare a material; returns its name."""
         self._materials[name] = bsdf
         return name
+
+    @property
+    def materials(self) -> dict[str, Plugin]:
+        """The declared materials by name: a copy."""
+        return dict(self._materials)
+
+    @property
+    def lamps(self) -> dict[str, Plugin]:
+        """The shapes that emit light, by their names for :meth:`replace`: a copy."""
+        return {name: plugin for name, plugin in self._others.items() if "emitter" in plugin}
 
     def add(self, material: str, *meshes: Mesh) -> None:
         """Add meshes made of a declared material."""
@@ -74,6 +85,16 @@ class World:
     def ball(self, material: str, centre: ArrayLike, radius: float) -> None:
         """Add an exact (analytic) sphere."""
         self._append("ball", self._sphere(centre, radius) | {"bsdf": self._reference(material)})
+
+    def shape(self, material: str, plugin: Plugin) -> None:
+        """Add any shape plugin made of a declared material."""
+        self._append("shape", plugin | {"bsdf": self._reference(material)})
+
+    def replace(self, name: str, plugin: Plugin) -> None:
+        """Put another plugin in the place of one of :attr:`lamps`."""
+        if name not in self._others:
+            raise KeyError(f"there is no {name!r}")
+        self._others[name] = plugin
 
     def ball_light(self, centre: ArrayLike, radius: float, radiance: Paint) -> None:
         """Add a spherical area light."""
@@ -106,11 +127,17 @@ class World:
         """Light the scene by an equirectangular image."""
         import mitsuba as mi
 
+        self._environment_mean = float(pixels.mean()) * scale
         self._others["environment"] = {
             "type": "envmap",
             "bitmap": mi.Bitmap(np.ascontiguousarray(pixels)),
             "scale": scale,
         }
+
+    @property
+    def environment_mean(self) -> float | None:
+        """Mean of the environment's pixels times its scale; None without one."""
+        return self._environment_mean
 
     def as_dict(self) -> dict[str, Any]:
         """Return materials, shapes and emitters as entries of a scene dictionary."""

@@ -19,6 +19,9 @@ import torch
 #: correction; a fixed number never waits for a GPU.
 ITERATIONS = 24
 
+#: Most steps of :func:`solve_weighted`; some hundreds are common.
+_MOST_ITERATIONS = 3000
+
 _CHECK_INTERVAL = 4  # steps; reading the residual back synchronises a GPU
 # 0 / tiny instead of 0 / 0 where a channel is solved exactly.
 _TINY = torch.finfo(torch.float32).tiny
@@ -185,6 +188,36 @@ def fuse(
     return (base + correction).permute(0, 2, 3, 1)
 
 
+def solve_weighted(
+    base: torch.Tensor,
+    dx: torch.Tensor,
+    dy: torch.Tensor,
+    confidence: torch.Tensor,
+    weight_x: torch.Tensor,
+    weight_y: torch.Tensor,
+    tolerance: float = 1e-4,
+) -> torch.Tensor:
+    r"""Minimise :math:`\sum c |x - B|^2 + w_x |\Delta_x x - G_x|^2 + w_y |\Delta_y x - G_y|^2`.
+
+    Args:
+        base: (N, 3, H, W) image B.
+        dx: (N, 3, H, W) forward differences; the last column is not read.
+        dy: The same in y; the last row is not read.
+        confidence: (N, 1, H, W), above 0.
+        weight_x: (N, 1, H, W), 0 or more; the last column is not read.
+        weight_y: The same in y; the last row is not read.
+        tolerance: Norm of the residual, relative to the first one, that ends the iteration.
+
+    Returns:
+        (N, 3, H, W).
+    """
+    weight_x, weight_y = weight_x[..., :-1], weight_y[..., :-1, :]
+    rows_x = weight_x * (dx[..., :-1] - base.diff(dim=-1))
+    rows_y = weight_y * (dy[..., :-1, :] - base.diff(dim=-2))
+    right = add_adjoint(base.new_zeros(base.shape), rows_x, rows_y)
+    return base + _solve(right, weight_x, weight_y, confidence, _MOST_ITERATIONS, tolerance)
+
+
 class _Solve(torch.autograd.Function):
     """The solution of (confidence + Dx' wx Dx + Dy' wy Dy) x = right."""
 
@@ -222,8 +255,9 @@ def _solve(
     weight_y: torch.Tensor,
     confidence: torch.Tensor,
     iterations: int,
+    tolerance: float = 0.0,
 ) -> torch.Tensor:
     scale, coupling_x, coupling_y = normalise(confidence.clone(), weight_x, weight_y)
     residual = right * scale
     solve = ConjugateGradients(residual)
-    return solve(residual, coupling_x, coupling_y, iterations).mul_(scale)
+    return solve(residual, coupling_x, coupling_y, iterations, tolerance).mul_(scale)
