@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt.errors import ConfigError, FormatError, plain
 from mitsuba_gdpt.rendering.integrators import settings_of_scene
+from mitsuba_gdpt.scenes.loading import loading_threads
 from mitsuba_gdpt.scenes.reference import SceneRef
 
 if TYPE_CHECKING:
     import mitsuba as mi
 
-_LOADING_THREADS = 2
 _DEFAULT_FILM_SIZE = {"width": 768, "height": 576}  # Mitsuba's
 
 
@@ -99,9 +99,11 @@ def _open_builtin(
     description = scenes.as_dict(
         name, width=width, height=height, blocks=parameters.get(scenes.BLOCKS)
     )
+    with loading_threads():
+        scene = mi.load_dict(description, optimize=False)  # as in _open_file()
     return Source(
         name=name,
-        scene=mi.load_dict(description, optimize=False),  # as in _open_file()
+        scene=scene,
         integrator={"max_depth": description["integrator"]["max_depth"]},
         exposure=scenes.describe(name).exposure,
     )
@@ -138,7 +140,7 @@ def _open_file(
             if node.type == mi.ObjectType.Film:
                 _resize(node.props, width, height)
         settings, remarks = settings_of_scene(state)  # now: making the scene empties the state
-        with _files_beside(path), _loading_threads():
+        with _files_beside(path), loading_threads():
             scene = mi.parser.instantiate(config, state)
     except RuntimeError as error:
         reason = plain(error)
@@ -150,22 +152,6 @@ def _open_file(
     for remark in remarks:
         warnings.warn(f"{path}: {remark}", stacklevel=3)
     return scene, settings
-
-
-@contextmanager
-def _loading_threads() -> Iterator[None]:
-    """Have two threads at least: with one, Mitsuba 3.9 waits forever for some bitmaps to load."""
-    import drjit as dr
-
-    threads = dr.thread_count()
-    if threads >= _LOADING_THREADS:
-        yield
-        return
-    dr.set_thread_count(_LOADING_THREADS)
-    try:
-        yield
-    finally:
-        dr.set_thread_count(threads)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt.errors import ConfigError, VariantError
+from mitsuba_gdpt.scenes.loading import loading_threads
 from mitsuba_gdpt.scenes.world import World
 
 if TYPE_CHECKING:
@@ -339,7 +340,8 @@ def load(
     import mitsuba as mi
 
     # Merging meshes orders emitters by pointer: the same seed would give another image each time.
-    return mi.load_dict(description, optimize=False)
+    with loading_threads():
+        return mi.load_dict(description, optimize=False)
 
 
 def _entry(name: str) -> _Entry:

@@ -22,6 +22,7 @@ from mitsuba_gdpt.errors import FormatError
 from mitsuba_gdpt.scenes import parts, textures
 from mitsuba_gdpt.scenes.catalogue import Catalogue
 from mitsuba_gdpt.scenes.geometry import Mesh, box, ellipsoid, join, rod, sphere, torus
+from mitsuba_gdpt.scenes.loading import loading_threads
 from mitsuba_gdpt.scenes.materials import (
     Paint,
     Plugin,
@@ -199,7 +200,8 @@ def _sky(world: World, rng: np.random.Generator, radiance: float, skies: Sequenc
 
     if skies and rng.uniform() < 0.7:
         file = skies[int(rng.integers(len(skies)))]
-        loaded = mi.Bitmap(str(file))
+        with loading_threads():
+            loaded = mi.Bitmap(str(file))
         pixels = np.array(loaded.convert(mi.Bitmap.PixelFormat.RGB, mi.Struct.Type.Float32, False))
         pixels = np.roll(pixels, int(rng.integers(pixels.shape[1])), axis=1)
     else:
@@ -312,7 +314,8 @@ def _block(
         world.material(name, {"type": "twosided", "bsdf": bsdf})
     else:
         world.material(name, _opaque(rng))
-    loaded = mi.load_dict({"type": "ply", "filename": str(file)}).bbox()
+    with loading_threads():
+        loaded = mi.load_dict({"type": "ply", "filename": str(file)}).bbox()
     middle, size = np.array(loaded.center()), np.array(loaded.extents())
     to_world = (
         mi.ScalarTransform4f()

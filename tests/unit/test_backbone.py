@@ -154,3 +154,21 @@ def test_blobs_are_found_among_other_bytes() -> None:
     assert found == [blob]
     (tensor,) = oidn_weights.parse(blob).values()
     torch.testing.assert_close(tensor, torch.arange(6.0).view(1, 2, 3, 1))
+
+
+def test_larger_network_is_that_of_the_library() -> None:
+    buffers = render()
+    large = BackboneConfig(base="hdr_calb_cnrm_large", adapter=(), consistency=0.0)
+    image = inference.reconstruct(BackboneModel(large), buffers, precision="float32")
+    expected = denoise(buffers, "oidn", aux="clean")
+    torch.testing.assert_close(image, expected, rtol=3e-3, atol=1e-4)
+
+
+def test_larger_network_takes_the_adapter() -> None:
+    buffers = render()
+    sizes = {"base": "hdr_calb_cnrm_large", "consistency": 0.0}
+    plain = inference.reconstruct(BackboneModel(BackboneConfig(adapter=(), **sizes)), buffers)
+    config = BackboneConfig(adapter=(4, 4, 4, 4), **sizes)
+    assert torch.equal(inference.reconstruct(BackboneModel(config), buffers), plain)
+    changed = inference.reconstruct(trained(config), buffers)
+    assert not torch.allclose(changed, plain, rtol=0.01)

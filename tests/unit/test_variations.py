@@ -1,4 +1,4 @@
-"""Variations of built-in scenes: other materials, lights and objects, the same for the same seed."""
+"""Variations of built-in scenes: other materials, lights and objects; one seed is one scene."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_another_process_draws_the_same() -> None:
         f"print(repr(float(np.array(mi.render(scenes.load('{NAME}@3', width=16), spp=4)).sum())))"
     )
     sums = {
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         ).stdout
         for _ in range(2)

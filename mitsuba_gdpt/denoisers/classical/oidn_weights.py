@@ -26,10 +26,12 @@ from mitsuba_gdpt.errors import WeightsError
 #: Version of the ``mitsuba-oidn`` package that the hashes are of.
 VERSION = "0.1.2"
 #: Network to the SHA-256 of its blob. ``hdr_alb_nrm``: radiance without an upper bound, albedo and
-#: normal as rendered, at the quality ``high``; ``hdr_calb_cnrm``: both free of noise.
+#: normal as rendered, at the quality ``high``; ``hdr_calb_cnrm``: both free of noise, at lower
+#: qualities; ``hdr_calb_cnrm_large``: the same at ``high``.
 HASHES = {
     "hdr_alb_nrm": "e586ef2ff48d7fbb7611986405220ed8fc5c13ca79bfc40be4dc742fbf959e1a",
     "hdr_calb_cnrm": "d0057057bd76c64e3e67b449728ef8f4fd2f11ccfb74c1e59b9d50dafd50ee0e",
+    "hdr_calb_cnrm_large": "08130cdc4f33b7a513d0073757f089ac830f900613bb5bad72ca42c52b934465",
 }
 _MAGIC = struct.pack("<HBB", 0x41D7, 2, 0)
 _MOST_TENSORS = 256

@@ -61,8 +61,8 @@ __all__ = [
 
 #: Channels of :func:`evidence`.
 EVIDENCE = 11
-#: Activations per pixel, for tiles.
-_FLOATS = 300
+#: Activations per pixel, for tiles, of the larger network.
+_FLOATS = 400
 
 
 @dataclass(frozen=True)

@@ -15,33 +15,55 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-#: Layer to its input and output channels, with nine inputs: radiance, albedo, normal.
-LAYERS: dict[str, tuple[int, int]] = {
-    "enc_conv0": (9, 32),
-    "enc_conv1": (32, 32),
-    "enc_conv2": (32, 48),
-    "enc_conv3": (48, 64),
-    "enc_conv4": (64, 80),
-    "enc_conv5a": (80, 96),
-    "enc_conv5b": (96, 96),
-    "dec_conv4a": (96 + 64, 112),
-    "dec_conv4b": (112, 112),
-    "dec_conv3a": (112 + 48, 96),
-    "dec_conv3b": (96, 96),
-    "dec_conv2a": (96 + 32, 64),
-    "dec_conv2b": (64, 64),
-    "dec_conv1a": (64 + 9, 64),
-    "dec_conv1b": (64, 32),
-    "dec_conv0": (32, 3),
-}
-INPUTS = LAYERS["enc_conv0"][0]
+Features = Mapping[str, torch.Tensor]
+
+#: Channels of the input: radiance, albedo, normal.
+INPUTS = 9
 #: What height and width of the input have to be multiples of.
 ALIGNMENT = 16
 #: How far, in pixels, an input can influence the output.
 RADIUS = 128
 
-Features = Mapping[str, torch.Tensor]
 
+@dataclass(frozen=True)
+class Topology:
+    """Names of the 3x3 convolutions, from the input to the output.
+
+    Each level of the encoder ends in pooling, whose result goes on and, but for the last one,
+    aside; each level of the decoder begins with what is twice as large and what went aside.
+
+    Attributes:
+        encoder: Layers of each level.
+        bottom: Layers at a sixteenth of the resolution.
+        decoder: Layers of each level, the lowest resolution first.
+        last: The one without an activation.
+    """
+
+    encoder: tuple[tuple[str, ...], ...]
+    bottom: tuple[str, ...]
+    decoder: tuple[tuple[str, ...], ...]
+    last: str
+
+    @classmethod
+    def of(cls, weights: Features) -> Topology:
+        """Return that of one of the library's networks, by the names of its weights."""
+        return LARGE if f"{LARGE.last}.weight" in weights else BASE
+
+
+#: The networks at the quality ``high`` that take features as rendered, and at lower ones.
+BASE = Topology(
+    encoder=(("enc_conv0", "enc_conv1"), ("enc_conv2",), ("enc_conv3",), ("enc_conv4",)),
+    bottom=("enc_conv5a", "enc_conv5b"),
+    decoder=tuple((f"dec_conv{level}a", f"dec_conv{level}b") for level in (4, 3, 2, 1)),
+    last="dec_conv0",
+)
+#: The network at the quality ``high`` for features without noise.
+LARGE = Topology(
+    encoder=tuple((f"enc_conv{level}a", f"enc_conv{level}b") for level in (1, 2, 3, 4)),
+    bottom=("enc_conv5a", "enc_conv5b"),
+    decoder=tuple((f"dec_conv{level}a", f"dec_conv{level}b") for level in (4, 3, 2, 1)),
+    last="dec_conv1c",
+)
 
 @dataclass(frozen=True)
 class AdapterConfig:
@@ -60,7 +82,7 @@ class OIDNNetwork(nn.Module):
     """(N, H, W, 9 + inputs of the adapter) to (N, H, W, 3), both as the library encodes radiance.
 
     Args:
-        weights: ``NAME.weight`` and ``NAME.bias`` of :data:`LAYERS`.
+        weights: ``NAME.weight`` and ``NAME.bias`` of the layers of :data:`BASE` or :data:`LARGE`.
         adapter: Sizes of the adapter; None for none.
         tuned: Learn a difference to the weights, too.
     """
@@ -75,7 +97,9 @@ class OIDNNetwork(nn.Module):
             self.base.register_buffer(key.replace(".", "_"), value.clone(), persistent=False)
             if self.delta is not None:
                 self.delta[key.replace(".", "_")] = nn.Parameter(torch.zeros_like(value))
-        self.adapter = None if adapter is None else Adapter(adapter)
+        self.topology = Topology.of(weights)
+        outputs = {key.removesuffix(".bias"): len(v) for key, v in weights.items() if v.dim() == 1}
+        self.adapter = None if adapter is None else Adapter(adapter, self.topology, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the network; height and width are multiples of :data:`ALIGNMENT`."""
@@ -95,19 +119,19 @@ class OIDNNetwork(nn.Module):
         def down(x: torch.Tensor) -> torch.Tensor:
             return functional.max_pool2d(x, 2)
 
-        def up(x: torch.Tensor, skip: torch.Tensor, first: str, second: str) -> torch.Tensor:
+        def up(x: torch.Tensor, skip: torch.Tensor, first: str, *others: str) -> torch.Tensor:
             larger = functional.interpolate(x, scale_factor=2)
-            return level(functional.relu(layer(first, larger, skip)), second)
+            return level(functional.relu(layer(first, larger, skip)), *others)
 
-        half = down(level(seen, "enc_conv0", "enc_conv1"))
-        quarter = down(level(half, "enc_conv2"))
-        eighth = down(level(quarter, "enc_conv3"))
-        y = level(down(level(eighth, "enc_conv4")), "enc_conv5a", "enc_conv5b")
-        y = up(y, eighth, "dec_conv4a", "dec_conv4b")
-        y = up(y, quarter, "dec_conv3a", "dec_conv3b")
-        y = up(y, half, "dec_conv2a", "dec_conv2b")
-        y = up(y, seen, "dec_conv1a", "dec_conv1b")
-        return layer("dec_conv0", y).permute(0, 2, 3, 1)
+        net = self.topology
+        y, aside = seen, [seen]
+        for names in net.encoder:
+            y = down(level(y, *names))
+            aside.append(y)
+        y = level(y, *net.bottom)
+        for names, skip in zip(net.decoder, aside[-2::-1], strict=True):
+            y = up(y, skip, *names)
+        return layer(net.last, y).permute(0, 2, 3, 1)
 
     def _convolution(self, name: str, x: torch.Tensor) -> torch.Tensor:
         weight, bias = self._tensor(name + "_weight"), self._tensor(name + "_bias")
@@ -121,10 +145,17 @@ class OIDNNetwork(nn.Module):
 class Adapter(nn.Module):
     """A slim U-Net on blocks of 2x2 pixels, whose features are added to those of the base.
 
-    Returns what is to be added to the results of layers of :data:`LAYERS`; zeros at first.
+    Returns what is to be added to the results of layers, by name; zeros at first.
+
+    Args:
+        config: Sizes.
+        topology: Of the base.
+        outputs: Channels of its layers.
     """
 
-    def __init__(self, config: AdapterConfig) -> None:
+    def __init__(
+        self, config: AdapterConfig, topology: Topology, outputs: Mapping[str, int]
+    ) -> None:
         super().__init__()
         a, b, c, d = config.widths
         self.encoder = nn.ModuleDict(
@@ -138,22 +169,27 @@ class Adapter(nn.Module):
         self.decoder = nn.ModuleDict(
             {"by8": _Pair(d + c, c), "by4": _Pair(c + b, b), "by2": _Pair(b + a, a)}
         )
-        joined = {
-            "enc_conv0": (a, 4),
-            "enc_conv2": (a, 1),
-            "enc_conv3": (b, 1),
-            "enc_conv4": (c, 1),
-            "enc_conv5b": (d, 1),
-            "dec_conv4b": (c, 1),
-            "dec_conv3b": (b, 1),
-            "dec_conv2b": (a, 1),
-            "dec_conv1b": (a, 4),
-            "dec_conv0": (a, 4),
+        first, second, third, fourth = (names[0] for names in topology.encoder)
+        by8, by4, by2, full = (names[-1] for names in topology.decoder)
+        #: Layer to the features that it gets: by the first way down or on the way up, at which
+        #: resolution; and how many pixels of the base one of theirs is.
+        self._sources = {
+            first: ("down", "by2", 4),
+            second: ("down", "by2", 1),
+            third: ("down", "by4", 1),
+            fourth: ("down", "by8", 1),
+            topology.bottom[-1]: ("down", "by16", 1),
+            by8: ("up", "by8", 1),
+            by4: ("up", "by4", 1),
+            by2: ("up", "by2", 1),
+            full: ("up", "by2", 4),
+            topology.last: ("up", "by2", 4),
         }
+        widths = {"by2": a, "by4": b, "by8": c, "by16": d}
         self.joints = nn.ModuleDict(
             {
-                name: nn.Conv2d(width, LAYERS[name][1] * pixels, 1)
-                for name, (width, pixels) in joined.items()
+                name: nn.Conv2d(widths[place], outputs[name] * pixels, 1)
+                for name, (_, place, pixels) in self._sources.items()
             }
         )
         for joint in self.joints.values():
@@ -162,32 +198,18 @@ class Adapter(nn.Module):
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return features by the name of the layer that they are added to; x is (N, C, H, W)."""
-        half = self.encoder["by2"](functional.pixel_unshuffle(x, 2))
-        quarter = self.encoder["by4"](functional.avg_pool2d(half, 2))
-        eighth = self.encoder["by8"](functional.avg_pool2d(quarter, 2))
-        sixteenth = self.encoder["by16"](functional.avg_pool2d(eighth, 2))
-        up = {}
-        y = sixteenth
-        for name, skip in (("by8", eighth), ("by4", quarter), ("by2", half)):
+        down = {"by2": self.encoder["by2"](functional.pixel_unshuffle(x, 2))}
+        for before, place in (("by2", "by4"), ("by4", "by8"), ("by8", "by16")):
+            down[place] = self.encoder[place](functional.avg_pool2d(down[before], 2))
+        up, y = {}, down["by16"]
+        for place in ("by8", "by4", "by2"):
             larger = functional.interpolate(y, scale_factor=2)
-            y = up[name] = self.decoder[name](torch.cat([larger, skip], 1))
-        sources = {
-            "enc_conv0": half,
-            "enc_conv2": half,
-            "enc_conv3": quarter,
-            "enc_conv4": eighth,
-            "enc_conv5b": sixteenth,
-            "dec_conv4b": up["by8"],
-            "dec_conv3b": up["by4"],
-            "dec_conv2b": up["by2"],
-            "dec_conv1b": up["by2"],
-            "dec_conv0": up["by2"],
-        }
+            y = up[place] = self.decoder[place](torch.cat([larger, down[place]], 1))
+        features = {"down": down, "up": up}
         added = {}
-        for name, source in sources.items():
-            values = self.joints[name](source)
-            full = values.shape[1] != LAYERS[name][1]
-            added[name] = functional.pixel_shuffle(values, 2) if full else values
+        for name, (way, place, pixels) in self._sources.items():
+            values = self.joints[name](features[way][place])
+            added[name] = functional.pixel_shuffle(values, 2) if pixels > 1 else values
         return added
 
 
