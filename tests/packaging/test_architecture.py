@@ -37,7 +37,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 ROOMS = (
     {"images", "solvers"},
     {"exposure", "variances"},
-    {"registry"},
+    {"registry", "halves"},
     {"choice", "classical"},
     {"learned", "streams"},
 )

@@ -65,6 +65,7 @@ LARGE = Topology(
     last="dec_conv1c",
 )
 
+
 @dataclass(frozen=True)
 class AdapterConfig:
     """Sizes of the adapter.
