@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.integrators.pixels import PORTION
 from mitsuba_gdpt.rendering import adaptive
-from mitsuba_gdpt.rendering.passes import Pass
+from mitsuba_gdpt.rendering.passes import Accumulation, Pass
 
 SIZE = (64, 96)
 #: Shows the noise as it is: what of it a reconstruction leaves is not the matter here.
@@ -126,30 +128,59 @@ def spikes(spp: np.ndarray, generator: np.random.Generator) -> FrameBuffers:
     return FrameBuffers(torch.from_numpy(data), layout)
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_unbiased_unless_pixels_decide_for_themselves(
-    own: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With maps of single pixels, which smoothing does not make harmless."""
+@pytest.fixture
+def by_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maps of single pixels: smoothing would hide most of a bias."""
     monkeypatch.setattr(adaptive, "_LEAST_AGREEMENT", -2.0)
     monkeypatch.setattr(adaptive, "_WINDOW", 1)
     monkeypatch.setattr(adaptive, "_REDUCTION", 1)
     monkeypatch.setattr(adaptive, "_QUANTILE", 1.0)
+
+
+def render_of_spikes(generator: np.random.Generator) -> Accumulation:
+    streams = adaptive.Streams()
+    for number in range(adaptive.PARTS):
+        frame = spikes(np.full(SIZE, 8), generator)
+        streams.add_pilot(frame, Pass(number, 8, 0), np.ones(SIZE))
+    assert streams.plan(PLAIN, 64) is not None
+    for number in (0, 1):
+        counts = streams.next_counts(number, 32)
+        frame = spikes(counts, generator)
+        streams.add(number, frame, Pass(adaptive.PARTS + number, 32, 0), counts)
+    return streams.mean()
+
+
+def deviation(renders: Iterable[Accumulation]) -> float:
+    """Return by how many standard errors the means differ from 1."""
+    means = [float(done.frame.primal.mean(dtype=torch.float64)) for done in renders]
+    return float((np.mean(means) - 1) / (np.std(means, ddof=1) / len(means) ** 0.5))
+
+
+@pytest.mark.usefixtures("by_pixel")
+@pytest.mark.parametrize("own", [False, True])
+def test_unbiased_unless_pixels_decide_for_themselves(
+    own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if own:
         monkeypatch.setattr(adaptive, "reversed", lambda maps: iter(maps), raising=False)
     generator = np.random.default_rng(11)
-    means = []
-    for _ in range(12):
-        streams = adaptive.Streams()
-        for number in range(adaptive.PARTS):
-            frame = spikes(np.full(SIZE, 8), generator)
-            streams.add_pilot(frame, Pass(number, 8, 0), np.ones(SIZE))
-        assert streams.plan(PLAIN, 64) is not None
-        for number in (0, 1):
-            counts = streams.next_counts(number, 32)
-            frame = spikes(counts, generator)
-            streams.add(number, frame, Pass(adaptive.PARTS + number, 32, 0), counts)
-        means.append(float(streams.mean().frame.primal.mean(dtype=torch.float64)))
-    error = np.std(means, ddof=1) / len(means) ** 0.5
-    z = (np.mean(means) - 1) / error
-    assert (z < -6) if own else (abs(z) < 4), (np.mean(means), error)
+    z = deviation(render_of_spikes(generator) for _ in range(12))
+    assert (z < -6) if own else (abs(z) < 4)
+
+
+@pytest.mark.usefixtures("by_pixel")
+@pytest.mark.parametrize("by_counts", [False, True])
+def test_resumed_renders_are_unbiased_unless_their_counts_weigh(by_counts: bool) -> None:
+    """What a pixel has seen decides on its counts, so these must not decide on its weights."""
+
+    def resumed(before: Accumulation, after: Accumulation) -> Accumulation:
+        if not by_counts:
+            return Accumulation.together(before, after)
+        done = Pass(99, after.spp, 0)
+        before.add(after.frame, done, after.samples)
+        return before
+
+    generator = np.random.default_rng(12)
+    pairs = ((render_of_spikes(generator), render_of_spikes(generator)) for _ in range(12))
+    z = deviation(resumed(*pair) for pair in pairs)
+    assert (abs(z) > 6) if by_counts else (abs(z) < 4)
