@@ -500,8 +500,10 @@ class BudgetedRender:
         self._adaptive_costs = Costs({spp: fixed + spp * slope * price for spp in (1.0, 2.0)})
         spp = _FIRST_ROUND * self._spp_to_come(chosen) / 2
         while spp >= max(1.0, _LEAST_ROUND * self._accumulation.spp):
-            for stream in (0, 1):
-                self._adaptive_pass(streams, stream, chosen.shifts, spp)
+            self._adaptive_pass(streams, 0, chosen.shifts, spp)
+            if self._budget.seconds is not None:  # if that took longer than expected
+                spp = min(spp, self._spp_to_come(chosen))
+            self._adaptive_pass(streams, 1, chosen.shifts, spp)
             spp = self._spp_to_come(chosen) / 2
             if self._update is not None and spp >= 1:
                 self._show(chosen)

@@ -28,6 +28,8 @@ _REFERENCE_SPP = 8
 ANY_ERROR = (1.0, 0.5)
 #: A sample costs at least this share of the mean cost per sample; timings are noisy.
 _LEAST_SLOPE = 0.5
+#: Sizes of passes are clearly different from this factor on.
+_APART = 1.5
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Contender:
 
 @dataclass
 class Costs:
-    """What passes of one integrator take; the two latest of different sizes tell.
+    """What passes of one integrator take; the latest of clearly different sizes tell.
 
     Attributes:
         timed: Seconds of passes by their samples per pixel, the latest last.
@@ -74,9 +76,12 @@ class Costs:
         """Fixed seconds of a pass, and seconds of a sample."""
         (spp, seconds), *others = reversed(self.timed.items())
         mean = seconds / spp
-        if not others:
+        # The difference of passes of nearly equal sizes would be nothing but noise.
+        apart = (other for other in others if max(spp, other[0]) >= _APART * min(spp, other[0]))
+        other = next(apart, None)
+        if other is None:
             return 0.0, mean
-        slope = (seconds - others[0][1]) / (spp - others[0][0])
+        slope = (seconds - other[1]) / (spp - other[0])
         slope = min(max(slope, _LEAST_SLOPE * mean), mean)
         return seconds - slope * spp, slope
 

@@ -16,6 +16,7 @@ from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.denoisers import Call, default_call
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 from mitsuba_gdpt.rendering import Accumulation, Budget, BudgetedRender, adaptive, budget
+from mitsuba_gdpt.rendering.contenders import Costs
 
 SCENE = "builtin:corner-gallery"
 SETTINGS = {"max_depth": 3}
@@ -329,6 +330,54 @@ def test_adaptive_where_it_pays(
             source, SETTINGS, Budget(seconds), adaptive=False, clock=world.clock
         ).run()
         assert "samples" not in plain.buffers
+
+
+def test_passes_of_nearly_equal_sizes_tell_no_slope() -> None:
+    costs = Costs()
+    for spp, seconds in ((2, 0.3), (32, 3.3), (30, 3.4)):
+        costs.note(spp, seconds)
+    fixed, slope = costs.line
+    assert slope == pytest.approx(3.1 / 28)
+    assert fixed == pytest.approx(3.4 - 30 * slope)
+
+
+def test_a_slow_pass_of_the_pilot(
+    source, world: World, agreeing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pilot ends with passes of nearly equal sizes, whose difference tells nothing."""
+    world.sample = {0: 0.03, 1: 0.04}
+    render, sizes = budget.frames.render, []
+
+    def rendered(*arguments, spp, counts=None, **options):
+        sizes.append(spp)
+        if counts is None and spp == 30:
+            world.now += 0.1
+        return render(*arguments, spp=spp, counts=counts, **options)
+
+    monkeypatch.setattr(budget.frames, "render", rendered)
+    job = BudgetedRender(source, {**SETTINGS, "shifts": 0}, Budget(30.0), clock=world.clock)
+    done = job.run()
+    assert sizes[2:6] == [32, 32, 30, 30]
+    assert 0.93 * 30 < done.seconds["render"] + done.seconds["denoise"] <= 1.02 * 30
+
+
+def test_adaptive_passes_that_take_longer(
+    source, world: World, agreeing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Than samples of the pilot said: the second stream gets what is left, not as much again."""
+    world.sample = {0: 0.1, 1: 0.12}
+    render = budget.frames.render
+
+    def rendered(*arguments, counts=None, **options):
+        if counts is not None:
+            world.now += 0.1 * float(counts.mean())
+        return render(*arguments, counts=counts, **options)
+
+    monkeypatch.setattr(budget.frames, "render", rendered)
+    job = BudgetedRender(source, {**SETTINGS, "shifts": 0}, Budget(40.0), clock=world.clock)
+    done = job.run()
+    assert "samples" in done.buffers
+    assert 0.93 * 40 < done.seconds["render"] + done.seconds["denoise"] <= 1.05 * 40
 
 
 def test_even_where_maps_do_not_agree(source, monkeypatch: pytest.MonkeyPatch) -> None:
