@@ -7,7 +7,7 @@ The first renders DIR/NAME.npz as ``mitsuba-gdpt reference`` does, scenes sharin
 
 The second renders two halves with 0, 1 and 4 offset paths per sample, and prints processor seconds
 times noise (lower is better): the time in which a sampler gets to a relMSE of 1. With offset paths
-the image is the unbiased L2 reconstruction that references are made with. ``--publish`` writes
+the images are the unbiased reconstructions that references are made with. ``--publish`` writes
 docs/results/data/DATE-reference-samplers.json.
 """
 
@@ -22,7 +22,6 @@ from typing import Any
 from common import dev_scenes, publish, scene_file, table
 
 from mitsuba_gdpt import references, rendering
-from mitsuba_gdpt.denoisers import denoise
 from mitsuba_gdpt.scenes import SceneRef
 
 DEPTH = references.STORED_DEPTH
@@ -69,12 +68,12 @@ def compare(name: str, width: int, spp: int) -> list[float]:
         start = time.process_time()
         frames = [rendering.render(source, tracer, spp=spp, seed=seed) for seed in (1, 2)]
         seconds = (time.process_time() - start) / (os.cpu_count() or 1)
-        images = [
-            denoise(frame, "poisson-l2", alpha=references.ALPHA) if shifts else frame.primal
-            for frame in frames
-        ]
-        a, b = (image.cpu().numpy().copy() for image in images)
-        found.append(seconds * references.Halves(a, b, DEPTH, spp).noise)
+        if shifts:
+            halves = references.from_gradients(*frames, DEPTH, spp)
+        else:
+            a, b = (frame.primal.cpu().numpy().copy() for frame in frames)
+            halves = references.Halves(a, b, DEPTH, spp)
+        found.append(seconds * halves.noise)
     return found
 
 

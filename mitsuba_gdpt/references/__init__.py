@@ -22,10 +22,9 @@ from mitsuba_gdpt.references.halves import (
     stored,
     stored_path,
 )
-from mitsuba_gdpt.references.renders import ALPHA, render
+from mitsuba_gdpt.references.renders import from_gradients, render
 
 __all__ = [
-    "ALPHA",
     "BRIGHTEST",
     "DEFAULT_WIDTH",
     "FILE_NAME",
@@ -33,6 +32,7 @@ __all__ = [
     "STORED_DEPTH",
     "Halves",
     "describe",
+    "from_gradients",
     "identity",
     "images",
     "load",

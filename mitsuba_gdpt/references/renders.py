@@ -119,6 +119,28 @@ def render(
     return halves
 
 
+def from_gradients(
+    a: FrameBuffers, b: FrameBuffers, max_depth: int, spp: int, scene: str = ""
+) -> Halves:
+    """Reconstruct two independent renders with gradients, without bias.
+
+    Args:
+        a: A render with ``primal``, ``dx`` and ``dy``.
+        b: Another one with other samples.
+        max_depth: Longest path in them.
+        spp: Samples per pixel of each.
+        scene: As :func:`identity` gives it.
+
+    Returns:
+        The pair with less noise of: weights that are the same everywhere, and weights by the
+        variances of the other half.
+    """
+    uniform = [denoisers.denoise(frame, "poisson-l2", alpha=ALPHA) for frame in (a, b)]
+    pairs = (uniform, reconstruct_halves(a, b))
+    made = [Halves(x.cpu().numpy(), y.cpu().numpy(), max_depth, spp, scene) for x, y in pairs]
+    return min(made, key=lambda halves: halves.noise)
+
+
 @dataclass
 class _Sums:
     """Sums over the samples of both halves, which take turns.
@@ -150,15 +172,10 @@ class _Sums:
         if means[0].shape[-1] == 3:  # paths alone
             a, b = (mean.astype(np.float32) for mean in means)
             return Halves(a, b, max_depth, min(self.spp), scene)
-        frames = [
+        first, second = (
             FrameBuffers.from_tensor(torch.from_numpy(mean).float(), _LAYOUT) for mean in means
-        ]
-        pairs = (
-            [denoisers.denoise(frame, "poisson-l2", alpha=ALPHA) for frame in frames],
-            reconstruct_halves(*frames),
         )
-        made = [Halves(a.numpy(), b.numpy(), max_depth, min(self.spp), scene) for a, b in pairs]
-        return min(made, key=lambda halves: halves.noise)
+        return from_gradients(first, second, max_depth, min(self.spp), scene)
 
     def write(self, path: Path) -> None:
         """Write them, atomically."""

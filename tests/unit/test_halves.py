@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from mitsuba_gdpt import denoise
+from mitsuba_gdpt import denoise, references
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers.halves import reconstruct_halves
@@ -108,3 +109,26 @@ def test_what_cannot_be_halves_is_refused() -> None:
     only = FrameBuffers(frame["primal"].contiguous(), primal)
     with pytest.raises(LayoutError, match="dx, dy missing"):
         reconstruct_halves(only, only)
+
+
+def test_references_take_what_has_less_noise() -> None:
+    generator = torch.Generator().manual_seed(4)
+    a, b = sampled(generator), sampled(generator)
+    halves = references.from_gradients(a, b, max_depth=3, spp=SAMPLES, scene="lamp")
+    crossed = [image.numpy() for image in reconstruct_halves(a, b)]
+    assert np.array_equal(halves.a, crossed[0])
+    assert np.array_equal(halves.b, crossed[1])
+    assert (halves.max_depth, halves.spp, halves.scene) == (3, SAMPLES, "lamp")
+    # Where variances say nothing, one weight everywhere is as good or better.
+    plain = [FrameBuffers(frame.data.clone(), LAYOUT) for frame in (a, b)]
+    for frame in plain:
+        for name in ("dx", "dy"):
+            frame.data[..., LAYOUT.slices[name]] = difference(
+                frame["primal"][None], 2 if name == "dx" else 1
+            )[0]
+            frame.data[..., LAYOUT.slices[name + ".var"]] = frame.data[
+                ..., LAYOUT.slices["primal.var"]
+            ]
+    noise = references.from_gradients(plain[0], plain[1], 3, SAMPLES).noise
+    uniform = [denoise(frame, "poisson-l2", alpha=0.8).numpy() for frame in plain]
+    assert noise <= references.Halves(uniform[0], uniform[1], 3, SAMPLES).noise
