@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from mitsuba_gdpt import toml
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.scenes import registry
+from mitsuba_gdpt.scenes.blocks import find_blocks
 from mitsuba_gdpt.scenes.flythrough import KeyFrame, fly, vector
 from mitsuba_gdpt.scenes.reference import ROOT_VARIABLE, SceneRef, missing_files
 from mitsuba_gdpt.scenes.registry import Camera, Vector
@@ -269,7 +270,10 @@ class Catalogue:
 
         Raises:
             ConfigError: A scene is not built in, or varied already.
+            FormatError: The folder of blocks holds none.
         """
+        if blocks is not None:
+            find_blocks(blocks)  # before anything is rendered
         parameters = {} if blocks is None else {registry.BLOCKS: str(Path(blocks).resolve())}
         made = []
         for scene in self.scenes:

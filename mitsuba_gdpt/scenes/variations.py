@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mitsuba_gdpt.errors import FormatError
 from mitsuba_gdpt.scenes import parts, textures
+from mitsuba_gdpt.scenes.blocks import find_blocks
 from mitsuba_gdpt.scenes.catalogue import Catalogue
 from mitsuba_gdpt.scenes.geometry import Mesh, box, ellipsoid, join, rod, sphere, torus
 from mitsuba_gdpt.scenes.loading import loading_threads
@@ -56,13 +56,13 @@ def vary(world: World, name: str, seed: int, blocks: Path | None = None) -> None
         world: The scene as composed.
         name: Of the scene, for its catalogue entry: objects go to what cameras look at.
         seed: Of all that is random.
-        blocks: Folder with ``meshes/*.ply`` and ``hdri/*.exr`` (equirectangular) that are used
-            besides what code makes.
+        blocks: Folder of :func:`~mitsuba_gdpt.scenes.blocks.find_blocks`, used besides what code
+            makes.
 
     Raises:
         FormatError: The folder holds neither.
     """
-    meshes, skies = _blocks(blocks)
+    meshes, skies = ([], []) if blocks is None else find_blocks(blocks)
     rng = np.random.default_rng([seed, *name.encode()])
     for material, bsdf in world.materials.items():
         kind = bsdf["type"]
@@ -72,18 +72,6 @@ def vary(world: World, name: str, seed: int, blocks: Path | None = None) -> None
     if world.environment_mean is not None:
         _sky(world, rng, world.environment_mean, skies)
     _objects(world, rng, name, meshes)
-
-
-def _blocks(folder: Path | None) -> tuple[list[Path], list[Path]]:
-    if folder is None:
-        return [], []
-    meshes, skies = sorted(folder.glob("meshes/*.ply")), sorted(folder.glob("hdri/*.exr"))
-    if not (meshes or skies):
-        raise FormatError(
-            f"the folder of blocks {folder} has no meshes/*.ply and no hdri/*.exr; give one that "
-            "has, or leave it out"
-        )
-    return meshes, skies
 
 
 # -------------------------------------------------------------------------------------------

@@ -119,6 +119,8 @@ def test_what_is_no_variation_is_refused(tmp_path: Path) -> None:
         scenes.as_dict(NAME, blocks=tmp_path)
     with pytest.raises(FormatError, match="no meshes"):
         scenes.as_dict(f"{NAME}@1", blocks=tmp_path)
+    with pytest.raises(FormatError, match="no meshes"):
+        Catalogue.builtin().varied(1, tmp_path)
     with pytest.raises(ConfigError, match="take no parameters"):
         rendering.open_source(f"builtin:{NAME}", parameters={"blocks": str(tmp_path)})
     with pytest.raises(ConfigError, match="made of built-in scenes"):
