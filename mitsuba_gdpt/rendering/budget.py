@@ -38,6 +38,9 @@ _UPDATE_SHARE = 0.1
 #: Reconstruction is timed on the middle of the frame: this share of its area, and less where that
 #: would take more than a share of the time that is left.
 _LEAST_PROBE, _PROBE, _PROBE_SHARE = 1 / 16, 1 / 4, 0.02
+#: Where there is a choice of offset paths, what a sample takes is told by another pass, of so many
+#: samples, if that takes no more than this share of the time that is left.
+_LARGER, _LARGER_SHARE = 8, 0.03
 #: Errors that are further off than this are all alike.
 _FAR = 1e6
 #: A last pass may be larger than the next of the usual sequence by this factor.
@@ -380,12 +383,16 @@ class BudgetedRender:
         if self._budget.seconds is None:
             return self._contenders[0]
         warm = 0.0
-        for shifts in dict.fromkeys(contender.shifts for contender in self._contenders):
+        numbers = dict.fromkeys(contender.shifts for contender in self._contenders)
+        for shifts in numbers:
             if self._left() < 2 * warm:  # what takes longer cannot be tried
                 break
             cold = self._pass(shifts, FIRST_SPP)
             warm = self._pass(shifts, FIRST_SPP)
             self._excuse(cold - warm, "render")
+            # What a pass takes whatever its samples would make all of them look alike.
+            if len(numbers) > 1 and warm * _LARGER / FIRST_SPP < _LARGER_SHARE * self._left():
+                self._pass(shifts, _LARGER)
         if self._left() <= 0:
             return self._contenders[0]
         first, *others = (c for c in self._contenders if c.shifts in self._costs)
