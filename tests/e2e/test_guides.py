@@ -17,12 +17,19 @@ from tests import crops
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 NAMES = ("from-optix-denoiser", "from-oidn", "from-ngpt", "from-rae", "from-blender")
+TOY_TRAINING = (
+    "--steps 1 --set batch=1 --set threads=1 --set validate_every=1 "
+    "--set network.growth=[4,4] --set network.units=[1,1] "
+    "--set network.down=[4] --set network.up=[4]"
+)
 #: Sizes on the pages, and what is enough here.
 SMALL = (
     (r"(--width|--height) \d+", r"\1 16"),
     (r"--frames \d+", "--frames 2"),
     (r"--(target-)?spp \d+", r"--\1spp 2"),
     (r"\bspp=\d+", "spp=2"),
+    (r"--size \d+", "--size 8"),
+    (r"(mitsuba-gdpt train \S+ \S+)", rf"\1 {TOY_TRAINING}"),
     (r"(catalogue review \S+)", r"\1 --count 2 --width 32 --spp 2"),
 )
 RGB, XYZ = ("R", "G", "B"), ("X", "Y", "Z")
@@ -72,6 +79,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         frame.mkdir(parents=True)
         for name in ("noisy-0.exr", "target.exr"):
             exr.write(frame / name, planes(*RGB, "depth.Z", *(f"normal.{c}" for c in RGB)))
+    for kind in ("hdr", "alb", "nrm"):
+        exr.write_image(f"view_0004spp.{kind}.exr", image)
     crops.fill("crops.zarr", crops.fill_plan(size=8, crops=2))
     Path("scene.xml").write_text(SCENE)
     return tmp_path
@@ -107,7 +116,7 @@ def run(language: str, text: str, names: dict[str, Any]) -> None:
     if language == "python":
         exec(small(text), names)
         return
-    for line in text.splitlines():
+    for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(small(line))
         assert words[0] == "mitsuba-gdpt", line
         with pytest.raises(SystemExit) as stop:

@@ -107,6 +107,49 @@ def test_commands_exist(path: Path) -> None:
     assert not complaints(path.read_text(encoding="utf-8"))
 
 
+def unchecked(text: str) -> list[str]:
+    """Return the commands of ours in blocks that are not ``sh``: nothing checks those.
+
+    A synopsis, with its names in capitals, is not to be typed.
+    """
+    return [
+        line
+        for language, block in re.findall(
+            r"^```([^\n]*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE
+        )
+        if language != "sh"
+        for line in block.splitlines()
+        if re.match(r"(\$ )?(\S*/)?(mitsuba-gdpt|python3? (benchmarks|docs|-m tests)\b)", line)
+        and not line.endswith(" [OPTIONS]")
+    ]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_commands_are_in_blocks_that_are_checked(path: Path) -> None:
+    assert not unchecked(path.read_text(encoding="utf-8"))
+
+
+def test_commands_in_other_blocks_are_noticed() -> None:
+    text = """
+```sh
+mitsuba-gdpt info
+```
+```text
+mitsuba-gdpt render SCENE [OPTIONS]
+mitsuba-gdpt render scene.xml
+python train.py hdr
+```
+```
+.venv/bin/mitsuba-gdpt info
+$ python docs/generate.py
+```"""
+    assert unchecked(text) == [
+        "mitsuba-gdpt render scene.xml",
+        ".venv/bin/mitsuba-gdpt info",
+        "$ python docs/generate.py",
+    ]
+
+
 def test_commands_that_do_not_exist_are_noticed() -> None:
     text = """
 ```sh
