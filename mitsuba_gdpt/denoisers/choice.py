@@ -58,7 +58,7 @@ class Level:
 
 _GUIDES = ("albedo", "normal")
 _CLEAN = Candidate("oidn(aux=clean)", _GUIDES)
-_BEST = Candidate("oidn(ensemble=4, prefilter=balanced)", _GUIDES)
+_BEST = Candidate("oidn(ensemble=2, prefilter=balanced)", _GUIDES)
 _ALONE = Candidate("oidn(aux=none)")
 # Where OIDN is not installed.
 _POISSON = Candidate("poisson-l1")
@@ -77,8 +77,8 @@ LEVELS: dict[str, Level] = {
     ),
     "high": Level(
         (Candidate(f"ngpt-fusion(using={_BEST.text})"), _BEST, _ALONE, _POISSON),
-        16.0,
-        "prefiltered OIDN, averaged over four mirror images, fused with the gradients",
+        10.0,
+        "prefiltered OIDN, averaged over two mirror images, fused with the gradients",
     ),
 }
 #: The level where none is named.

@@ -137,7 +137,7 @@ def default_name(layout: Layout | None = None, quality: str | None = None) -> st
 
 
 BLIND = denoisers.without_gradients(LAYOUT)
-BEST = "oidn(ensemble=4, prefilter=balanced)"
+BEST = "oidn(ensemble=2, prefilter=balanced)"
 BARE = Layout(tuple(b for b in LAYOUT.buffers if b.name == "primal"))
 
 
