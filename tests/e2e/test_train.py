@@ -137,7 +137,7 @@ def test_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = sequences.write(tmp_path / "frames")
     arguments = ["train", "rdae-grad", root, "-o", tmp_path / "run", "--max_epochs", "1"]
     arguments += ["--batch_size", "4", "--num_workers", "1", "--set", "threads=1"]
-    arguments += ["--set", "sequence.length=3", "--set", "sequence.size=16"]
+    arguments += ["--seq_length", "3", "--set", "sequence.size=16"]
     arguments += ["--set", "validation_examples=1", "--set", 'validation_scenes=["third"]']
     arguments += ["--set", "network.stages=[3, 4]", "--set", "network.decoder=[]"]
     arguments += ["--set", "network.finest=[4, 4]"]
@@ -148,3 +148,8 @@ def test_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(read_weights(path)[1].metadata["recipe"])["trained_steps"] == 2  # ceil(6 / 4)
     code, _, err = run(capsys, [str(word) for word in [*arguments, "--steps", "3"]])
     assert (code, "expected one of them" in err) == (2, True)
+    arguments[arguments.index(tmp_path / "run")] = tmp_path / "more"
+    code, _, err = run(capsys, [str(word) for word in [*arguments, "--ckpt", path]])
+    assert code == 0, err
+    (more,) = (tmp_path / "more").glob("*.safetensors")
+    assert path.name in json.loads(read_weights(more)[1].metadata["recipe"])["initial_weights"]
