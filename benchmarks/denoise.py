@@ -30,7 +30,7 @@ VARIANTS = (
     "oidn(aux=raw)",
     "oidn(aux=raw, quality=fast)",
     "oidn(aux=none, quality=fast)",
-    "ngpt-fusion(using=oidn(ensemble=2, prefilter=balanced))",
+    "ngpt-fusion(using=oidn(aux=clean, ensemble=2))",
     "ngpt(precision=float32)",
     "ngpt-small(precision=float32)",
 )

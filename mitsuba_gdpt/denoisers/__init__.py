@@ -84,7 +84,7 @@ def denoise(
             are an image, two and four one with alpha) or from names: the integrator, the scene, a
             :class:`~mitsuba_gdpt.Layout`, or a list of channel names.
         quality: ``"fast"``, ``"balanced"`` (the default) or ``"high"``: the method that gives most
-            for about 1.4, 4 or 10 seconds per megapixel on two CPU cores, of those that can run
+            for about 2, 4 or 7 seconds per megapixel on two CPU cores, of those that can run
             here on these buffers; see :data:`LEVELS`. Together with ``method``, an option of that
             method, where it has one.
         albedo: (H, W, 3) albedo, where it is an array of its own.

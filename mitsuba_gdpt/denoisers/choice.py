@@ -57,8 +57,9 @@ class Level:
 
 
 _GUIDES = ("albedo", "normal")
+_RAW = Candidate("oidn(aux=raw)", _GUIDES)
 _CLEAN = Candidate("oidn(aux=clean)", _GUIDES)
-_BEST = Candidate("oidn(ensemble=2, prefilter=balanced)", _GUIDES)
+_BEST = Candidate("oidn(aux=clean, ensemble=2)", _GUIDES)
 _ALONE = Candidate("oidn(aux=none)")
 # Where OIDN is not installed.
 _POISSON = Candidate("poisson-l1")
@@ -66,9 +67,9 @@ _POISSON = Candidate("poisson-l1")
 #: Levels of quality, by rising cost.
 LEVELS: dict[str, Level] = {
     "fast": Level(
-        (Candidate("oidn(aux=raw)", _GUIDES), _ALONE, Candidate("poisson-l2")),
-        1.4,
-        "one pass of OIDN; does not read the gradients",
+        (Candidate(f"ngpt-fusion(using={_RAW.text})"), _RAW, _ALONE, Candidate("poisson-l2")),
+        2.1,
+        "one pass of OIDN's smaller network, fused with the gradients",
     ),
     "balanced": Level(
         (Candidate("ngpt-fusion"), _CLEAN, _ALONE, _POISSON),
@@ -77,8 +78,8 @@ LEVELS: dict[str, Level] = {
     ),
     "high": Level(
         (Candidate(f"ngpt-fusion(using={_BEST.text})"), _BEST, _ALONE, _POISSON),
-        10.0,
-        "prefiltered OIDN, averaged over two mirror images, fused with the gradients",
+        7.3,
+        "the large network, averaged over two mirror images, fused with the gradients",
     ),
 }
 #: The level where none is named.

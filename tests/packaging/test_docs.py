@@ -49,11 +49,12 @@ def test_an_edited_block_is_noticed(generate: ModuleType) -> None:
 def test_budgets_count_on_the_published_errors(generate: ModuleType) -> None:
     """What a render on a budget expects of errors is what was measured."""
     found = generate.total_time.latest()
-    best = "oidn(ensemble=2, prefilter=balanced)"
+    best = "oidn(aux=clean, ensemble=2)"
     pairs = {
         (0, "fast"): "gdpt(shifts=0) + oidn(aux=raw)",
         (0, "balanced"): "gdpt(shifts=0) + oidn(aux=clean)",
         (0, "high"): f"gdpt(shifts=0) + {best}",
+        (1, "fast"): "gdpt(shifts=1) + ngpt-fusion(using=oidn(aux=raw))",
         (1, "balanced"): "gdpt(shifts=1) + ngpt-fusion",
         (1, "high"): f"gdpt(shifts=1) + ngpt-fusion(using={best})",
     }

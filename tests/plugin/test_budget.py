@@ -109,8 +109,8 @@ def test_what_a_pass_takes_whatever_its_samples_is_told_apart(source, world: Wor
     ("given", "shifts", "method"),
     [
         ({"parameters": {"shifts": 2}}, 2, "ngpt-fusion"),
-        ({"parameters": {"shifts": 0}}, 0, "oidn(aux=raw)"),
-        ({"quality": "fast"}, 0, "oidn(aux=raw)"),
+        ({"parameters": {"shifts": 0}}, 0, "oidn(aux=clean)"),
+        ({"quality": "fast", "parameters": {"shifts": 0}}, 0, "oidn(aux=raw)"),
         ({"quality": "high", "parameters": {"shifts": 1}}, 1, str(default_call(quality="high"))),
         ({"method": Call.parse("poisson-l1")}, 1, "poisson-l1"),
         ({"method": Call.parse("none")}, 0, "none"),

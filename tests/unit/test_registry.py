@@ -137,14 +137,14 @@ def default_name(layout: Layout | None = None, quality: str | None = None) -> st
 
 
 BLIND = denoisers.without_gradients(LAYOUT)
-BEST = "oidn(ensemble=2, prefilter=balanced)"
+BEST = "oidn(aux=clean, ensemble=2)"
 BARE = Layout(tuple(b for b in LAYOUT.buffers if b.name == "primal"))
 
 
 @pytest.mark.parametrize(
     ("quality", "whole", "blind"),
     [
-        ("fast", "oidn(aux=raw)", "oidn(aux=raw)"),
+        ("fast", "ngpt-fusion(using=oidn(aux=raw))", "oidn(aux=raw)"),
         ("balanced", "ngpt-fusion", "oidn(aux=clean)"),
         ("high", f"ngpt-fusion(using={BEST})", BEST),
     ],
