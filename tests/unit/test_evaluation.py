@@ -165,7 +165,8 @@ class TestReferences:
         options = {"spp": 64, "max_depth": 7, "label": "test"}
         plain = references.render(source, target=tmp_path / "p.npz", **options)
         solved = references.render(source, target=tmp_path / "g.npz", shifts=4, **options)
-        assert float(solved.mean.mean()) == pytest.approx(float(plain.mean.mean()), rel=1e-5)
+        # Weights that are the same everywhere keep the mean exactly, others up to noise.
+        assert float(solved.mean.mean()) == pytest.approx(float(plain.mean.mean()), rel=0.01)
         assert 0 < solved.noise < 0.7 * plain.noise
 
     def test_noise_is_the_error_of_the_mean(self, tmp_path: Path) -> None:
