@@ -163,6 +163,24 @@ def colours(table: Table) -> str:
     return f"{said}\n{table(head, rows)}"
 
 
+def recipe(table: Table) -> str:
+    """What the steps of the guide that trains a network take."""
+    values, source = newest("recipe")
+    steps = values["steps"]
+    rows = [
+        (
+            f"`{' '.join(step['command'].split()[:3])}`",
+            f"{step['processor']:.0f}",
+            f"{step['clock']:.0f}",
+        )
+        for step in steps
+    ]
+    total = (f"{sum(step[key] for step in steps):.0f}" for key in ("processor", "clock"))
+    rows.append(("all", *total))
+    said = f"Seconds of processors and on the clock, two cores ({source}):"
+    return f"{said}\n\n{table(('command', 'processor, s', 'clock, s'), rows)}"
+
+
 def blocks(table: Table) -> dict[str, Callable[[], str]]:
     """Return the generated blocks of this module, by name."""
     makers = {
@@ -170,6 +188,7 @@ def blocks(table: Table) -> dict[str, Callable[[], str]]:
         "metrics-bias": metrics_bias,
         "metrics-cost": metrics_cost,
         "nfor-quality": nfor_quality,
+        "recipe": recipe,
         "reference-samplers": reference_samplers,
         "references": references,
     }
