@@ -148,10 +148,25 @@ def planck(kelvin: float, luminance: float) -> Plugin:
     wavelengths = np.arange(380.0, 781.0, 10.0)
     metres = wavelengths * 1e-9
     power = metres**-5 / np.expm1(1.4388e-2 / (metres * kelvin))
-    # One-lobe fit of the luminous efficiency curve; only the overall scale depends on it.
-    eye = np.exp(-0.5 * ((wavelengths - 557) / 43) ** 2)
+    eye = _eye(wavelengths)
     power *= luminance * eye.sum() / (eye * power).sum()
     return spectrum(wavelengths, power)
+
+
+def luminance_of(radiance: Plugin) -> float:
+    """Return what :func:`planck` was given, or about the luminance of a colour; 1 for the rest."""
+    if radiance["type"] == "spectrum":
+        wavelengths, power = np.array(radiance["value"]).T
+        eye = _eye(wavelengths)
+        return float((eye * power).sum() / eye.sum())
+    if radiance["type"] == "rgb":
+        return float(np.mean(radiance["value"]))
+    return 1.0
+
+
+def _eye(wavelengths: NDArray[np.floating]) -> NDArray[np.floating]:
+    # One-lobe fit of the luminous efficiency curve; only the overall scale depends on it.
+    return np.asarray(np.exp(-0.5 * ((wavelengths - 557) / 43) ** 2))
 
 
 def spectrum(wavelengths: NDArray[np.floating], values: NDArray[np.floating]) -> Plugin:

@@ -31,6 +31,7 @@ from mitsuba_gdpt.scenes.materials import (
     frosted_glass,
     glass,
     glossy,
+    luminance_of,
     matte,
     metal,
     mirror,
@@ -125,10 +126,12 @@ def _opaque(rng: np.random.Generator) -> Plugin:
     if kind == 2:
         return polished(_paint(rng))
     if kind == 3:
-        alpha = _roughness(rng)
+        alpha = _roughness(rng)  # drawn first
         return metal(str(rng.choice(_METALS)), alpha)
     if kind == 4:
-        height = textures.noise((256, 256), int(rng.integers(1 << 16)), rng.uniform(0.8, 1.8))
+        height = textures.noise(
+            (_TEXTURE_SIZE, _TEXTURE_SIZE), int(rng.integers(1 << 16)), rng.uniform(0.8, 1.8)
+        )
         relief = bitmap(height, metres=float(2 ** rng.uniform(-3, 0)), raw=True)
         base = matte(_colour(rng)) if rng.uniform() < 0.5 else glossy(_colour(rng), _roughness(rng))
         return bumpy(relief, float(10 ** rng.uniform(-2.5, -1)), base)
@@ -155,7 +158,7 @@ def _lamps(world: World, rng: np.random.Generator) -> None:
     common = rng.uniform(2200, 9000)
     alike = rng.uniform() < 0.5
     for name, shape in world.lamps.items():
-        luminance = _luminance(shape["emitter"]["radiance"]) * 2.0 ** rng.normal(0, 1.2)
+        luminance = luminance_of(shape["emitter"]["radiance"]) * 2.0 ** rng.normal(0, 1.2)
         shrink = float(10 ** rng.uniform(-1, 0)) if rng.uniform() < 0.4 else 1.0
         if shape["type"] == "sphere":
             shape = shape | {"radius": shape["radius"] * shrink}
@@ -169,17 +172,6 @@ def _lamps(world: World, rng: np.random.Generator) -> None:
         kelvin = common if alike else rng.uniform(1900, 10000)
         radiance = planck(float(kelvin), float(luminance / shrink**2))
         world.replace(name, shape | {"emitter": {"type": "area", "radiance": radiance}})
-
-
-def _luminance(radiance: Plugin) -> float:
-    """Return about the luminance of what :func:`planck` or a colour emits."""
-    if radiance["type"] == "spectrum":
-        wavelengths, power = np.array(radiance["value"]).T
-        eye = np.exp(-0.5 * ((wavelengths - 557) / 43) ** 2)
-        return float((eye * power).sum() / eye.sum())
-    if radiance["type"] == "rgb":
-        return float(np.mean(radiance["value"]))
-    return 1.0
 
 
 def _sky(world: World, rng: np.random.Generator, radiance: float, skies: Sequence[Path]) -> None:
@@ -252,14 +244,17 @@ def _objects(world: World, rng: np.random.Generator, name: str, meshes: Sequence
     targets = np.array(entry.targets)
     lows = np.array([b.min for b in entry.boxes])
     highs = np.array([b.max for b in entry.boxes])
+
+    def clearance(point: NDArray[np.float64]) -> float:
+        outside = np.maximum(np.maximum(lows - point, point - highs), 0)
+        return float(np.linalg.norm(outside, axis=1).min())
+
     count = min(int(rng.integers(3, 10)), len(targets))
     for index, place in enumerate(rng.permutation(targets)[:count]):
-        outside = np.maximum(np.maximum(lows - place, place - highs), 0)
-        distance = float(np.linalg.norm(outside, axis=1).min())
+        distance = clearance(place)
         radius = distance * float(rng.uniform(0.05, 0.3))
         centre = place + np.array(entry.up) * radius * float(rng.uniform(0.3, 1.0))
-        clear = np.linalg.norm(np.maximum(np.maximum(lows - centre, centre - highs), 0), axis=1)
-        radius = min(radius, float(clear.min()) / _CLEARANCE)
+        radius = min(radius, clearance(centre) / _CLEARANCE)
         if radius <= 0:
             continue
         if rng.uniform() < 0.15:  # a small lamp that lights its surroundings about as the others do

@@ -47,7 +47,6 @@ class World:
         self._materials: dict[str, Plugin] = {}
         self._meshes: dict[str, list[Mesh]] = {}
         self._others: dict[str, Plugin] = {}
-        self._environment_mean: float | None = None
 
     def material(self, name: str, bsdf: Plugin) -> str:
         """Declare a material; returns its name."""
@@ -127,7 +126,6 @@ class World:
         """Light the scene by an equirectangular image."""
         import mitsuba as mi
 
-        self._environment_mean = float(pixels.mean()) * scale
         self._others["environment"] = {
             "type": "envmap",
             "bitmap": mi.Bitmap(np.ascontiguousarray(pixels)),
@@ -137,7 +135,9 @@ class World:
     @property
     def environment_mean(self) -> float | None:
         """Mean of the environment's pixels times its scale; None without one."""
-        return self._environment_mean
+        if (plugin := self._others.get("environment")) is None:
+            return None
+        return float(np.array(plugin["bitmap"]).mean()) * float(plugin["scale"])
 
     def as_dict(self) -> dict[str, Any]:
         """Return materials, shapes and emitters as entries of a scene dictionary."""

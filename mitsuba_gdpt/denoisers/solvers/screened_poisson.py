@@ -181,9 +181,7 @@ def fuse(
     weight_x = weight_x[..., :-1] * root[..., 1:] * root[..., :-1]
     weight_y = weight_y[..., :-1, :] * root[..., 1:, :] * root[..., :-1, :]
     # The unknown is the correction of the base: rounding errors are then relative to it.
-    rows_x = weight_x * (dx[..., :-1] - base.diff(dim=-1))
-    rows_y = weight_y * (dy[..., :-1, :] - base.diff(dim=-2))
-    right = add_adjoint(base.new_zeros(base.shape), rows_x, rows_y)
+    right = _right_hand_side(base, dx, dy, weight_x, weight_y)
     correction: torch.Tensor = _Solve.apply(right, weight_x, weight_y, confidence, iterations)
     return (base + correction).permute(0, 2, 3, 1)
 
@@ -212,10 +210,21 @@ def solve_weighted(
         (N, 3, H, W).
     """
     weight_x, weight_y = weight_x[..., :-1], weight_y[..., :-1, :]
+    right = _right_hand_side(base, dx, dy, weight_x, weight_y)
+    return base + _solve(right, weight_x, weight_y, confidence, _MOST_ITERATIONS, tolerance)
+
+
+def _right_hand_side(
+    base: torch.Tensor,
+    dx: torch.Tensor,
+    dy: torch.Tensor,
+    weight_x: torch.Tensor,
+    weight_y: torch.Tensor,
+) -> torch.Tensor:
+    """Return that of the system for the correction of an image (N, 3, H, W)."""
     rows_x = weight_x * (dx[..., :-1] - base.diff(dim=-1))
     rows_y = weight_y * (dy[..., :-1, :] - base.diff(dim=-2))
-    right = add_adjoint(base.new_zeros(base.shape), rows_x, rows_y)
-    return base + _solve(right, weight_x, weight_y, confidence, _MOST_ITERATIONS, tolerance)
+    return add_adjoint(base.new_zeros(base.shape), rows_x, rows_y)
 
 
 class _Solve(torch.autograd.Function):
