@@ -50,6 +50,8 @@ class FrameBuffers:
             again by :meth:`to_exr`.
         attributes: The other attributes of that header (windows, chromaticities, ...), written
             again too.
+        planes: Further (H, W) float32 channels that :meth:`to_exr` writes, by their full names.
+            They are no buffers, and copies do without.
 
     Example:
         >>> buffers = FrameBuffers.from_tensor(torch.zeros(4, 6, Layout.make().count))
@@ -85,6 +87,7 @@ class FrameBuffers:
         self.layout = layout
         self.metadata = dict(metadata or {})
         self.attributes = dict(attributes or {})
+        self.planes: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
         self._slices = layout.slices
 
     # ------------------------------------------------------------------------------ sources
@@ -455,6 +458,7 @@ class FrameBuffers:
         self.require_one_frame()
         array = self.data.detach().cpu().numpy()
         layers = {name: array[..., i] for i, name in enumerate(self.layout.channels)}
+        layers.update(self.planes)
         if image is not None:
             layers.update(exr.image_channels(image, exr.DENOISED))
         small = [

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +40,29 @@ def die_when_told() -> None:
         return instead
 
     os.replace, os.rename = dying(os.replace), dying(os.rename)
+
+
+def command(point: int, words: Sequence[str], prepared: str = "") -> None:
+    """Run the command line until it kills itself before a renaming.
+
+    Args:
+        point: How many renamings there are before.
+        words: Of the command line.
+        prepared: Python code that comes first.
+    """
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from tests import kills
+from mitsuba_gdpt.cli import main
+{prepared}
+kills.die_when_told()
+main(sys.argv[1:])
+"""
+    environment = {**os.environ, DIE_AT: str(point)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], env=environment, timeout=300, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
 
 
 def unit_processes(driver: int) -> list[psutil.Process]:

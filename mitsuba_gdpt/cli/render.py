@@ -87,8 +87,8 @@ def render(
         Path | None,
         typer.Option(
             metavar="FILE.exr",
-            help="Add samples to what --time or --progressive left, up to --spp or for --time; "
-            "by default also the file that is written.",
+            help="Add samples to what --time, --progressive or --adaptive left, up to --spp or for "
+            "--time; by default also the file that is written.",
             show_default=False,
         ),
     ] = None,

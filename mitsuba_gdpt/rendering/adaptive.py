@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt.rendering.passes import Accumulation, Pass
+from mitsuba_gdpt.rendering.state import Planes, State
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +34,8 @@ LEAST_SPP = 128
 #: Parts of the pilot, and the share of all samples that is meant for it.
 PARTS = 4
 _PILOT_SHARE = 1 / 4
+#: In which the parts get their passes: two of each stream.
+_ORDER = (0, 2, 1, 3)
 #: Samples per pixel of a part: what a reconstruction needs, and what is enough.
 _LEAST_PILOT, _MOST_PILOT = 4, 32
 #: The maps are made of frames of half the width and height: a quarter of the time.
@@ -62,13 +66,41 @@ def pilot_spp(spp: int) -> int:
     return min(max(2 ** int(math.log2(part)), _LEAST_PILOT), _MOST_PILOT)
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """Where the rounds are, each of a pass of the first stream and one of the second.
+
+    Attributes:
+        stream: Whose pass is next.
+        spp: Samples per pixel of each pass of this round, in the mean.
+        given: To each stream so far, of those that follow the plan.
+    """
+
+    stream: int = 0
+    spp: float = 0.0
+    given: tuple[float, float] = (0.0, 0.0)
+
+    def next(self, spp: float) -> _Turn:
+        """Return the turn after a pass of so many samples."""
+        given = tuple(g + spp * (i == self.stream) for i, g in enumerate(self.given))
+        return _Turn(1 - self.stream, spp, given)  # type: ignore[arg-type]
+
+
 class Streams:
-    """Two independent streams of samples, which share out theirs by each other's pilot."""
+    """Two independent streams of samples, which share out theirs by each other's pilot.
+
+    Attributes:
+        part: Samples per pixel that each part of the pilot is meant to have; 0 if not known yet.
+        turn: Whose pass is next, once there is a plan.
+    """
 
     def __init__(self) -> None:
+        self.part = 0
+        self.turn = _Turn()
         self._parts = [Accumulation() for _ in range(PARTS)]
         self._streams = (Accumulation(), Accumulation())
         self._bounces: list[Any] = [0.0, 0.0]  # times samples, by stream
+        self._bounces_of: dict[int, Any] = {}  # of the last pass of each part
         self._plans: list[_Plan] = []
 
     def add_pilot(
@@ -85,11 +117,12 @@ class Streams:
         for accumulation in (self._parts[part], self._streams[part // 2]):
             accumulation.add(frame, done)
         self._bounces[part // 2] = self._bounces[part // 2] + bounces * done.spp
+        self._bounces_of[part] = bounces
 
     @property
     def next_part(self) -> int:
         """Number of the part that the next pass of the pilot is for."""
-        return min(range(PARTS), key=lambda i: (self._parts[i].spp, i % 2, i))
+        return min(_ORDER, key=lambda i: self._parts[i].spp)
 
     @property
     def least_spp(self) -> int:
@@ -114,39 +147,124 @@ class Streams:
         if _agreement(*maps) < _LEAST_AGREEMENT:
             return None
         size = self._parts[0].frame.data.shape[:2]
-        self._plans = []
+        plans = []
         for i, error in enumerate(reversed(maps)):
             # Of the other stream as well: long paths tend to be those that bring light.
             bounces = torch.from_numpy(self._bounces[1 - i] / self._streams[1 - i].spp)
             costs = _smooth(bounces, _REDUCTION * _WINDOW + 1).numpy() + _LEAST_COST
-            self._plans.append(_Plan(_enlarged(error, size), costs, self._streams[i].spp, spp / 2))
-        return sum(plan.price for plan in self._plans) / len(self._plans)
+            plans.append(_Plan.make(_enlarged(error, size), costs, self._streams[i].spp, spp / 2))
+        self._plans = [plan for plan, _ in plans]
+        return sum(price for _, price in plans) / len(plans)
 
-    def next_counts(self, stream: int, spp: float) -> np.ndarray[Any, np.dtype[np.intp]]:
-        """Return the samples of each pixel in the next pass of a stream, (H, W).
+    @property
+    def planned(self) -> bool:
+        """Whether the numbers of samples differ from pixel to pixel from now on."""
+        return bool(self._plans)
+
+    def next_counts(self, spp: float) -> np.ndarray[Any, np.dtype[np.intp]]:
+        """Return the samples of each pixel in the next pass, (H, W).
 
         Args:
-            stream: 0 or 1.
             spp: How many these are in the mean.
         """
-        return self._plans[stream].next_counts(spp)
+        stream = self.turn.stream
+        return self._plans[stream].counts(self.turn.given[stream], spp)
 
     def add(
         self,
-        stream: int,
         frame: FrameBuffers,
         done: Pass,
         counts: np.ndarray[Any, np.dtype[np.intp]],
+        spp: float,
     ) -> None:
-        """Add a pass of a stream with the counts that it was meant to have."""
+        """Add a pass of the stream whose turn it is.
+
+        Args:
+            frame: Its buffers.
+            done: How it was rendered.
+            counts: Of :meth:`next_counts`.
+            spp: What these were asked for.
+        """
         import torch
 
         samples = torch.from_numpy(counts).to(frame.data)[..., None]
-        self._streams[stream].add(frame, done, samples)
+        streams = [stream.copied() for stream in self._streams]
+        streams[self.turn.stream].add(frame, done, samples)
+        after = self.turn.next(spp), (streams[0], streams[1])
+        self.turn, self._streams = after  # Ctrl-C comes before or after this line
+
+    def skip(self, spp: float) -> None:
+        """Pass over a turn in which no pixel gets a sample."""
+        self.turn = self.turn.next(spp)
 
     def mean(self) -> Accumulation:
         """Return the mean of both streams."""
         return Accumulation.mean(*self._streams)
+
+    def put(self, planes: Planes) -> dict[str, Any] | None:
+        """Store all that is needed to go on.
+
+        Args:
+            planes: Added to.
+
+        Returns:
+            What else :meth:`taken_from` has to know. None for a pilot whose parts have several
+            passes, as where a time is given: it cannot be stored.
+        """
+        import numpy as np
+
+        if self._plans:
+            turn, streams = self.turn, self._streams
+            for i, plan in enumerate(self._plans):
+                planes[f"plan {i}"] = plan.portions
+            return {
+                "turn": vars(turn),
+                "streams": [s.put(planes, f"streams {i}") for i, s in enumerate(streams)],
+            }
+        parts = [i for i in _ORDER if self._parts[i].passes and i in self._bounces_of]
+        if any(len(self._parts[i].passes) > 1 for i in parts):
+            return None
+        for i in parts:
+            planes[f"bounces {i}"] = np.asarray(self._bounces_of[i], np.float32)
+        stored = {str(i): self._parts[i].put(planes, f"parts {i}") for i in parts}
+        return {"part": self.part, "parts": stored}
+
+    @classmethod
+    def taken_from(
+        cls, state: State, planes: Planes, like: FrameBuffers
+    ) -> tuple[Streams, list[Accumulation]]:
+        """Return what :meth:`put` stored, with the bits that it had.
+
+        Args:
+            state: What is known.
+            planes: By name.
+            like: (H, W, C) buffers with the same layout and header.
+
+        Returns:
+            The streams, and the passes of the pilot as long as it is not complete.
+
+        Raises:
+            FormatError: Something is missing.
+        """
+        result, passes = cls(), []
+        if "turn" in state.known:
+            given = state.part("turn", "given")
+            turn = state.part("turn", "stream"), state.part("turn", "spp"), (given[0], given[1])
+            result.turn = _Turn(*turn)
+            result._plans = [_Plan(planes[f"plan {i}"]) for i in (0, 1)]
+            first, second = (
+                Accumulation.taken_from(state, planes, like, "streams", i) for i in (0, 1)
+            )
+            result._streams = first, second
+            return result, []
+        result.part = state.part("part")
+        for i in _ORDER:
+            if str(i) not in state.part("parts"):
+                break
+            part = Accumulation.taken_from(state, planes, like, "parts", str(i))
+            result.add_pilot(part.frame, part.passes[0], planes[f"bounces {i}"])
+            passes.append(part)
+        return result, passes
 
 
 class _Plan:
@@ -157,12 +275,20 @@ class _Plan:
     squares the errors of easy pixels grow until they show.)
 
     Attributes:
-        price: What a sample to come will cost in the mean, over what one of the pilot costs.
+        portions: Of each pixel, for a sample per pixel in the mean, (H, W) float32.
     """
 
-    def __init__(
-        self, error: np.ndarray[Any, Any], costs: np.ndarray[Any, Any], have: int, spp: float
-    ) -> None:
+    def __init__(self, portions: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+        import numpy as np
+
+        self.portions = portions
+        # A whole number of portions each, and over several passes as many as planned.
+        self._threshold = np.random.default_rng(0).random(portions.shape)
+
+    @classmethod
+    def make(
+        cls, error: np.ndarray[Any, Any], costs: np.ndarray[Any, Any], have: int, spp: float
+    ) -> tuple[_Plan, float]:
         """Plan.
 
         Args:
@@ -170,6 +296,9 @@ class _Plan:
             costs: Of a sample, (H, W), in any unit.
             have: Samples per pixel of the pilot.
             spp: Samples per pixel to come, if they were the same everywhere.
+
+        Returns:
+            Also what a sample to come will cost in the mean, over what one of the pilot costs.
         """
         import numpy as np
 
@@ -178,20 +307,18 @@ class _Plan:
         costs = costs / costs.mean()
         wanted = (np.sqrt(error) / costs) ** (2 / 3)
         more = _shared_out(wanted, costs, have, spp) - have
-        self.price = float((more * costs).sum() / more.sum())
-        self._portions = more / (PORTION * more.mean())
-        # A whole number of portions each, and over several passes as many as planned.
-        self._threshold = np.random.default_rng(0).random(error.shape)
-        self._spp = 0.0
+        price = float((more * costs).sum() / more.sum())
+        return cls((more / (PORTION * more.mean())).astype(np.float32)), price
 
-    def next_counts(self, spp: float) -> np.ndarray[Any, np.dtype[np.intp]]:
+    def counts(self, given: float, spp: float) -> np.ndarray[Any, np.dtype[np.intp]]:
+        """Return the samples of each pixel, (H, W), of ``spp`` more after those given before."""
         import numpy as np
 
         from mitsuba_gdpt.integrators.pixels import PORTION
 
-        before = np.floor(self._portions * self._spp + self._threshold)
-        self._spp += spp
-        after = np.floor(self._portions * self._spp + self._threshold)
+        portions = self.portions.astype(np.float64)
+        before = np.floor(portions * given + self._threshold)
+        after = np.floor(portions * (given + spp) + self._threshold)
         return ((after - before) * PORTION).astype(np.intp)
 
 

@@ -24,6 +24,7 @@ from mitsuba_gdpt.rendering.contenders import ANY_ERROR, ERRORS, Contender, Cost
 from mitsuba_gdpt.rendering.frame import make_integrator
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
 from mitsuba_gdpt.rendering.source import Source
+from mitsuba_gdpt.rendering.state import Planes, State, attach
 
 if TYPE_CHECKING:
     import mitsuba as mi
@@ -250,7 +251,7 @@ class BudgetedRender:
         self._source, self._budget, self._sensor = source, budget, sensor
         self._update, self._clock = update, clock
         self._parameters = dict(parameters)
-        self._accumulation = Accumulation() if resumed is None else resumed
+        self._accumulation = Accumulation() if resumed is None else resumed.copied()
         if resumed is not None and budget.noise is not None:
             raise ConfigError(
                 "a noise level needs two halves, and a file holds the mean of both; expected "
@@ -258,11 +259,13 @@ class BudgetedRender:
             )
         if adaptive and budget.noise is not None:
             raise ConfigError(
-                "got both adaptive and noise, which needs halves of equal samples; expected one"
+                "got both adaptive and noise, which needs two halves that know nothing of each "
+                "other; expected one"
             )
         self._resumed = Accumulation() if resumed is None else resumed.copied()
         self._kept = len(self._resumed.passes)
         self._adaptive = adaptive
+        self._even = False  # whether a pilot said so
         self._streams: Streams | None = None
         self._sequence = 0  # of the passes that belong to no half and no part of a pilot
         self._adaptive_costs: Costs | None = None
@@ -286,6 +289,8 @@ class BudgetedRender:
         integrator = " ".join(str(next(iter(self._integrators.values()))).split())
         width, height = (int(side) for side in view.film().size())
         self._accumulation.check(width, height, {**(described or {}), "integrator": integrator})
+        if resumed is not None and resumed.state is not None and self._may_go_on():
+            self._go_on(resumed.state)
 
     def run(self) -> Rendered:
         """Render and reconstruct.
@@ -324,6 +329,8 @@ class BudgetedRender:
         frame = self._with_samples(frame)
         if self._error is not None:
             frame, level = frame.appended(ERROR, self._error), float(self._error.mean())
+        if interrupted:
+            frame = self._with_state(frame)
         return Rendered(
             image, frame, chosen.shifts, method, dict(self._seconds), interrupted, level
         )
@@ -337,7 +344,9 @@ class BudgetedRender:
     @property
     def buffers(self) -> FrameBuffers | None:
         """What has been rendered so far, (H, W, C), also where :meth:`run` failed."""
-        return self._accumulation.frame if self._accumulation.passes else None
+        if not self._accumulation.passes:
+            return None
+        return self._with_state(self._with_samples(self._accumulation.frame))
 
     # ------------------------------------------------------------- contenders
 
@@ -435,11 +444,11 @@ class BudgetedRender:
         if self._budget.seconds is not None and chosen.denoise is None:  # nothing is left
             return
         if self._streams is not None:
-            price = self._plan(self._streams, chosen)
+            price = 1.0 if self._streams.planned else self._plan(self._streams, chosen)
             if price is not None:
                 self._spend_adaptively(self._streams, chosen, price)
                 return
-            self._streams, self._sequence = None, PARTS
+            self._spread_evenly()
         while (spp := self._next_spp(chosen)) > 0:
             self._pass(chosen.shifts, spp)
             if self._update is not None and self._next_spp(chosen) > 0:
@@ -464,6 +473,48 @@ class BudgetedRender:
             return False
         return True
 
+    def _spread_evenly(self) -> None:
+        self._streams, self._sequence, self._even = None, PARTS, True
+
+    def _may_go_on(self) -> bool:
+        """Return whether an adaptive render that was interrupted goes on as if it had not been.
+
+        With a time it does not: what is measured would have to be the same again.
+        """
+        return self._budget.spp is not None and self._adaptive is not False
+
+    def _go_on(self, state: State) -> None:
+        """Be where an adaptive render was when its file was written."""
+        if "even" in state.known:
+            self._spread_evenly()
+            return
+        planes, like = state.planes, self._accumulation.frame
+        self._resumed = Accumulation()
+        if "before" in state.known:
+            self._resumed = Accumulation.taken_from(state, planes, like, "before")
+        self._kept = len(self._resumed.passes)
+        self._streams, pilot = Streams.taken_from(state, planes, like)
+        if self._streams.planned:
+            self._accumulation = Accumulation.together(self._resumed, self._streams.mean())
+            return
+        self._accumulation = self._resumed.copied()
+        for part in pilot:
+            self._accumulation.add(part.frame, part.passes[0])
+
+    def _with_state(self, frame: FrameBuffers) -> FrameBuffers:
+        """Add what it takes to go on as if nothing had happened."""
+        if self._budget.spp is None or (self._streams is None and not self._even):
+            return frame
+        if self._streams is None:
+            return attach(frame, {"even": True}, {})
+        planes: Planes = {}
+        known = self._streams.put(planes)
+        if known is None:
+            return frame
+        if self._resumed.passes:
+            known["before"] = self._resumed.put(planes, "before")
+        return attach(frame, known, planes)
+
     def _quick(self) -> Call:
         """Return the method whose reconstructions tell where samples are needed.
 
@@ -485,9 +536,10 @@ class BudgetedRender:
 
         have = sum(done.spp for done in self._accumulation.passes[self._kept :])
         spp = have + self._spp_to_come(chosen)
-        part = pilot_spp(spp)
+        part = streams.part or pilot_spp(spp)
         if spp < (2 * part * PARTS if self._adaptive else LEAST_SPP):
             return None
+        streams.part = part
         if not self._adaptive:
             pixels = self._accumulation.frame.width * self._accumulation.frame.height
             seconds = denoisers.find_level(_QUICK).seconds_per_megapixel * pixels / 1e6
@@ -496,6 +548,8 @@ class BudgetedRender:
                 return None
         while (missing := part - streams.least_spp) > 0:
             self._pass(chosen.shifts, missing)
+            if self._update is not None and self._budget.seconds is None:
+                self._show(chosen)
         start = self._clock()
         price = streams.plan(self._quick(), self._spp_to_come(chosen))
         self._seconds["denoise"] += self._clock() - start
@@ -503,17 +557,25 @@ class BudgetedRender:
 
     def _spend_adaptively(self, streams: Streams, chosen: Contender, price: float) -> None:
         self._compile_adaptive(chosen)
-        fixed, slope = self._costs[chosen.shifts].line
-        self._adaptive_costs = Costs({spp: fixed + spp * slope * price for spp in (1.0, 2.0)})
-        spp = _FIRST_ROUND * self._spp_to_come(chosen) / 2
-        while spp >= max(1.0, _LEAST_ROUND * self._accumulation.spp):
-            self._adaptive_pass(streams, 0, chosen.shifts, spp)
-            if self._budget.seconds is not None:  # if that took longer than expected
-                spp = min(spp, self._spp_to_come(chosen))
-            self._adaptive_pass(streams, 1, chosen.shifts, spp)
-            spp = self._spp_to_come(chosen) / 2
-            if self._update is not None and spp >= 1:
+        if self._budget.seconds is not None:
+            fixed, slope = self._costs[chosen.shifts].line
+            self._adaptive_costs = Costs({spp: fixed + spp * slope * price for spp in (1.0, 2.0)})
+        while spp := self._next_adaptive_spp(streams, chosen):
+            self._adaptive_pass(streams, chosen.shifts, spp)
+            shown = self._budget.seconds is None or streams.turn.stream == 0
+            if self._update is not None and shown and self._next_adaptive_spp(streams, chosen):
                 self._show(chosen)
+
+    def _next_adaptive_spp(self, streams: Streams, chosen: Contender) -> float:
+        """Return the samples of the next pass, in the mean; 0 where all are taken."""
+        turn = streams.turn
+        if turn.stream == 0:
+            share = 1.0 if any(turn.given) else _FIRST_ROUND
+            spp = share * self._spp_to_come(chosen) / 2
+            return spp if spp >= max(1.0, _LEAST_ROUND * self._accumulation.spp) else 0.0
+        if self._budget.seconds is not None:  # if the other took longer than expected
+            return min(turn.spp, self._spp_to_come(chosen))
+        return turn.spp
 
     def _compile_adaptive(self, chosen: Contender) -> None:
         """Render next to nothing: compiling happens only the first time."""
@@ -531,22 +593,23 @@ class BudgetedRender:
         self._seconds["render"] += sum(seconds)
         self._excuse(seconds[0] - seconds[1], "render")
 
-    def _adaptive_pass(self, streams: Streams, stream: int, shifts: int, spp: float) -> None:
-        """Render a pass of a stream with ``spp`` samples per pixel in the mean."""
+    def _adaptive_pass(self, streams: Streams, shifts: int, spp: float) -> None:
+        """Render a pass of the next stream with ``spp`` samples per pixel in the mean."""
         start = self._clock()
-        counts = streams.next_counts(stream, spp)
+        counts = streams.next_counts(spp)
         if not counts.any():
+            streams.skip(spp)
             return
         mean = max(1, round(float(counts.mean())))  # of both streams the same, for the costs
         # Its own: where in a sequence a pixel is depends on its counts.
         sequence = PARTS + 1 + len(self._accumulation.passes)
         frame, done = self._render(shifts, mean, sequence, counts)
-        streams.add(stream, frame, done, counts)
+        streams.add(frame, done, counts, spp)
         self._accumulation = Accumulation.together(self._resumed, streams.mean())
         seconds = self._clock() - start
         self._seconds["render"] += seconds
-        assert self._adaptive_costs is not None
-        self._adaptive_costs.note(mean, seconds)
+        if self._adaptive_costs is not None:
+            self._adaptive_costs.note(mean, seconds)
 
     def _spp_to_come(self, chosen: Contender) -> int:
         """Return the samples per pixel that the rest of the budget pays for."""
@@ -558,7 +621,7 @@ class BudgetedRender:
 
     def _with_samples(self, frame: FrameBuffers) -> FrameBuffers:
         """Append the samples of each pixel where their numbers differ."""
-        if self._adaptive_costs is None:
+        if self._streams is None or not self._streams.planned:
             return frame
         return frame.appended(SAMPLES, self._accumulation.samples)
 
@@ -666,7 +729,8 @@ class BudgetedRender:
             if chosen.denoise > _UPDATE_SHARE * self._left():
                 return
         frame = self._accumulation.frame
-        self._update(self._denoise(chosen, frame), self._with_samples(frame))
+        image = self._denoise(chosen, frame)
+        self._update(image, self._with_state(self._with_samples(frame)))
 
     def _denoise(self, contender: Contender, frame: FrameBuffers) -> torch.Tensor:
         from mitsuba_gdpt import denoisers

@@ -11,11 +11,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.channels import DIFFERENCE_AXES, REPORTED, VARIANCE_SUFFIX
 from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.rendering.state import KEY, Planes, State
 
 if TYPE_CHECKING:
     import torch
@@ -65,10 +66,12 @@ class Accumulation:
 
     Attributes:
         passes: In order.
+        state: What an adaptive render that was interrupted left besides, see :mod:`.state`.
     """
 
     def __init__(self) -> None:
         self.passes: list[Pass] = []
+        self.state: State | None = None
         self._frame: FrameBuffers | None = None
         self._counts = _Counts(0, 0, 0)
 
@@ -85,13 +88,80 @@ class Accumulation:
         from mitsuba_gdpt.buffers import FrameBuffers
 
         frame = FrameBuffers.from_exr(path, require=("primal",))
-        resumed = cls()
-        resumed.passes = _parse(path, frame.metadata.get(PASSES, ""))
+        passes = _parse(path, frame.metadata.get(PASSES, ""))
+        state = State.from_exr(path, frame.metadata)
+        frame.metadata.pop(KEY, None)
         # What is known about the image so far does not hold for the next.
-        resumed._frame = frame.without(buffer.name for buffer in REPORTED)
-        gradients = resumed.gradient_spp
-        resumed._counts = _Counts(resumed.spp, gradients, gradients)
+        resumed = cls.of(frame.without(buffer.name for buffer in REPORTED), passes)
+        resumed.state = state
         return resumed
+
+    @classmethod
+    def of(cls, frame: FrameBuffers, passes: list[Pass]) -> Accumulation:
+        """Return what has the same number of samples in all pixels.
+
+        Args:
+            frame: (H, W, C) means.
+            passes: That they are of.
+        """
+        result = cls()
+        result.passes = passes
+        gradients = result.gradient_spp
+        result._set(passes, frame, _Counts(result.spp, gradients, gradients))
+        return result
+
+    def put(self, planes: Planes, name: str) -> dict[str, Any]:
+        """Store this among named planes.
+
+        Args:
+            planes: Added to.
+            name: What their names begin with.
+
+        Returns:
+            What else :meth:`taken_from` has to know.
+        """
+        for i, channel in enumerate(self.frame.layout.channels):
+            planes[f"{name} {channel}"] = self.frame.data[..., i].cpu().numpy()
+        numbers = {}
+        for key, count in vars(self._counts).items():
+            if isinstance(count, int | float):
+                numbers[key] = count
+            else:
+                planes[f"{name} samples {key}"] = count[..., 0].cpu().numpy()
+        return {PASSES: " ".join(map(str, self.passes)), "samples": numbers}
+
+    @classmethod
+    def taken_from(
+        cls, state: State, planes: Planes, like: FrameBuffers, *keys: str | int
+    ) -> Accumulation:
+        """Return what :meth:`put` stored, with the bits that it had.
+
+        Args:
+            state: Where what :meth:`put` returned is found by the keys.
+            planes: By name.
+            like: (H, W, C) buffers with the same layout and header.
+            keys: Together they are the name.
+
+        Raises:
+            FormatError: Something is missing.
+        """
+        import torch
+
+        from mitsuba_gdpt.buffers import FrameBuffers
+
+        name, known = " ".join(map(str, keys)), state.part(*keys, "samples")
+        stored = [torch.from_numpy(planes[f"{name} {c}"]) for c in like.layout.channels]
+        counts = {
+            key: known[key]
+            if key in known
+            else torch.from_numpy(planes[f"{name} samples {key}"]).to(like.device)[..., None]
+            for key in ("primal", "dx", "dy")
+        }
+        data = torch.stack(stored, -1).to(like.device)
+        frame = FrameBuffers(data, like.layout, like.metadata, like.attributes)
+        result = cls()
+        result._set(_parse(state.path, state.part(*keys, PASSES)), frame, _Counts(**counts))
+        return result
 
     def check(self, width: int, height: int, described: Mapping[str, str]) -> None:
         """Check that what comes is of the same picture; all is well before the first pass.
@@ -336,6 +406,7 @@ def _parse(path: str | os.PathLike[str], text: str) -> list[Pass]:
     except (TypeError, ValueError):
         raise FormatError(
             f"{path}: the header does not say which passes it is made of (passes = "
-            f"{checks.show(text)}); only renders with --time, --progressive or --resume can go on"
+            f"{checks.show(text)}); only renders with --time, --progressive, "
+            "--adaptive or --resume can go on"
         ) from None
     return found

@@ -14,9 +14,10 @@ from mitsuba_gdpt import denoisers, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.denoisers import Call, default_call
-from mitsuba_gdpt.errors import ConfigError, LayoutError
+from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
 from mitsuba_gdpt.rendering import Accumulation, Budget, BudgetedRender, adaptive, budget
 from mitsuba_gdpt.rendering.contenders import Costs
+from tests import kills
 
 SCENE = "builtin:corner-gallery"
 SETTINGS = {"max_depth": 3}
@@ -405,8 +406,10 @@ def test_adaptive_render_goes_on(
     samples = done.buffers.samples
     assert samples.mean() == pytest.approx(64, abs=2)
     assert samples.min() < samples.max()
-    assert len(seen) >= 2
-    assert all("samples" in frame for frame in seen)
+    # The pilot, the passes after it, and the image.
+    assert len(seen) >= 7
+    assert ["samples" in frame for frame in seen] == [False] * 4 + [True] * (len(seen) - 4)
+    assert [bool(frame.planes) for frame in seen] == [True] * (len(seen) - 1) + [False]
     done.buffers.to_exr(tmp_path / "a.exr")
     assert torch.equal(FrameBuffers.from_exr(tmp_path / "a.exr").samples, samples)
     resumed = Accumulation.from_exr(tmp_path / "a.exr")
@@ -425,6 +428,101 @@ def test_adaptive_render_goes_on(
     part = gdpt.render(source.scene, spp=64, **options)
     assert part.interrupted
     assert part.image.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["adaptive", "even", "after another", "no gradients"])
+def test_adaptive_render_interrupted_anywhere_has_the_same_bits(
+    source, agreeing: None, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in every pass, written, read and interrupted in the next, and so to its end."""
+    parameters = {**SETTINGS, "shifts": int(kind != "no gradients"), "variances": True}
+    options = {"method": Call.parse("poisson-l2"), "adaptive": True, "seed": 5}
+    options |= {"method": Call.parse("none")} if kind == "no gradients" else {}
+    if kind == "even":
+        monkeypatch.setattr(adaptive, "_LEAST_AGREEMENT", 2.0)
+    path, resumed = tmp_path / "a.exr", None
+    if kind == "after another":
+        before = BudgetedRender(source, parameters, Budget(spp=48), **options).run()
+        before.buffers.to_exr(tmp_path / "b.exr")
+        resumed = Accumulation.from_exr(tmp_path / "b.exr")
+        assert resumed.state is None
+    budget = Budget(spp=136 if resumed else 72)
+    whole = BudgetedRender(source, parameters, budget, resumed=resumed, **options).run()
+    assert ("samples" in whole.buffers) == (kind != "even")
+    written: list[FrameBuffers] = []
+    for _ in range(40):
+        with monkeypatch.context() as patch:
+            # Two renders that are not counted, where the pilot is complete, come with each.
+            interrupt_after(1 + 2 * (len(written) >= 4 and kind != "even"), patch)
+            job = BudgetedRender(source, parameters, budget, resumed=resumed, **options)
+            done = job.run()
+        if not done.interrupted:
+            break
+        done.buffers.to_exr(path)
+        resumed = Accumulation.from_exr(path)
+        assert resumed.state is not None
+        assert set(resumed.frame.names) == set(done.buffers.without("samples").names)
+        written.append(done.buffers)
+    assert len(written) >= 6
+    assert torch.equal(done.buffers.data, whole.buffers.data)
+    assert torch.equal(done.image, whole.image)
+    assert done.buffers.metadata == whole.buffers.metadata
+    assert not done.buffers.planes
+    assert len({frame.metadata["passes"] for frame in written}) == len(written)
+
+
+def test_killed_adaptive_command_goes_on_with_the_same_bits(
+    agreeing: None, tmp_path: Path, variant_llvm_rgb: str
+) -> None:
+    """Killed as the third part of the pilot is written, and as the second stream is."""
+    killed, whole = tmp_path / "killed.exr", tmp_path / "whole.exr"
+
+    def words(output: Path) -> list[str]:
+        options = ("--adaptive", "--denoise", "poisson-l2", "--spp", "64", "-o", str(output))
+        going_on = ("--resume", str(output)) if output.exists() else ()
+        return ["render", SCENE, "--width", "24", "--max-depth", "3", *options, *going_on]
+
+    alike = "from mitsuba_gdpt.rendering import adaptive; adaptive._LEAST_AGREEMENT = -2.0"
+    for point, passes in ((2, 2), (3, 5)):
+        kills.command(point, words(killed), alike)
+        assert len(FrameBuffers.from_exr(killed).metadata["passes"].split()) == passes
+    for path in (killed, whole):
+        with pytest.raises(SystemExit) as stop:
+            main(words(path))
+        assert not stop.value.code
+    assert killed.read_bytes() == whole.read_bytes()
+    assert "samples" in FrameBuffers.from_exr(whole)
+
+
+def test_state_of_an_adaptive_render_can_be_left_out_or_damaged(
+    source, agreeing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters, options = {**SETTINGS, "shifts": 1}, {"method": Call.parse("none")}
+    with monkeypatch.context() as patch:
+        interrupt_after(8, patch)
+        part = BudgetedRender(source, parameters, Budget(spp=64), adaptive=True, **options).run()
+    part.buffers.to_exr(tmp_path / "a.exr")
+
+    def go_on(path: Path, seconds: float | None = None, **more: object) -> rendering.Rendered:
+        budget = Budget(seconds, None if seconds else 64)
+        resumed = Accumulation.from_exr(path)
+        return BudgetedRender(source, parameters, budget, resumed=resumed, **options, **more).run()
+
+    # By itself a file says that it goes on adaptively.
+    assert "samples" in go_on(tmp_path / "a.exr").buffers
+    even = go_on(tmp_path / "a.exr", adaptive=False)
+    assert "samples" not in even.buffers
+    assert even.buffers.metadata["spp"] == "64"
+    assert "samples" not in go_on(tmp_path / "a.exr", seconds=0.2, adaptive=False).buffers
+    lacking = FrameBuffers.from_exr(tmp_path / "a.exr")  # as what leaves out foreign layers
+    lacking.to_exr(tmp_path / "b.exr")
+    with pytest.raises(FormatError, match=r"lacks the channel .* Give --uniform"):
+        go_on(tmp_path / "b.exr")
+    assert go_on(tmp_path / "b.exr", adaptive=False).buffers.metadata["spp"] == "64"
+    for text in ("{", "[]", '{"turn":{}}', '{"part":4,"parts":{"0":{}}}'):
+        lacking.to_exr(tmp_path / "c.exr", metadata={"adaptive": text})
+        with pytest.raises(FormatError, match="does not hold what an adaptive render needs"):
+            go_on(tmp_path / "c.exr")
 
 
 def test_adaptive_makes_no_sense_with_a_noise_level(source) -> None:

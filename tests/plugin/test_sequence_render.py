@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -151,18 +147,8 @@ def test_command_line(tmp_path: Path, variant_llvm_rgb: str) -> None:
     assert run("--fly-through", 2, "-o", tmp_path / "a.exr") == 2
 
 
-KILLED = """
-import sys; sys.path.insert(0, {tests!r})
-from tests import kills
-from mitsuba_gdpt.cli import main
-kills.die_when_told()
-main(sys.argv[1:])
-"""
-
-
 def test_killed_command_goes_on_with_the_same_bits(tmp_path: Path, variant_llvm_rgb: str) -> None:
     """Killed as a pass of a frame is written, and again between image and picture of another."""
-    code = KILLED.format(tests=str(Path(__file__).parents[2]))
 
     def words(folder: Path) -> list[str]:
         return [
@@ -176,12 +162,7 @@ def test_killed_command_goes_on_with_the_same_bits(tmp_path: Path, variant_llvm_
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     # Renamings of a whole run: plan, 2 frames, plan (2), 2 frames and plan each, 2 images each.
     for point, expected in ((5, ["4", "4"]), (5, ["6", "6"])):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *words(killed)],
-            env={**os.environ, kills.DIE_AT: str(point)},
-            timeout=300,
-        )
-        assert done.returncode == -signal.SIGKILL
+        kills.command(point, words(killed))
         found = [FrameBuffers.from_exr(path) for path in sorted(killed.glob("*.exr"))]
         assert [frame.metadata["spp"] for frame in found] == expected
         assert [*killed.glob(".*.tmp")]

@@ -65,7 +65,9 @@ def test_samples_go_where_noise_is(half: np.ndarray) -> None:
     assert streams.plan(PLAIN, 96) == pytest.approx(1)
     total = np.zeros(SIZE)
     for _ in range(3):
-        counts = streams.next_counts(0, 16)
+        counts = streams.next_counts(16)
+        streams.skip(16)
+        streams.skip(16)  # the other stream's turn
         assert not (counts % PORTION).any()
         assert counts.mean() == pytest.approx(16, rel=0.03)
         total += counts
@@ -83,7 +85,7 @@ def test_dear_pixels_get_less(half: np.ndarray) -> None:
     price = streams.plan(PLAIN, 96)
     assert price is not None
     assert price < 1
-    counts = streams.next_counts(0, 48)
+    counts = streams.next_counts(48)
     top, _, _, bottom = (16 + part.mean() for part in np.split(counts, 4))
     assert bottom / top == pytest.approx(8 ** (2 / 3), rel=0.25)
     costs = (bounces + adaptive._LEAST_COST) / (bounces + adaptive._LEAST_COST).mean()
@@ -105,8 +107,10 @@ def test_counts_come_from_the_other_stream(half: np.ndarray) -> None:
     assert [part.passes[0].seed for part in changed._parts] == [0, 2, 1, 3]
     for each in (streams, changed):
         assert each.plan(PLAIN, 96) is not None
-    assert (streams.next_counts(0, 48) == changed.next_counts(0, 48)).all()
-    assert (streams.next_counts(1, 48) != changed.next_counts(1, 48)).any()
+    assert (streams.next_counts(48) == changed.next_counts(48)).all()
+    for each in (streams, changed):
+        each.skip(48)
+    assert (streams.next_counts(48) != changed.next_counts(48)).any()
 
 
 @pytest.mark.parametrize("scale", [1e-5, 1e5])
@@ -115,7 +119,7 @@ def test_unit_of_radiance_does_not_matter(half: np.ndarray, scale: float) -> Non
     for unit in (1.0, scale):
         streams = piloted(half, scale=unit)
         assert streams.plan(PLAIN, 96) is not None
-        counts.append(streams.next_counts(0, 48))
+        counts.append(streams.next_counts(48))
     assert (counts[0] != counts[1]).mean() < 1e-3
 
 
@@ -144,9 +148,9 @@ def render_of_spikes(generator: np.random.Generator) -> Accumulation:
         streams.add_pilot(frame, Pass(number, 8, 0), np.ones(SIZE))
     assert streams.plan(PLAIN, 64) is not None
     for number in (0, 1):
-        counts = streams.next_counts(number, 32)
+        counts = streams.next_counts(32)
         frame = spikes(counts, generator)
-        streams.add(number, frame, Pass(adaptive.PARTS + number, 32, 0), counts)
+        streams.add(frame, Pass(adaptive.PARTS + number, 32, 0), counts, 32)
     return streams.mean()
 
 
