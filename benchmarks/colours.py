@@ -74,7 +74,7 @@ def main() -> None:
         dark = of_wall(image, albedo, WALLS["red"])[:, 2]
         found[name] = {
             **walls,
-            "not above 0": float((dark <= 0).float().mean()),
+            "not_above_0": float((dark <= 0).float().mean()),
             "grid": grid(image) / grid(reference),
         }
     head = ["image", *WALLS, "red wall, blue not above 0", "grid"]

@@ -10,6 +10,8 @@ says what NAME is made of. Nothing between the markers is written by hand.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
 import inspect
 import json
 import re
@@ -120,6 +122,28 @@ def _prose(text: str) -> str:
     return "\n\n".join(shown) + "\n"
 
 
+def key_files() -> str:
+    """Every kind of file that has keys."""
+    from mitsuba_gdpt import keys
+
+    return table(("in the table", "file"), keys.FILES.items())
+
+
+def all_keys() -> str:
+    """Every key of what is written."""
+    from mitsuba_gdpt import keys
+
+    rows = [(f"`{key.name}`", key.meaning, ", ".join(key.files)) for key in keys.TABLE]
+    return table(("key", "value", "in"), rows)
+
+
+def stored_settings(module: str, name: str) -> str:
+    """Every field of settings that are written as they were given."""
+    settings = getattr(importlib.import_module(f"mitsuba_gdpt.{module}"), name)
+    rows = [(f"`{name}`", default, meaning) for name, default, meaning in _fields(settings)]
+    return table(("key", "default", "meaning"), rows)
+
+
 def training_settings() -> str:
     """Every key of a training."""
     from mitsuba_gdpt.training.augment import Augmentation
@@ -222,7 +246,12 @@ def cuda_goals() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "buffers": buffers,
     "command-line": command_line,
+    "crop-plan": functools.partial(stored_settings, "data.plan", "CropPlan"),
     "cuda-goals": cuda_goals,
+    "evaluation-settings": functools.partial(stored_settings, "evaluation.settings", "Settings"),
+    "frame-settings": functools.partial(stored_settings, "data.frames", "FrameSettings"),
+    "key-files": key_files,
+    "keys": all_keys,
     "loss-terms": loss_terms,
     "named-losses": named_losses,
     "parameters": parameters,

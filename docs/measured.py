@@ -148,7 +148,7 @@ def colours(table: Table) -> str:
             f"`{name}`" if "(" in name else name,
             colour(found["red"]),
             colour(found["green"]),
-            f"{found['not above 0']:.0%}",
+            f"{found['not_above_0']:.0%}",
             f"{found['grid']:.2f}",
         )
         for name, found in values["images"].items()

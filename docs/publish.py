@@ -67,7 +67,7 @@ def condense(results: dict[str, Any]) -> dict[str, Any]:
             "settings": {key: results["settings"][key] for key in kept},
             "costs": {
                 scene: {
-                    pair: [cost["fixed"], cost["per_sample"], cost["denoise"]]
+                    pair: [*cost.values()]  # fixed, per sample, denoise
                     for pair, cost in costs.items()
                 }
                 for scene, costs in results["costs"].items()

@@ -91,6 +91,16 @@ def _has_cuda() -> bool:
     return rendering.works("cuda_ad_rgb")
 
 
+@pytest.fixture(autouse=True)
+def lacking_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A test fails if it lets the package write a key that docs/reference/keys.md lacks."""
+    from tests import emitted
+
+    with emitted.watching(monkeypatch) as lacking:
+        yield lacking
+    assert not lacking, f"mitsuba_gdpt/keys.py lacks {', '.join(dict.fromkeys(lacking))}"
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The folder of real scenes and weights beside the repository; tests skip without it."""

@@ -98,7 +98,7 @@ FRAMES = {
     "format": "mitsuba_gdpt.frames",
     "version": 1,
     "plan": {"sequences": [{"scene": "A", "split": "train"}], "settings": {"width": 8, "spp": 1}},
-    "made_by": {"version": "0.1.0"},
+    "provenance": {"version": "0.1.0"},
 }
 
 

@@ -22,9 +22,9 @@ from mitsuba_gdpt.rendering.sequence import frame_path, over_frames
 from mitsuba_gdpt.scenes import SceneRef
 
 #: Header attribute of the EXR files: stops that suit the scene, before those of the job.
-EXPOSURE = "batch.scene_exposure"
+EXPOSURE = "exposure_stops"
 #: Key of the record: fingerprint of what decides on the render.
-RENDER = "render"
+RENDER = "render_key"
 #: Larger products are taken for mistakes.
 MOST_JOBS = 100_000
 
@@ -304,8 +304,9 @@ def _apply(override: Override, job: Job) -> Job | None:
 
 
 def describe(job: Job) -> dict[str, Any]:
-    """Return the fields of a job as JSON can hold them."""
-    values = {**asdict(job), "call": job.call}
+    """Return the fields of a job as JSON can hold them; ``call`` is called ``method``."""
+    values = {**asdict(job), "method": job.call}
+    del values["call"]
     return {key: str(v) if isinstance(v, Path | denoisers.Call) else v for key, v in values.items()}
 
 

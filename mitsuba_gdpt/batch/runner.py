@@ -218,9 +218,7 @@ def _item(job: Job, caption: str, error: str | None, folder: Path) -> report.Gal
             links[path.suffix.removeprefix(".").upper()] = urllib.parse.quote(relative)
         measured = (records.read(job.cell.record) or {}).get("metrics", {})
         values = {
-            metrics.find(name).label: entry["value"]
-            for name, entry in measured.items()
-            if entry["value"] is not None
+            metrics.find(name).label: value for name, value in measured.items() if value is not None
         }
     return report.GalleryItem(
         title=f"{job.scene}: {job.denoiser}",

@@ -181,7 +181,7 @@ def _make_sequence(job: Job) -> None:
         raise KeyboardInterrupt
     report = {
         "job": describe(job),
-        "seconds": dict(done.seconds),
+        **{f"{part}_seconds": seconds for part, seconds in done.seconds.items()},
         "spp": list(done.spp),
         RENDER: job.render_key,
     }
@@ -235,7 +235,7 @@ def _described(job: Job) -> dict[str, str]:
         "version": __version__,
         "variant": job.variant,
         "scene": job.source,
-        "denoiser": str(job.call),
+        "method": str(job.call),
         "sources": provenance.sources(),
     }
 
@@ -262,21 +262,26 @@ def _finish(job: Job, rendered: _Rendered, reference: Any) -> None:
     rendered.buffers.to_exr(job.output, image=image, metadata=metadata)
     report = {
         "job": describe(job),
-        "seconds": {"render": rendered.seconds, "denoise": denoise_seconds},
-        "metrics": {} if reference is None else _measure(job, image, reference),
+        "render_seconds": rendered.seconds,
+        "denoise_seconds": denoise_seconds,
+        **_measure(job, image, reference),
         RENDER: job.render_key,
     }
     job.cell.keep(report, job.pictures)
 
 
 def _measure(job: Job, image: torch.Tensor, reference: Any) -> dict[str, dict[str, float | None]]:
+    """Return the errors by metric, and of those that are estimates the standard errors."""
     from mitsuba_gdpt import metrics
 
-    result = {}
-    for name in job.metrics:
+    values: dict[str, float | None] = {}
+    errors: dict[str, float | None] = {}
+    for name in job.metrics if reference is not None else ():
         metric = metrics.find(name)
         # Reconstructions may be slightly negative.
         value = metric(metrics.displayable(image) if metric.nonnegative else image, reference)
-        number = value.value if math.isfinite(value.value) else None  # PSNR of identical images
-        result[name] = {"value": number, "standard_error": value.standard_error}
-    return result
+        # Infinite is the PSNR of identical images.
+        values[name] = value.value if math.isfinite(value.value) else None
+        if value.standard_error is not None:
+            errors[name] = value.standard_error
+    return {"metrics": values, "standard_errors": errors}

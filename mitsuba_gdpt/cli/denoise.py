@@ -335,7 +335,7 @@ def _write(
     from mitsuba_gdpt import exr, image_files
 
     if files.output is not None:
-        metadata = {**frame.metadata, "denoiser": method}
+        metadata = {**frame.metadata, "method": method}
         image_files.write(files.output, image, metadata=metadata, attributes=frame.attributes)
     if files.png is not None:
         exr.write_png(files.png, image, exposure=exposure, attributes=frame.attributes)

@@ -395,7 +395,7 @@ class _Files:
         image = None if image is None else image.cpu()
         if self.output is not None:
             if call is not None:
-                metadata["denoiser"] = str(call)
+                metadata["method"] = str(call)
             layer = None if call is not None and call.method == "none" else image
             buffers.to_exr(self.output, image=layer, metadata=metadata)
         if self.png is not None and image is not None:

@@ -358,7 +358,7 @@ class FrameUnit:
                 **camera.metadata(),
             }
             if not gradients and self.settings.target != TARGETS[0]:
-                metadata["denoiser"] = TARGET_DENOISER
+                metadata["method"] = TARGET_DENOISER
             frame.to_exr(path, metadata=metadata, half=self.settings.half and gradients)
             self._checksums.add(name)
 
@@ -468,7 +468,7 @@ def _describe(plan: FramePlan, root: Path) -> None:
             "format": frame_set.FORMAT,
             "version": frame_set.VERSION,
             "plan": plan.as_dict(),
-            "made_by": provenance.describe(date=False),
+            "provenance": provenance.describe(date=False),
         }
         replace_text(path, json.dumps(description, indent=1) + "\n")
         return

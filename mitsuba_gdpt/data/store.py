@@ -238,7 +238,7 @@ def _build(
             "channels": list(layout.channels),
             "crops_per_shard": crops_per_shard,
             "plan": plan.to_dict(),
-            "made_by": provenance.describe(date=False),
+            "provenance": provenance.describe(date=False),
             **attributes,
         },
     )

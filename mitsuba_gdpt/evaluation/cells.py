@@ -101,7 +101,7 @@ class Cells:
             spp=timing.spp,
             seed=seed,
             rendered_spp=rendered,
-            render_seconds=timing.primal_seconds if primal else timing.seconds,
+            render_seconds=timing.primal_render_seconds if primal else timing.render_seconds,
             fingerprint=self._hash(method, rendered),
         )
 

@@ -30,16 +30,16 @@ class EqualTime:
 
     Attributes:
         spp: Samples per pixel of ``gdpt``.
-        seconds: Median wall time of ``gdpt`` with its features.
+        render_seconds: Median wall time of ``gdpt`` with its features.
         primal_spp: Samples per pixel of path tracing with features in that time.
-        primal_seconds: Median wall time of these.
+        primal_render_seconds: Median wall time of these.
         repeats: Renders of each that the medians are taken from.
     """
 
     spp: int
-    seconds: float
+    render_seconds: float
     primal_spp: int
-    primal_seconds: float
+    primal_render_seconds: float
     repeats: int
 
     @classmethod
@@ -101,7 +101,7 @@ def measure(
         if better in tried:
             break
         guess = better
-    return min(tried.values(), key=lambda t: abs(t.primal_seconds / t.seconds - 1))
+    return min(tried.values(), key=lambda t: abs(t.primal_render_seconds / t.render_seconds - 1))
 
 
 def _interleave(

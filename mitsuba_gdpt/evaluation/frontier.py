@@ -218,13 +218,13 @@ class Contest:
             base = next(iter(costs.values()))
             for integrator, label in firsts.items():
                 cost = costs[label]
-                seconds = cost.seconds(_RATIO_SPP) - cost.denoise
+                seconds = cost.seconds(_RATIO_SPP) - cost.denoise_seconds
                 names.append(f"{scene}, {integrator}")
                 rows.append(
                     [
-                        _number(cost.fixed),
-                        _number(cost.per_sample),
-                        _number(seconds / (base.seconds(_RATIO_SPP) - base.denoise)),
+                        _number(cost.fixed_seconds),
+                        _number(cost.seconds_per_spp),
+                        _number(seconds / (base.seconds(_RATIO_SPP) - base.denoise_seconds)),
                     ]
                 )
         columns = ("fixed, s", "per sample, s", f"ratio at {_RATIO_SPP} spp")
@@ -241,7 +241,7 @@ class Contest:
     def _denoise_costs(self) -> report.Table:
         cells = []
         for label in self.pairs:
-            seconds = [costs[label].denoise for costs in self.found.costs.values()]
+            seconds = [costs[label].denoise_seconds for costs in self.found.costs.values()]
             cells.append([_number(statistics.median(seconds)), _number(max(seconds))])
         return report.Table(
             title="What reconstruction costs",

@@ -226,7 +226,7 @@ class StoredCell:
     Attributes:
         example: The render.
         method: Label of the method.
-        seconds: Time of the reconstruction.
+        denoise_seconds: Time of the reconstruction.
         metrics: Metric name to value.
         standard_errors: Metric name to the metric's own standard error, where it has one.
         error: What went wrong, or None.
@@ -235,11 +235,16 @@ class StoredCell:
 
     example: Example
     method: str
-    seconds: float = 0.0
+    denoise_seconds: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     standard_errors: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     sources: str = field(default_factory=lambda: provenance.sources())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields, those of the render beside the others, JSON-compatible."""
+        values = asdict(self)
+        return {**values.pop("example"), **values}
 
 
 def open_stored(paths: Sequence[str | os.PathLike[str]]) -> StoredSets:
@@ -387,11 +392,11 @@ class _ExampleUnit(execution.CellUnit):
                 if self.keep:
                     reference_path = image_path(self.folder, self.example, None)
                     pictures = [self._write(cell.name, image), reference_path]
-                cell.keep(asdict(result), pictures)
+                cell.keep(result.as_dict(), pictures)
         for cell in missing:
             if error := errors.get(cell.name):
                 failed = StoredCell(self.example, cell.name, error=error)
-                replace(cell, fingerprint="").keep(asdict(failed))
+                replace(cell, fingerprint="").keep(failed.as_dict())
         return errors
 
     def results(self, error: str) -> list[StoredCell]:

@@ -8,7 +8,6 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,11 @@ from mitsuba_gdpt.evaluation.stored import (
     image_path,
     shown_examples,
 )
-from mitsuba_gdpt.evaluation.summary import Value, spreadsheet
+from mitsuba_gdpt.evaluation.summary import Value, error_column, spreadsheet
 from mitsuba_gdpt.files import replace_text
 
+#: Column of the time of the reconstruction, which stands beside those of the metrics.
+TIME = "denoise_seconds"
 _PLOTTED = 2  # metrics
 _NAMED_FAILURES = 5
 _ERRORS = (
@@ -73,7 +74,7 @@ class StoredResults:
         """Return what a level is called."""
         counts = self.level_spp(level)
         if not counts:
-            return f"level {level + 1}"
+            return f"level {level}"
         return f"{counts[0]} spp" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} spp"
 
 
@@ -82,7 +83,7 @@ def mean(cells: Sequence[StoredCell], name: str) -> Value:
 
     Args:
         cells: Of one method.
-        name: Of the metric, or ``"seconds"``.
+        name: Of the metric, or ``"denoise_seconds"``.
 
     Returns:
         NaN where a cell failed or there is none.
@@ -132,16 +133,16 @@ def write_stored(
             *page.definitions(names),
         ],
     )
-    summary = list(_summary(results, names))
+    summary, rows = list(_summary(results, names)), [_record(cell) for cell in cells]
     values = {
         "provenance": dict(provenance),
         "metrics": list(names),
         "summary": summary,
-        "cells": [asdict(cell) for cell in cells],
+        "records": rows,
     }
     replace_text(folder / "results.json", json.dumps(values, indent=1) + "\n")
-    replace_text(folder / "results.csv", _csv(list(_rows(results, names))))
-    replace_text(folder / "summary.csv", _csv(summary))
+    replace_text(folder / "results.csv", _csv(rows, names))
+    replace_text(folder / "summary.csv", _csv(summary, names))
     replace_text(folder / "results.md", page.markdown(content))
     target = folder / "report.html"
     report.write_report(content, target)
@@ -149,7 +150,7 @@ def write_stored(
 
 
 def _value(cell: StoredCell, name: str) -> float:
-    return cell.seconds if name == "seconds" else cell.metrics[name]
+    return cell.denoise_seconds if name == TIME else cell.metrics[name]
 
 
 def _tables(results: StoredResults, names: Sequence[str]) -> Iterator[report.Table]:
@@ -157,7 +158,7 @@ def _tables(results: StoredResults, names: Sequence[str]) -> Iterator[report.Tab
         *(report.Header(metrics.find(name).label, better=tables.better(name)) for name in names),
         report.Header("denoise, s"),
     ]
-    shown = (*names, "seconds")
+    shown = (*names, TIME)
     found = [[_cell(results.chosen(m), name) for name in shown] for m in results.methods]
     yield _table(results, "All renders", columns, found, f"Arithmetic means. {_ERRORS}.")
     for name in names:
@@ -248,14 +249,14 @@ def _view(results: StoredResults, example: Example, folder: Path) -> report.View
                 pixels,
                 flip=page.flip_map(pixels, reference) if has_flip else None,
                 metrics={metrics.find(name).label: v for name, v in cell.metrics.items()},
-                seconds=cell.seconds,
+                seconds=cell.denoise_seconds,
             )
         )
     scale = exposure_scale(torch.from_numpy(np.ascontiguousarray(reference))[None])
     return report.View(
         f"{example.scene} {example.crop}",
         images,
-        group=f"{example.spp} spp" if example.spp else f"level {example.level + 1}",
+        group=f"{example.spp} spp" if example.spp else f"level {example.level}",
         exposure=math.log2(float(scale)),
     )
 
@@ -282,48 +283,47 @@ def _summary(results: StoredResults, names: Sequence[str]) -> Iterator[dict[str,
     for method in results.methods:
         for part in parts:
             cells = results.chosen(method, **part)
-            row: dict[str, Any] = {
+            means = {name: mean(cells, name) for name in (*names, TIME)}
+            yield {
                 "method": method,
                 "scene": part.get("scene", "all"),
-                "level": part["level"] + 1 if "level" in part else "all",
+                "level": part.get("level", "all"),
                 "crops": len(crops_of(cells)),
                 "renders": len(cells),
                 "failed": sum(cell.error is not None for cell in cells),
+                TIME: _number(means[TIME].mean),
+                "metrics": {name: _number(means[name].mean) for name in names},
+                "standard_errors": {n: _number(m.standard_error) for n, m in means.items()},
             }
-            for name in (*names, "seconds"):
-                value = mean(cells, name)
-                row[name] = _number(value.mean)
-                row[f"{name}-stderr"] = _number(value.standard_error)
-            yield row
 
 
-def _rows(results: StoredResults, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    estimated = {name for cell in results.cells for name in cell.standard_errors}
-    for cell in results.cells:
-        example = cell.example
-        row: dict[str, Any] = {
-            "scene": example.scene,
-            "crop": example.crop,
-            "level": example.level + 1,
-            "spp": example.spp or None,
-            "method": cell.method,
-            "seconds": cell.seconds if cell.error is None else None,
-        }
-        for name in names:
-            row[name] = cell.metrics.get(name)
-            if name in estimated:
-                row[f"{name}-stderr"] = cell.standard_errors.get(name)
-        yield {**row, "sources": cell.sources, "error": cell.error}
+def _record(cell: StoredCell) -> dict[str, Any]:
+    """Return what is known of a cell; None is what is not."""
+    values = cell.as_dict()
+    time = cell.denoise_seconds if cell.error is None else None
+    return {**values, "spp": cell.example.spp or None, TIME: time}
 
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def _csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Return rows of JSON as a table: metrics and standard errors are columns."""
+    estimated = {name for row in rows for name in row["standard_errors"]}
+
+    def flat(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        plain = {key: {key: value} for key, value in row.items() if key != "standard_errors"}
+        plain["metrics"] = {name: row["metrics"].get(name) for name in names}
+        for name, value in (item for table in plain.values() for item in table.items()):
+            yield name, value
+            if name in estimated:
+                yield error_column(name), row["standard_errors"].get(name)
+
+    table = [dict(flat(row)) for row in rows]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(rows[0])
-    for row in rows:
-        writer.writerow([spreadsheet("" if cell is None else cell) for cell in row.values()])
+    writer.writerow(table[0])
+    for line in table:
+        writer.writerow([spreadsheet("" if cell is None else cell) for cell in line.values()])
     return stream.getvalue()

@@ -117,18 +117,30 @@ class Results:
 
 
 def to_csv(records: Sequence[Record]) -> str:
-    """Return one line per cell, metrics as columns."""
+    """Return one line per cell, metrics as columns, those that are estimates with their errors."""
     names = list(dict.fromkeys(name for record in records for name in record.metrics))
+    estimated = {name for record in records for name in record.standard_errors}
+    columns = {
+        column: (table, name)
+        for name in names
+        for column, table in ((name, "metrics"), (error_column(name), "standard_errors"))
+        if table == "metrics" or name in estimated
+    }
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     fixed = ["scene", "method", "domain", "spp", "rendered_spp", "seed"]
     fixed += ["render_seconds", "denoise_seconds", "sources"]
-    writer.writerow([*fixed, *names, "error"])
+    writer.writerow([*fixed, *columns, "error"])
     for record in records:
-        values = [record.metrics.get(name, "") for name in names]
+        values = [getattr(record, table).get(name, "") for table, name in columns.values()]
         row = [*(getattr(record, key) for key in fixed), *values, record.error or ""]
         writer.writerow([spreadsheet(cell) for cell in row])
     return stream.getvalue()
+
+
+def error_column(metric: str) -> str:
+    """Return the name of the column with the standard error of a metric."""
+    return f"{metric}.standard_error"
 
 
 def spreadsheet(cell: object) -> object:

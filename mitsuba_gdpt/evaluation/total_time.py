@@ -63,24 +63,24 @@ class Cost:
     """Seconds of a pair on one scene, at the size of the costs.
 
     Attributes:
-        fixed: Of a render besides its samples.
-        per_sample: Of one sample per pixel.
-        denoise: Of the reconstruction.
+        fixed_seconds: Of a render besides its samples.
+        seconds_per_spp: Of one sample per pixel.
+        denoise_seconds: Of the reconstruction.
     """
 
-    fixed: float
-    per_sample: float
-    denoise: float
+    fixed_seconds: float
+    seconds_per_spp: float
+    denoise_seconds: float
 
     def samples(self, seconds: float, least: int) -> int | None:
         """Return the samples per pixel that a budget of total time pays for; None if too few."""
-        share = (seconds - self.denoise - self.fixed) / self.per_sample
+        share = (seconds - self.denoise_seconds - self.fixed_seconds) / self.seconds_per_spp
         count = int(share + _ROUNDING)
         return min(count, MOST_SPP) if count >= least else None
 
     def seconds(self, spp: int) -> float:
         """Return the total time of so many samples."""
-        return self.fixed + self.per_sample * spp + self.denoise
+        return self.fixed_seconds + self.seconds_per_spp * spp + self.denoise_seconds
 
 
 @dataclass(frozen=True)
@@ -208,8 +208,8 @@ class PairUnit(RecordUnit):
             replace(
                 _blank(self.shot, self.pair, self.spp, self.seed),
                 rendered_spp=self.spp,
-                render_seconds=self.cost.fixed + self.cost.per_sample * self.spp,
-                denoise_seconds=self.cost.denoise,
+                render_seconds=self.cost.fixed_seconds + self.cost.seconds_per_spp * self.spp,
+                denoise_seconds=self.cost.denoise_seconds,
                 fingerprint=key,
             )
         ]

@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 
 #: What was decided, in the folder of a sequence.
 PLAN = "sequence.json"
+#: Fields of it, as plans of before call them.
+_RENAMED = {
+    "denoise": "denoise_seconds",
+    "spent": "spent_seconds",
+    "costs": "seconds_per_spp",
+}
 _FRAME = re.compile(r"frame-\d{4,}\.(exr|png)")
 #: Samples per pixel that every frame gets, in two passes that tell what they cost.
 LEAST_SPP = 2 * FIRST_SPP
@@ -76,9 +82,9 @@ class _Plan:
         described: What is rendered; another call must describe the same.
         shifts: Offset paths per sample.
         method: Text of the call.
-        denoise: Seconds that the reconstruction of a frame is expected to take.
-        spent: Seconds of the budget.
-        costs: Of a sample of each frame: seconds, or 1 where samples are counted.
+        denoise_seconds: What the reconstruction of a frame is expected to take.
+        spent_seconds: Of the budget.
+        seconds_per_spp: Of each frame; 1 where samples are counted.
         share: Samples per pixel of each frame after its first passes, by what these cost.
         rounds: Samples per pixel that each frame has in all at the end of each round.
     """
@@ -86,9 +92,9 @@ class _Plan:
     described: Mapping[str, Any]
     shifts: int
     method: str
-    denoise: float
-    spent: float = 0.0
-    costs: list[float] = field(default_factory=list)
+    denoise_seconds: float
+    spent_seconds: float = 0.0
+    seconds_per_spp: list[float] = field(default_factory=list)
     share: int | None = None
     rounds: list[list[int]] = field(default_factory=list)
 
@@ -255,7 +261,7 @@ class SequenceRender:
                     f"{self._folder} holds another sequence: {', '.join(differing)} of it differ; "
                     "give the same settings, or another folder"
                 )
-            return _Plan(**stored)
+            return _Plan(**{_RENAMED.get(key, key): value for key, value in stored.items()})
         share = None if self._budget.seconds is None else self._budget.seconds / len(self._cameras)
         middle = BudgetedRender(
             self._source,
@@ -288,11 +294,12 @@ class SequenceRender:
         if self._budget.spp is not None:
             return float((self._budget.spp - LEAST_SPP) * count)
         assert self._budget.seconds is not None
-        return max(0.0, self._budget.seconds - self._plan.spent - self._plan.denoise * count)
+        spent, denoise = self._plan.spent_seconds, self._plan.denoise_seconds * count
+        return max(0.0, self._budget.seconds - spent - denoise)
 
     def _share_out(self) -> None:
         """Give all frames the same samples for what is left and their first passes took."""
-        self._plan.share = int(self._left() / sum(self._plan.costs))
+        self._plan.share = int(self._left() / sum(self._plan.seconds_per_spp))
         self._save(self._plan)
 
     def _spend_rest(self) -> None:
@@ -306,7 +313,7 @@ class SequenceRender:
                 return
             have = plan.rounds[-1] if plan.rounds else [LEAST_SPP] * len(self._cameras)
             assert plan.share is not None
-            total = plan.share * sum(plan.costs)
+            total = plan.share * sum(plan.seconds_per_spp)
             part = shares[len(plan.rounds)] * self._left() / total if total else 0.0
             part = part if self._budget.spp is None else 1.0
             if plan.rounds and part * plan.share < 1:
@@ -331,7 +338,7 @@ class SequenceRender:
         done.add(*self._rendered(number, done, spp))
         seconds = self._clock() - start
         self._spend("render", seconds)
-        self._plan.costs[number] = seconds / spp if self._budget.spp is None else 1.0
+        self._plan.seconds_per_spp[number] = seconds / spp if self._budget.spp is None else 1.0
 
     def _rendered(self, number: int, done: Accumulation, spp: int) -> tuple[FrameBuffers, Pass]:
         """Render the next samples of a frame."""
@@ -351,7 +358,7 @@ class SequenceRender:
 
     def _spend(self, part: str, seconds: float) -> None:
         self._seconds[part] += seconds
-        self._plan.spent += seconds
+        self._plan.spent_seconds += seconds
 
     def _first_passes(self, method: Call) -> None:
         """Render two passes of each frame, which tell what frames cost.
@@ -360,7 +367,7 @@ class SequenceRender:
         """
         from mitsuba_gdpt import denoisers
 
-        self._plan.costs = [1.0] * len(self._cameras)
+        self._plan.seconds_per_spp = [1.0] * len(self._cameras)
         video, taken = denoisers.stream(method), []
         with progress.task("first passes", total=len(self._cameras)) as task:
             for number in range(len(self._cameras)):
@@ -375,7 +382,7 @@ class SequenceRender:
                     self._spend("denoise", taken[-1])
                 task.advance()
         if taken:
-            self._plan.denoise = sum(taken) / len(taken)
+            self._plan.denoise_seconds = sum(taken) / len(taken)
 
     def _render(self, wanted: Sequence[int]) -> None:
         """Render passes until each frame has the samples that it shall have."""

@@ -111,7 +111,7 @@ def write_run_file(folder: Path, config: TrainingConfig, examples: Mapping[str, 
         "config": dataclasses.asdict(config),
         "loss": config.loss_terms,
         "model": dataclasses.asdict(config.model),
-        "origin": provenance.describe(),
+        "provenance": provenance.describe(),
         "examples": dict(examples),
     }
     replace_text(folder / RUN_FILE, json.dumps(description, indent=2) + "\n")

@@ -95,7 +95,7 @@ def test_render_and_denoise(tmp_path: Path) -> None:
     assert (frame.width, frame.height) == (24, 16)
     assert frame.names == ("primal", "dx", "dy", "albedo", "normal", "depth")
     assert frame.metadata["spp"] == "4"
-    assert frame.metadata["denoiser"] == "poisson-l1"
+    assert frame.metadata["method"] == "poisson-l1"
     assert Image.open(picture).size == (24, 16)
     denoised = exr.read_image(buffers, exr.DENOISED)
     assert np.isfinite(denoised).all()

@@ -311,7 +311,7 @@ def test_part_of_a_flight_with_denoised_targets(
     origins = [list(scene.fly(time).origin) for time in (0.25, 0.5)]
     assert [camera["origin"] for camera in sequence["cameras"]] == origins
     frame = FrameSet.open(root).sequence("train", "squares")[0]
-    assert frame.target().metadata["denoiser"] == "oidn"
+    assert frame.target().metadata["method"] == "oidn"
 
 
 def test_failed_frames_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def test_every_step(
         done.append(words[0])
     assert done == ["dataset", "dataset", "train", "render", "denoise", "evaluate"]
     results = json.loads((tmp_path / "results" / "results.json").read_text())
-    cells = results["cells"] if "cells" in results else results["records"]
+    cells = results["records"]
     assert len(cells) == 4
     assert not [cell["error"] for cell in cells if cell.get("error")]
     assert (tmp_path / "clean.png").is_file()

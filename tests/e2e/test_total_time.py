@@ -91,7 +91,7 @@ def test_budgets_buy_samples(
     assert clock == [(32, 18), (24, 24)], "costs at their own size, errors at the evaluation's"
     costs = found.costs["corner-gallery"]
     assert costs[PATH] == Cost(pytest.approx(0.2), pytest.approx(0.1), 0.0)
-    assert costs[SHIFTED].denoise == 0.5
+    assert costs[SHIFTED].denoise_seconds == 0.5
     assert found.spp == {
         ("corner-gallery", PATH, 1.0): 8,
         ("corner-gallery", PATH, 4.0): 38,
@@ -121,7 +121,7 @@ def test_budgets_buy_samples(
     for words in ("Frontier: the best pair for a budget", "In 1 s of total time", "worst scene"):
         assert words in tables
     values = json.loads((tmp_path / "results.json").read_text())
-    assert values["costs"]["corner-gallery"][PATH]["fixed"] == pytest.approx(0.2)
+    assert values["costs"]["corner-gallery"][PATH]["fixed_seconds"] == pytest.approx(0.2)
     assert {"scene": "corner-gallery", "pair": PATH, "seconds": 4.0, "spp": 38} in values["spp"]
     assert len(values["records"]) == 8
 
@@ -211,7 +211,7 @@ def test_frontier_spread_and_worst_scene(settings: Settings) -> None:
     ("seconds", "least", "expected"), [(1.0, 1, None), (1.2, 1, 1), (1.9, 1, 4), (1.2, 2, None)]
 )
 def test_samples_of_a_budget(seconds: float, least: int, expected: int | None) -> None:
-    cost = Cost(fixed=0.5, per_sample=0.2, denoise=0.5)
+    cost = Cost(fixed_seconds=0.5, seconds_per_spp=0.2, denoise_seconds=0.5)
     assert cost.samples(seconds + 1e-9, least) == expected
     assert Cost(0, 1e-9, 0).samples(1e3, 1) == total_time.MOST_SPP
     if expected is not None:

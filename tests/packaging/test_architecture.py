@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 #: Top-level parts of the package, lowest first; a part may import from the layers below its own.
 LAYERS = (
     {"errors", "_version", "interrupts"},
-    {"checks", "plugins"},
+    {"checks", "keys", "plugins"},
     {"channels", "colorimetry", "decoding", "progress", "files", "packages"}
     | {"provenance", "subprocesses", "toml", "_llvm"},
     {"naming"},

@@ -88,12 +88,13 @@ def test_what_is_published_of_an_evaluation(generate: ModuleType) -> None:
     publish = importlib.import_module("publish")  # of docs/, as generate's neighbours are
     record = {"scene": "a", "method": "p + x", "spp": 8, "error": None, "sources": "0123"}
     records = [{**record, "metrics": {"relmse": value}} for value in (1.0, 2.0)]
+    cost = {"fixed_seconds": 0.123456, "seconds_per_spp": 1.0, "denoise_seconds": 2.0}
     kept = ("seconds", "cost_size", "seeds", "repeats", "clock", "metrics", "max_depth", "width")
     results = {
         "records": records,
         "provenance": {"date": "2026-01-01"},
         "settings": dict.fromkeys(kept, 1),
-        "costs": {"a": {"p + x": {"fixed": 0.123456, "per_sample": 1.0, "denoise": 2.0}}},
+        "costs": {"a": {"p + x": cost}},
         "spp": [{"scene": "a", "pair": "p + x", "seconds": 3.0, "spp": 8}],
         "references": {"a": {"sha256": "ab", "spp": 64, "noise": 1.23456e-4, "file": "/a"}},
     }

@@ -193,8 +193,8 @@ class TestRendering:
             target, before = frame.target(), plain.target()
             assert torch.equal(target.primal, denoise(before, "oidn"))
             assert torch.equal(target.data[..., 3:], before.data[..., 3:])
-            assert target.metadata["denoiser"] == "oidn"
-            assert "denoiser" not in frame.noisy(1).metadata
+            assert target.metadata["method"] == "oidn"
+            assert "method" not in frame.noisy(1).metadata
         with pytest.raises(ConfigError, match=r"differs in target \('denoised', now None\)"):
             render_frames(plan(), tmp_path / "other")
         with pytest.raises(ConfigError, match=r"differs in target \(None, now 'denoised'\)"):

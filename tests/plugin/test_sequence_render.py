@@ -62,6 +62,17 @@ def test_samples_are_those_asked_for(source, cameras, tmp_path: Path) -> None:
     assert len(set.union(*seeds)) == FRAMES
 
 
+def test_plans_of_before_are_read(source, cameras, tmp_path: Path) -> None:
+    """They call fields by other names."""
+    before = render(source, cameras[:2], tmp_path, Budget(spp=8))
+    path = tmp_path / sequence.PLAN
+    plan = json.loads(path.read_text())
+    for old, new in sequence._RENAMED.items():
+        plan[old] = plan.pop(new)
+    path.write_text(json.dumps(plan))
+    assert render(source, cameras[:2], tmp_path, Budget(spp=8)).spp == before.spp
+
+
 @pytest.mark.parametrize("count", [0, 3, 9, 10])
 def test_interrupted_and_continued_equals_undisturbed(
     source, cameras, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
@@ -124,7 +135,7 @@ def test_time_is_kept(
             render(*arguments, clock=lambda: now[0])
         compiled[0] = False
     done = render(*arguments, clock=lambda: now[0])
-    taken = json.loads((tmp_path / "sequence.json").read_text())["spent"] + FRAMES * 0.2
+    taken = json.loads((tmp_path / "sequence.json").read_text())["spent_seconds"] + FRAMES * 0.2
     assert 0.93 * 60 < taken < 1.05 * 60
     assert min(done.spp) > 10
     if interrupted is None:

@@ -24,7 +24,7 @@ from mitsuba_gdpt.data import CropDataset, CropSet, store
 from mitsuba_gdpt.data.plan import CropPlan
 from mitsuba_gdpt.data.render import LAYOUT
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
-from tests import crops, kills
+from tests import crops, emitted, kills
 from tests.crops import content
 from tests.kills import DRIVER, WORKER
 
@@ -109,7 +109,8 @@ def test_records_say_what_the_plan_said(full: Path) -> None:
         assert np.array_equal(up, spec.camera.up)
         assert camera["focus"][index] == spec.camera.focus
         assert tuple(int(seed[name][index]) for name in seed) == spec.seeds + spec.target_seeds
-    assert "mitsuba 3" in crop_set.attributes["made_by"]["libraries"]
+    assert "mitsuba 3" in crop_set.attributes["provenance"]["libraries"]
+    assert emitted.unknown("set", crop_set.attributes) == []
     assert PLAN.differences(crop_set.attributes["plan"]) == []
 
 

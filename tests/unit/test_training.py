@@ -792,7 +792,7 @@ class TestRun:
         stored = json.loads((tmp_path / "run" / folder.RUN_FILE).read_text())
         assert stored["config"]["seed"] == 0
         assert stored["loss"] == losses.LOSSES["robust"]
-        assert stored["origin"]["libraries"]
+        assert stored["provenance"]["libraries"]
         assert sorted(p.name for p in (tmp_path / "run" / "validation").iterdir()) == [
             f"step-000000{step}.{suffix}" for step in (4, 6) for suffix in ("json", "png")
         ]
