@@ -163,6 +163,30 @@ def colours(table: Table) -> str:
     return f"{said}\n{table(head, rows)}"
 
 
+def methods(table: Table) -> str:
+    """What methods take, and how good they are."""
+    from mitsuba_gdpt import denoisers
+
+    values, source = newest("methods")
+    errors = values["relmse_trimmed"]
+    rows = [
+        (
+            f"`{method.name}`",
+            method.group,
+            "" if method.seconds_per_megapixel is None else f"{method.seconds_per_megapixel:g}",
+            f"{errors[method.name]:#.2g}" if method.name in errors else "",
+        )
+        for method in denoisers.methods()
+    ]
+    settings = values["settings"]
+    said = (
+        f"Error: relMSE at {settings['spp']} spp, `shifts={settings['shifts']}`, without the 0.1 % "
+        f"of pixels with the largest, geometric mean over the\ndevelopment scenes; by default, "
+        f"networks in float32 ({source}).\n"
+    )
+    return f"{said}\n{table(('method', 'group', 's per megapixel', 'error'), rows)}"
+
+
 def recipe(table: Table) -> str:
     """What the steps of the guide that trains a network take."""
     values, source = newest("recipe")
@@ -185,6 +209,7 @@ def blocks(table: Table) -> dict[str, Callable[[], str]]:
     """Return the generated blocks of this module, by name."""
     makers = {
         "colours": colours,
+        "methods": methods,
         "metrics-bias": metrics_bias,
         "metrics-cost": metrics_cost,
         "nfor-quality": nfor_quality,

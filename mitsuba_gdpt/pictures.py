@@ -11,7 +11,8 @@ import base64
 import html
 import io
 import math
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ WIDTH = 256
 _BRIGHT, _LIT = 0.8, 0.9  # so bright is shown what such a share of the pixels is darker than
 _SHARE = 0.98  # of values that are not cut off
 _MISSING = (255, 0, 255)  # pixels that are not finite
+_LEAST_TEXT = 24  # characters of a line, however narrow the terminal is
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,43 @@ def to_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
     table = f'<table style="text-align:left"><tr>{top}</tr>{body}</table>'
     return f'<div style="overflow-x:auto">{table}</div>'
+
+
+def to_text(
+    head: Sequence[str], sections: Mapping[str, Sequence[Sequence[str]]], width: int
+) -> str:
+    """Return tables that have their columns in common as text for terminals.
+
+    Args:
+        head: Of the columns but for the first, above the first table.
+        sections: Heading to rows. First cells are below the heading, the last ones are wrapped, and
+            those between are numbers.
+        width: In characters.
+    """
+    rows = [row for section in sections.values() for row in section]
+    name = max([*map(len, sections), *(len(row[0]) + 2 for row in rows)])
+    numbers = [
+        max(map(len, column)) for column in zip(head, *(row[1:] for row in rows), strict=True)
+    ]
+    start = name + sum(size + 2 for size in numbers[:-1]) + 2
+    lines: list[str] = []
+
+    def add(first: str, cells: Sequence[str], last: str) -> None:
+        found = [first.ljust(name), *(c.rjust(n) for c, n in zip(cells, numbers, strict=False))]
+        text = wrapped(last, max(width - start, _LEAST_TEXT)).replace("\n", "\n" + " " * start)
+        lines.append("  ".join([*found, text]).rstrip())
+
+    for number, (heading, section) in enumerate(sections.items()):
+        shown = head if number == 0 else [""] * len(head)
+        add(heading, shown[:-1], shown[-1])
+        for row in section:
+            add(f"  {row[0]}", row[1:-1], row[-1])
+    return "\n".join(lines)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return a text in lines; words, paths and calls stay whole."""
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _seen(image: NDArray[np.float32], buffer: Buffer, exposure: float) -> NDArray[np.float32]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
-from mitsuba_gdpt import _llvm, provenance, rendering
+from mitsuba_gdpt import _llvm, pictures, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.errors import GDPTError
 
@@ -27,12 +28,13 @@ def info() -> None:
         *_mitsuba(),
         *_torch(),
         ("libraries", ", ".join(f"{name} {provenance.version(name)}" for name in _LIBRARIES)),
-        *_methods(),
-        *_levels(),
     ]
-    width = max(len(label) for label, _ in rows)
+    width = shutil.get_terminal_size().columns
+    indent = max(len(label) for label, _ in rows) + 2
     for label, text in rows:
-        print(f"{label:<{width}}  {text}")
+        lines = pictures.wrapped(text, max(width - indent, indent))
+        print(label.ljust(indent) + lines.replace("\n", "\n" + " " * indent))
+    print(f"\n{_denoisers(width)}")
 
 
 def _mitsuba() -> list[tuple[str, str]]:
@@ -75,39 +77,20 @@ def _torch() -> list[tuple[str, str]]:
     return [("torch", f"{torch.__version__}, {device}")]
 
 
-def _methods() -> list[tuple[str, str]]:
+def _denoisers(width: int) -> str:
+    """Return tables of all methods and of the levels of quality."""
     try:
         from mitsuba_gdpt import denoisers
     except ImportError as error:
-        return [("denoisers", f"NOT AVAILABLE: {error}")]
+        return f"denoisers NOT AVAILABLE: {error}"
 
-    rows: list[tuple[str, str]] = []
-    headings = {"everyday": "methods", "baseline": "baselines", "experiment": "experiments"}
-    for method in denoisers.methods():
-        cost = method.seconds_per_megapixel
-        text = f"{method.name:<20} {'' if cost is None else f'{cost:g} s':>6}  {method.doc}"
-        if obstacle := method.obstacle:
-            text += f"; NOT AVAILABLE: {obstacle}"
-        rows.append((headings.pop(method.group, ""), text))
-    rows.append(("", "seconds are per megapixel on two CPU cores, roughly"))
-    return rows
-
-
-def _levels() -> list[tuple[str, str]]:
-    try:
-        from mitsuba_gdpt import denoisers
-    except ImportError:
-        return []
-
-    rows: list[tuple[str, str]] = []
+    levels = []
     for quality, level in denoisers.LEVELS.items():
+        name = f"{quality} (default)" if quality == denoisers.DEFAULT_QUALITY else quality
         try:
             call = str(denoisers.default_call(quality=quality))
         except GDPTError as error:
             call = f"NOT AVAILABLE: {error}"
-        text = f"{quality}: {call} here; {level.doc}, about {level.seconds_per_megapixel:g} s per "
-        text += "megapixel on two cores"
-        if quality == denoisers.DEFAULT_QUALITY:
-            text += "; the default"
-        rows.append(("" if rows else "quality", text))
-    return rows
+        levels.append((name, f"{level.seconds_per_megapixel:g}", f"{call}: {level.doc}"))
+    quality = pictures.to_text(("s/MP", ""), {"quality": levels}, width)
+    return f"{denoisers.methods().text(width)}\n\n{quality}"

@@ -67,7 +67,7 @@ _POISSON = Candidate("poisson-l1")
 #: Levels of quality, by rising cost.
 LEVELS: dict[str, Level] = {
     "fast": Level(
-        (Candidate(f"ngpt-fusion(using={_RAW.text})"), _RAW, _ALONE, Candidate("poisson-l2")),
+        (Candidate(f"ngpt-fusion(using={_RAW.text})"), _RAW, _ALONE, _POISSON),
         2.1,
         "one pass of OIDN's smaller network, fused with the gradients",
     ),

@@ -23,16 +23,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
+import shutil
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from mitsuba_gdpt import packages, pictures, plugins
+from mitsuba_gdpt import packages, pictures, plugins, toml
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, buffer
 from mitsuba_gdpt.channels import buffer as table_row
@@ -42,6 +45,7 @@ from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError
 
 #: What methods are there for: to be used, to be compared with, or to see what else is possible.
 GROUPS = ("everyday", "baseline", "experiment")
+_HEADINGS = dict(zip(GROUPS, ("methods", "baselines", "experiments"), strict=True))
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 _Names = Callable[[Mapping[str, Any]], tuple[str, ...]]
@@ -196,6 +200,15 @@ class Method:
     calls: _Names | None = None
     group: str = GROUPS[0]
     seconds_per_megapixel: float | None = None
+
+    @property
+    def error(self) -> float | None:
+        """Error by default: relMSE without the 0.1 % of pixels with the largest.
+
+        Measured at 8 spp, ``shifts=1``, as a geometric mean over six scenes that nothing was
+        trained on; None if it was not.
+        """
+        return _errors().get(self.name)
 
     def needs_for(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of the buffers that it cannot do without, other methods apart."""
@@ -415,6 +428,18 @@ def _remedy(missing: Sequence[str]) -> str:
 
 _METHODS: dict[str, Method] = {}
 
+_LEGEND = (
+    "s/MP: seconds per megapixel on two CPU cores, roughly. error: relMSE at 8 spp without the "
+    "0.1 % of pixels with the largest, mean over six scenes; of single images, by default."
+)
+
+
+@functools.cache
+def _errors() -> dict[str, float]:
+    """Return :attr:`Method.error` by method, as ``benchmarks/methods.py`` measured it."""
+    table: dict[str, float] = toml.read(Path(__file__).with_name("errors.toml"))
+    return table
+
 
 def register(
     name: str,
@@ -510,15 +535,37 @@ def requires_package(package: str, extra: str) -> Callable[[Mapping[str, Any]], 
 
 
 class Methods(tuple[Method, ...]):
-    """Methods, which notebooks show as a table."""
+    """Methods, which terminals and notebooks show as a table."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return f"Methods({', '.join(method.name for method in self)})"
+        return self.text(shutil.get_terminal_size().columns)
+
+    def text(self, width: int) -> str:
+        """Return a table of what each takes and how good it is, in groups.
+
+        Args:
+            width: Of a line, in characters.
+        """
+        sections: dict[str, list[tuple[str, ...]]] = {}
+        obstacles: dict[str, list[str]] = {}
+        for method in sorted(self, key=lambda method: (GROUPS.index(method.group), _rank(method))):
+            row = (method.name, *_figures(method), method.doc)
+            sections.setdefault(_HEADINGS[method.group], []).append(row)
+            if (obstacle := method.obstacle) is not None:
+                obstacles.setdefault(str(obstacle), []).append(method.name)
+        told = [f"Not here: {', '.join(names)}: {text}" for text, names in obstacles.items()]
+        return "\n".join(
+            [
+                pictures.to_text(("s/MP", "error", ""), sections, width),
+                "",
+                *(pictures.wrapped(text, width) for text in (_LEGEND, *told)),
+            ]
+        )
 
     def _repr_html_(self) -> str:
-        head = ("method", "group", "s per megapixel", "what", "needs", "options", "here")
+        head = ("method", "group", "s/MP", "error", "what", "needs", "options", "here")
         return pictures.to_table(head, (_row(method) for method in self))
 
 
@@ -528,8 +575,18 @@ def _row(method: Method) -> tuple[str, ...]:
     )
     obstacle = method.obstacle
     here = "yes" if obstacle is None else str(obstacle)
-    cost = "" if method.seconds_per_megapixel is None else f"{method.seconds_per_megapixel:g}"
-    return method.name, method.group, cost, method.doc, ", ".join(method.needs), options, here
+    needs = ", ".join(method.needs)
+    return method.name, method.group, *_figures(method), method.doc, needs, options, here
+
+
+def _rank(method: Method) -> float:
+    return math.inf if method.error is None else method.error
+
+
+def _figures(method: Method) -> tuple[str, str]:
+    """Return seconds per megapixel and error as texts; empty where they are not known."""
+    cost, error = method.seconds_per_megapixel, method.error
+    return "" if cost is None else f"{cost:g}", "" if error is None else f"{error:#.2g}"
 
 
 def methods() -> Methods:

@@ -302,15 +302,19 @@ def test_scene_previews(run, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "p" / "contact-sheet.png").width >= 32
 
 
-def test_info(run) -> None:
+def test_info(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     done = run("info")
     assert done.code == 0, done.err
     for word in ("mitsuba_gdpt", "Dr.Jit", "LLVM", "llvm_ad_rgb", "torch"):
         assert word in done.out
     words = done.out.split()
-    order = ("methods", "oidn", "baselines", "poisson-l1", "experiments", "ngpt-small")
+    order = ("methods", "oidn", "baselines", "nfor", "experiments", "ngpt-small")
     assert sorted(order, key=words.index) == list(order)
-    assert re.search(r"ngpt-fusion +4 s  OIDN", done.out)
+    assert re.search(r"ngpt-fusion +4 +0\.0\d+  OIDN", done.out)
+    assert re.search(r"balanced \(default\) +4  ngpt-fusion: ", done.out)
+    # A path of this machine may be longer.
+    assert all(len(x) <= 80 for x in done.out.splitlines() if os.sep not in x)
 
 
 def test_environment_of_a_python_caller_is_its_own(run) -> None:

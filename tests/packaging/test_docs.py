@@ -84,6 +84,14 @@ def test_validation_in_cards_is_what_the_training_wrote(generate: ModuleType) ->
     assert checked >= 6
 
 
+def test_errors_of_methods_are_the_published_ones(generate: ModuleType) -> None:
+    from mitsuba_gdpt import methods
+
+    values, _ = generate.measured.newest("methods")
+    shown = {method.name: method.error for method in methods() if method.error is not None}
+    assert shown == {name: float(f"{e:.2g}") for name, e in values["relmse_trimmed"].items()}
+
+
 def test_what_is_published_of_an_evaluation(generate: ModuleType) -> None:
     publish = importlib.import_module("publish")  # of docs/, as generate's neighbours are
     record = {"scene": "a", "method": "p + x", "spp": 8, "error": None, "sources": "0123"}

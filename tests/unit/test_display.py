@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from PIL import Image
 from mitsuba_gdpt import Layout, Live, exr, methods, pictures, progress, show, to_tev
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE
+from mitsuba_gdpt.denoisers.registry import Methods
 from mitsuba_gdpt.errors import ConfigError, GDPTError, MissingDependencyError
 
 
@@ -109,6 +111,31 @@ def test_methods_are_a_table() -> None:
     assert ">poisson-l2</td>" in html
     assert methods()[0]._repr_html_().count("<tr>") == 2
     assert tuple(methods()) == methods()
+
+
+def test_methods_are_a_table_in_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = methods()
+    lines = found.text(80).splitlines()
+    assert lines[0].split() == ["methods", "s/MP", "error"]
+    assert max(map(len, lines)) <= 80
+    names = [line.split()[0] for line in lines if re.match(r"  \S", line)]
+    assert sorted(names) == sorted(method.name for method in found)
+    by_error = [method.error for name in names for method in found if method.name == name]
+    everyday = sum(method.group == "everyday" for method in found)
+    known = [error for error in by_error[:everyday] if error is not None]
+    assert known == sorted(known)
+    assert len(known) >= 2
+    for width in (70, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert width - 20 < max(map(len, repr(found).splitlines())) <= width
+    assert "no weights here" in _refusing().text(80)
+
+
+def _refusing() -> Methods:
+    def check(options: object) -> None:
+        raise MissingDependencyError("no weights here")
+
+    return Methods([replace(methods()[0], check=check)])
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def test_default_without_oidn(monkeypatch: pytest.MonkeyPatch) -> None:
         return ConfigError("not here") if "oidn" in self.name or "fusion" in self.name else None
 
     monkeypatch.setattr(denoisers.Method, "obstacle_for", obstacle)
-    for quality, expected in (("fast", "poisson-l2"), ("balanced", "poisson-l1")):
+    for quality, expected in (("fast", "poisson-l1"), ("balanced", "poisson-l1")):
         assert default_name(LAYOUT, quality) == expected
     with pytest.raises(LayoutError, match=r"oidn\(aux=none\): not here; poisson-l1 needs dx, dy"):
         denoisers.default_call(BARE)

@@ -108,7 +108,7 @@ L1_PRESETS = {
     "poisson-l1",
     needs=("primal", "dx", "dy"),
     doc="screened Poisson, L1 by IRLS",
-    group="baseline",
+    group="everyday",
     seconds_per_megapixel=0.8,
 )
 def poisson_l1(
