@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.channels import ERROR, SAMPLES
 from mitsuba_gdpt.errors import ConfigError, LayoutError
+from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
 from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering import noise as noises
 from mitsuba_gdpt.rendering.adaptive import LEAST_SPP, PARTS, Streams, pilot_spp
@@ -178,7 +179,7 @@ def render(
             with ``seconds``, where they pay for 128 samples per pixel and more.
         on_update: Called with the (H, W, 3) image so far and its buffers, as often as the time
             allows, and with the last one. :class:`mitsuba_gdpt.Live` shows it.
-        parameters: Of ``gdpt``. ``shifts`` is chosen where it is not given.
+        parameters: Of ``gdpt``. With ``seconds``, ``shifts`` is chosen where it is not given.
 
     Returns:
         The image, the buffers and where the time went.
@@ -231,7 +232,8 @@ class BudgetedRender:
 
         Args:
             source: Scene.
-            parameters: Of ``gdpt``. Without ``shifts`` they are chosen by what this scene's cost.
+            parameters: Of ``gdpt``. With a time and without ``shifts`` they are chosen by what this
+                scene's cost.
             budget: When to stop.
             seed: Of the sampler. Halves, and parts of a pilot, have seeds that follow from it.
             sensor: Index of a sensor of the scene, or a sensor.
@@ -354,6 +356,8 @@ class BudgetedRender:
         from mitsuba_gdpt import denoisers
 
         given = self._parameters.get("shifts")
+        if given is None and self._budget.spp is not None and self._budget.noise is None:
+            given = DEFAULT_SHIFTS  # nothing is measured: as one render of so many samples has it
         if method is not None:
             shifts = int("dx" in method.reads) if given is None else given
             denoisers.check_method(method, {}, self._integrator(shifts).layout)

@@ -125,6 +125,15 @@ def test_what_is_given_is_kept(source, world: World, given: dict, shifts: int, m
     assert {p.split(":")[2] for p in done.buffers.metadata["passes"].split()} == {str(shifts)}
 
 
+@pytest.mark.parametrize("method", [None, Call.parse("none")])
+def test_samples_in_passes_are_rendered_and_denoised_as_at_once(source, method) -> None:
+    """Gradients included: what is stored can be reconstructed with them later."""
+    done = BudgetedRender(source, SETTINGS, Budget(spp=4), method=method).run()
+    assert done.shifts == rendering.make_integrator(SETTINGS).shifts
+    assert done.buffers.dx.any()
+    assert str(done.method) == str(method or default_call(done.buffers.layout))
+
+
 def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     render: Callable = budget.frames.render
     numbers: Iterator[int] = itertools.count()
