@@ -26,6 +26,7 @@ from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender
 from mitsuba_gdpt.rendering.frame import make_integrator
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
 from mitsuba_gdpt.rendering.source import Source
+from mitsuba_gdpt.scenes import Camera
 
 if TYPE_CHECKING:
     import mitsuba as mi
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from mitsuba_gdpt.buffers import FrameBuffers
     from mitsuba_gdpt.denoisers import Call
-    from mitsuba_gdpt.scenes import Camera
 
 #: What was decided, in the folder of a sequence.
 PLAN = "sequence.json"
@@ -121,7 +121,7 @@ def render_sequence(
 
     Args:
         scene: A variant has to be set.
-        cameras: One per frame, of one shot without cuts.
+        cameras: :class:`mitsuba_gdpt.scenes.Camera`, one per frame, of one shot without cuts.
         folder: Where frames go; made if it is missing.
         width: Of the frames, in pixels.
         height: Of the frames, in pixels.
@@ -198,6 +198,11 @@ class SequenceRender:
         """
         if not cameras:
             raise ConfigError("got no cameras; expected one per frame")
+        if wrong := [type(c).__name__ for c in cameras if not isinstance(c, Camera)]:
+            raise ConfigError(
+                f"got a camera of type {wrong[0]}; expected mitsuba_gdpt.scenes.Camera(origin=..., "
+                "target=..., fov=...) for each frame"
+            )
         if budget.noise is not None:
             raise ConfigError("got a noise level for a sequence; expected seconds or spp")
         if budget.spp is not None:

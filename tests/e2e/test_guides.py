@@ -11,6 +11,7 @@ import mitsuba as mi
 import numpy as np
 import pytest
 
+import mitsuba_gdpt as gdpt
 from mitsuba_gdpt import exr, pfm
 from mitsuba_gdpt.cli import main
 from tests import crops
@@ -26,6 +27,11 @@ TOY_TRAINING = (
 SMALL = (
     (r"(--width|--height) \d+", r"\1 16"),
     (r"--frames \d+", "--frames 2"),
+    (r"--fly-through \d+", "--fly-through 2 --width 16"),
+    (r"\bwidth=\d+, height=\d+", "width=16, height=16"),
+    (r"--time \d+", "--time 0.3"),
+    (r"seconds=\d+", "seconds=0.3"),
+    (r"(--noise |\bnoise=)0\.01", r"\g<1>0.5"),
     (r"--(target-)?spp \d+", r"--\1spp 2"),
     (r"\bspp=\d+", "spp=2"),
     (r"--size \d+", "--size 8"),
@@ -117,7 +123,7 @@ def run(language: str, text: str, names: dict[str, Any]) -> None:
         exec(small(text), names)
         return
     for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(small(line))
+        words = shlex.split(re.sub(r" +# .*", "", small(line)))
         assert words[0] == "mitsuba-gdpt", line
         with pytest.raises(SystemExit) as stop:
             main(words[1:])
@@ -130,6 +136,19 @@ def test_everything_on_the_page_runs(page: str, folder: Path, variant_llvm_rgb: 
     names: dict[str, Any] = {"scene": scene, "sensor": scene.sensors()[0]}
     for language, text in blocks(page):
         run(language, text, names)
+
+
+def test_budgets(folder: Path, variant_llvm_rgb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the images in between, those for a notebook and for tev go nowhere."""
+    live = lambda **options: lambda image, buffers: None  # noqa: E731
+    monkeypatch.setattr(gdpt, "Live", live)
+    scene = mi.load_file("scene.xml")
+    names: dict[str, Any] = {"gdpt": gdpt, "scene": scene}
+    for language, text in blocks("budget"):
+        # What is complete has the samples that it is resumed to have.
+        run(language, text.replace("--spp 512", "--spp 4"), names)
+    assert exr.read_metadata("out.exr")["spp"] == "2"
+    assert len([*folder.glob("frames/*.exr")]) == len([*folder.glob("flight/*.exr")]) == 2
 
 
 def test_catalogue_of_a_scene(folder: Path, variant_llvm_rgb: str) -> None:

@@ -183,3 +183,9 @@ def test_killed_command_goes_on_with_the_same_bits(tmp_path: Path, variant_llvm_
         assert not stop.value.code
     assert contents(killed) == contents(whole)
     assert len(contents(whole)) == 4
+
+
+def test_sensors_are_no_cameras(source, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"camera of type .*; expected .*scenes\.Camera"):
+        render(source, source.scene.sensors(), tmp_path / "a", Budget(spp=4))
+    assert not (tmp_path / "a").exists()
