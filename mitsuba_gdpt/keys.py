@@ -97,6 +97,7 @@ def _table() -> tuple[Key, ...]:
         ("primal_spp", "results", "samples per pixel of path tracing in the same time"),
         ("seed", "image job results sequence", "of the samples; in `records`, its number"),
         ("passes", "image", "`seed:spp:shifts` of each pass, separated by blanks"),
+        ("adaptive", "image", "JSON: what an unfinished adaptive render needs to go on"),
         ("shifts", "sequence", "offset paths per sample"),
         ("budget", "sequence", "the keys `seconds` and `spp`"),
         ("settings", "job results", "as they were given, by their names", -1),
