@@ -217,6 +217,11 @@ class FrameBuffers:
     @classmethod
     def _from_named(cls, data: torch.Tensor, names: Sequence[str], strict: bool) -> FrameBuffers:
         """Wrap a tensor whose channels have names; a view if their order allows one."""
+        if not isinstance(names, Iterable):
+            raise LayoutError(
+                f"got the layout {names!r}; expected a Layout, channel names, or the integrator "
+                f"that rendered"
+            )
         if isinstance(names, str) or len(names) != data.shape[-1]:
             raise LayoutError(
                 f"got the channel names {names!r} for a tensor with {data.shape[-1]} channels; "

@@ -35,7 +35,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from mitsuba_gdpt import packages, pictures, plugins, toml
+from mitsuba_gdpt import checks, packages, pictures, plugins, toml
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, buffer
 from mitsuba_gdpt.channels import buffer as table_row
@@ -88,6 +88,11 @@ class Call:
         """
         if isinstance(text, Call):
             return text
+        if not isinstance(text, str):
+            raise ConfigError(
+                f"the method is {checks.show(text)}; expected its name, with options if need be, "
+                "as 'oidn(aux=raw)'"
+            )
         name, options = call_parts(text, lambda name: find(name).inner)
         return cls(name, options)
 

@@ -383,7 +383,7 @@ def _agreement(first: torch.Tensor, second: torch.Tensor) -> float:
     logarithms = [
         (error + _TINY * error.amax().clamp_min(_TINY)).log().flatten() for error in (first, second)
     ]
-    if min(float(values.std()) for values in logarithms) < _FLAT:
+    if min(float(values.std(correction=0)) for values in logarithms) < _FLAT:
         return 0.0
     return float(torch.corrcoef(torch.stack(logarithms))[0, 1])
 

@@ -89,6 +89,8 @@ class Budget:
             raise ConfigError("give a budget: either seconds or spp, or noise")
         if self.seconds is not None:
             checks.real("seconds", self.seconds, above=0)
+        elif self.wall:
+            raise ConfigError("wall is about seconds; give them, or leave it out")
         if self.spp is not None:
             checks.spp("spp", self.spp)
 
@@ -188,11 +190,16 @@ def render(
         ConfigError: A value makes no sense.
         LayoutError: The method needs buffers that ``parameters`` do not ask for.
     """
-    from mitsuba_gdpt.denoisers import Call
-
-    source = scene if isinstance(scene, Source) else Source("scene", scene)
-    call = Call.parse(method) if isinstance(method, str) else method
+    source = Source.of(scene)
+    call = named_method(method, quality)
     budget = Budget(seconds, spp, noise, wall)
+    if on_update is not None and not callable(on_update):
+        raise ConfigError(
+            f"on_update is {checks.show(on_update)}; expected a function of the image and its "
+            "buffers"
+        )
+    if adaptive not in (None, True, False):
+        raise ConfigError(f"adaptive is {checks.show(adaptive)}; expected True, False or None")
     done = BudgetedRender(
         source,
         {**source.integrator, **parameters},
@@ -207,6 +214,25 @@ def render(
     if on_update is not None:
         on_update(done.image, done.buffers)
     return done
+
+
+def named_method(method: str | Call | None, quality: str | None) -> Call | None:
+    """Return the method of reconstruction that is named, if one is.
+
+    Raises:
+        ConfigError: It is none, or a level of quality beside it would have no effect.
+    """
+    from mitsuba_gdpt.denoisers import Call, find_level
+
+    if method is None:
+        find_level(quality)
+        return None
+    if quality is not None:
+        raise ConfigError(
+            f"quality {checks.show(quality)} chooses a method, but {str(method)!r} is named; leave "
+            "one out"
+        )
+    return Call.parse(method)
 
 
 class BudgetedRender:
@@ -284,8 +310,9 @@ class BudgetedRender:
                 f"spp is {budget.spp}; a noise level needs two halves of the samples: expected "
                 f"{least} or more"
             )
+        self._check_rest()
         self._start = 0.0
-        view = source.sensor(sensor) if isinstance(sensor, int) else sensor
+        view = source.view(sensor)
         if self._may_adapt(view):
             self._streams = Streams()
         integrator = " ".join(str(next(iter(self._integrators.values()))).split())
@@ -293,6 +320,20 @@ class BudgetedRender:
         self._accumulation.check(width, height, {**(described or {}), "integrator": integrator})
         if resumed is not None and resumed.state is not None and self._may_go_on():
             self._go_on(resumed.state)
+
+    def _check_rest(self) -> None:
+        """Refuse to add fewer samples than a pass may have.
+
+        Raises:
+            ConfigError: It would.
+        """
+        have, spp = self._accumulation.spp, self._budget.spp
+        least = max(i.parameters.least_spp for i in self._integrators.values())
+        if have and spp is not None and have < spp < have + least:
+            raise ConfigError(
+                f"spp is {spp}, and {have} samples are there; with variances expected "
+                f"{have + least} or more"
+            )
 
     def run(self) -> Rendered:
         """Render and reconstruct.
@@ -398,7 +439,8 @@ class BudgetedRender:
         warm = 0.0
         numbers = dict.fromkeys(contender.shifts for contender in self._contenders)
         for shifts in numbers:
-            if self._left() < 2 * warm:  # what takes longer cannot be tried
+            # What takes longer cannot be tried, but there has to be something.
+            if self._accumulation.passes and self._left() < 2 * warm:
                 break
             cold = self._pass(shifts, FIRST_SPP)
             warm = self._pass(shifts, FIRST_SPP)
@@ -673,11 +715,12 @@ class BudgetedRender:
 
     def _next_spp(self, chosen: Contender) -> int:
         usual = self._accumulation.next_spp()
+        least = self._integrator(chosen.shifts).parameters.least_spp
         if self._budget.spp is not None:
-            return min(usual, self._budget.spp - self._accumulation.spp)
+            left = self._budget.spp - self._accumulation.spp
+            return left if left < usual + least else usual  # what is left would be no pass
         assert chosen.denoise is not None
         affordable = self._costs[chosen.shifts].affordable(self._left() - chosen.denoise)
-        least = 2 if self._integrator(chosen.shifts).variances else 1
         if affordable < least:
             return 0
         return affordable if affordable <= _LAST * usual else usual

@@ -55,8 +55,8 @@ def features(
         raise ConfigError(
             f"unknown feature(s) {', '.join(map(repr, unknown))}; expected: {', '.join(OPTIONAL)}"
         )
-    source = Source("scene", scene)
-    view = source.sensor(sensor) if isinstance(sensor, int) else sensor
+    source = Source.of(scene)
+    view = source.view(sensor)
     parameters = {"shifts": 0, "max_depth": _DEPTH, "features_only": True}
     tracer = make_integrator({**parameters, "features": ",".join(also)})
     buffers = render(source, tracer, spp=spp, seed=seed, sensor=view)

@@ -62,7 +62,7 @@ def render(
     """
     from mitsuba_gdpt.buffers import FrameBuffers
 
-    view = source.sensor(sensor) if isinstance(sensor, int) else sensor
+    view = source.view(sensor)
     try:
         # Not mi.render(), whose differentiable wrapper replaces the message of any error.
         if counts is None:

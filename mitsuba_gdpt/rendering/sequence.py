@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mitsuba_gdpt import checks, files, progress
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.rendering import frame as frames
-from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender
+from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender, named_method
 from mitsuba_gdpt.rendering.frame import make_integrator
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
 from mitsuba_gdpt.rendering.source import Source
@@ -141,9 +141,7 @@ def render_sequence(
         KeyboardInterrupt: Ctrl-C, before there was a sample of each frame or while the frames are
             reconstructed; the same call goes on.
     """
-    from mitsuba_gdpt.denoisers import Call
-
-    source = scene if isinstance(scene, Source) else Source("scene", scene)
+    source = Source.of(scene)
     return SequenceRender(
         source,
         cameras,
@@ -153,7 +151,7 @@ def render_sequence(
         size=(width, height),
         seed=seed,
         quality=quality,
-        method=Call.parse(method) if isinstance(method, str) else method,
+        method=named_method(method, quality),
         on_frame=on_frame,
     ).run()
 

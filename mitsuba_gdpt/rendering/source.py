@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mitsuba_gdpt import checks
 from mitsuba_gdpt.errors import ConfigError, FormatError, plain
 from mitsuba_gdpt.rendering.integrators import settings_of_scene
 from mitsuba_gdpt.scenes.loading import loading_threads
@@ -36,6 +37,37 @@ class Source:
     integrator: dict[str, Any] = field(default_factory=dict)
     exposure: float = 1.0
 
+    @classmethod
+    def of(cls, scene: mi.Scene | Source) -> Source:
+        """Return a scene that was loaded by hand as a source.
+
+        Raises:
+            ConfigError: It is none.
+        """
+        if isinstance(scene, Source):
+            return scene
+        if not hasattr(scene, "sensors"):  # whatever the variant
+            raise ConfigError(
+                f"got a scene of type {type(scene).__name__}; expected a Mitsuba scene, as "
+                "mi.load_file() returns it"
+            )
+        return cls("scene", scene)
+
+    def view(self, sensor: int | mi.Sensor) -> mi.Sensor:
+        """Return a sensor of the scene by its index, or another one as it is.
+
+        Raises:
+            ConfigError: The scene has none of that index, or it is no sensor.
+        """
+        if isinstance(sensor, int):
+            return self.sensor(sensor)
+        if not hasattr(sensor, "film"):
+            raise ConfigError(
+                f"the sensor is {checks.show(sensor)}; expected the index of a sensor of the "
+                "scene, or a Mitsuba sensor"
+            )
+        return sensor
+
     def sensor(self, index: int) -> mi.Sensor:
         """Return a sensor of the scene.
 
@@ -45,9 +77,9 @@ class Source:
         sensors = self.scene.sensors()
         if not sensors:
             raise ConfigError(f"the scene {self.name!r} has no sensor, so there is nothing to see")
-        if index >= len(sensors):
+        if not 0 <= index < len(sensors):
             raise ConfigError(
-                f"the scene {self.name!r} has {len(sensors)} sensor(s), so there is no --sensor "
+                f"the scene {self.name!r} has {len(sensors)} sensor(s), so there is no sensor "
                 f"{index}; count from 0"
             )
         return sensors[index]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mitsuba_gdpt import checks
 from mitsuba_gdpt.errors import ConfigError, VariantError
 from mitsuba_gdpt.scenes.loading import loading_threads
 from mitsuba_gdpt.scenes.world import World
@@ -357,8 +358,8 @@ def _entry(name: str) -> _Entry:
 
 def _size(info: SceneInfo, width: int | None, height: int | None) -> tuple[int, int]:
     for label, value in (("width", width), ("height", height)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{label} must be at least 1 pixel, got {value}")
+        if value is not None:
+            checks.pixels(label, value)
     if width is None and height is None:
         return info.width, info.height
     if width is None:

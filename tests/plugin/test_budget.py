@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -169,6 +170,19 @@ def test_interrupted_and_resumed_equals_undisturbed(
         BudgetedRender(*arguments).run()
 
 
+def test_no_pass_has_too_few_samples_for_variances(source, tmp_path: Path) -> None:
+    arguments = (source, {**SETTINGS, "variances": True})
+    method = Call.parse("none")
+    done = BudgetedRender(*arguments, Budget(spp=9), method=method).run()
+    assert [int(p.split(":")[1]) for p in done.buffers.metadata["passes"].split()] == [2, 2, 5]
+    done.buffers.to_exr(tmp_path / "a.exr")
+    resumed = Accumulation.from_exr(tmp_path / "a.exr")
+    with pytest.raises(ConfigError, match=r"spp is 10, and 9 samples are there; .* 11 or more"):
+        BudgetedRender(*arguments, Budget(spp=10), method=method, resumed=resumed)
+    same = BudgetedRender(*arguments, Budget(spp=9), method=method, resumed=resumed).run()
+    assert torch.equal(same.buffers.data, done.buffers.data)
+
+
 def test_mean_of_passes_is_the_image(source) -> None:
     """Against one render of many samples; both have the same expectation."""
     done = gdpt.render(source.scene, spp=64, method="none", max_depth=3, seed=1)
@@ -280,9 +294,12 @@ def test_what_failed_after_the_render_leaves_its_buffers(source, monkeypatch) ->
     assert job.buffers.metadata["spp"] == "4"
 
 
-def test_a_time_that_is_less_than_a_pass(source, world: World) -> None:
+@pytest.mark.parametrize("budget", [Budget(0.01), Budget(1e-9), Budget(0.1, wall=True, spent=9.0)])
+def test_a_time_that_is_less_than_a_pass(source, world: World, budget: Budget) -> None:
     """One pass tells what compiling took, the next what a pass takes; then it is over."""
-    done = BudgetedRender(source, SETTINGS, Budget(0.01), clock=world.clock).run()
+    ticks = itertools.count()
+    world.clock = lambda: world.now + 1e-7 * next(ticks)
+    done = BudgetedRender(source, SETTINGS, budget, clock=world.clock).run()
     assert done.buffers.metadata["spp"] == "4"
     assert (done.shifts, str(done.method)) == (0, "oidn(aux=raw)")
     assert done.image.isfinite().all()
@@ -320,6 +337,35 @@ def test_a_level_out_of_reach(source) -> None:
 def test_budgets_that_make_no_sense(given: dict) -> None:
     with pytest.raises(ConfigError):
         Budget(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sensor": -1}, "there is no sensor -1; count from 0"),
+        ({"sensor": "a"}, "expected the index of a sensor"),
+        ({"sensor": None}, "expected the index of a sensor"),
+        ({"method": 5}, "the method is 5; expected its name"),
+        ({"method": "none", "quality": "fast"}, "'fast' chooses a method, but 'none' is named"),
+        ({"wall": True}, "wall is about seconds"),
+        ({"adaptive": "yes"}, "expected True, False or None"),
+        ({"on_update": 3}, "expected a function of the image"),
+    ],
+)
+def test_arguments_that_make_no_sense(source, given: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        gdpt.render(source.scene, spp=4, **given)
+
+
+def test_what_is_no_scene(variant_llvm_rgb: str, tmp_path: Path) -> None:
+    calls = (
+        lambda: gdpt.render("scene.xml", spp=4),
+        lambda: gdpt.features(None),
+        lambda: gdpt.render_sequence(None, [], tmp_path, width=8, height=8, spp=4),
+    )
+    for call in calls:
+        with pytest.raises(ConfigError, match=r"expected a Mitsuba scene, as mi\.load_file\(\)"):
+            call()
 
 
 @pytest.fixture

@@ -88,5 +88,5 @@ def test_motion(variant_llvm_rgb: str) -> None:
 def test_unknown_names(variant_llvm_rgb: str) -> None:
     with pytest.raises(ConfigError, match=r"unknown feature.* 'diffuse'; expected: position"):
         mitsuba_gdpt.features(scene(), also=("diffuse",))
-    with pytest.raises(ConfigError, match="there is no --sensor"):
+    with pytest.raises(ConfigError, match="there is no sensor"):
         mitsuba_gdpt.features(scene(), sensor=3)

@@ -97,6 +97,12 @@ def test_even_where_the_maps_do_not_agree() -> None:
     assert piloted(np.zeros(SIZE)).plan(PLAIN, 96) is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_even_in_a_single_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.unit.test_adaptive.SIZE", (1, 1))
+    assert piloted(np.full((1, 1), 0.3), np.ones((1, 1), np.float32)).plan(PLAIN, 96) is None
+
+
 def test_counts_come_from_the_other_stream(half: np.ndarray) -> None:
     """Noise in one stream's pilot changes the other's counts only."""
     streams, changed = piloted(half), adaptive.Streams()

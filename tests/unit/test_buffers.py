@@ -141,6 +141,7 @@ class TestFromTensor:
             ((4, 16), None, r"shape \(4, 16\); expected \(H, W, C\)"),
             ((0, 4, 16), None, r"shape \(0, 4, 16\); expected .* H, W >= 1"),
             ((2, 2, 17), None, "17 channels; without names only 16"),
+            ((2, 2, 3), 5, "got the layout 5; expected a Layout, channel names"),
             ((2, 2, 16), FULL, r"16 channels; the layout has 26 .*Pass the layout"),
             ((2, 2, 3), ["R", "G"], "a tensor with 3 channels; expected one name per channel"),
             ((2, 2, 3), "RGB", "expected one name per channel"),

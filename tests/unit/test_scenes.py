@@ -172,8 +172,8 @@ def test_bad_requests() -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'corner-gallery'\? known: .*chess"):
         scenes.describe("corner-galery")
     for options, message in (
-        ({"width": 0}, "width must be at least 1"),
-        ({"height": -3}, "height must be at least 1"),
+        ({"width": 0}, "width is 0; expected at least 1"),
+        ({"height": -3}, "height is -3; expected at least 1"),
         ({"spp": 0}, "spp must be at least 1"),
         ({"max_depth": -2}, "max_depth"),
     ):
