@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -212,15 +213,20 @@ def check_output(path: Path | None, *suffixes: str, folder: bool = False) -> Non
         folder: The output is a folder, which may be there already, and not a file.
 
     Raises:
-        ConfigError: The suffix is wrong, the parent does not exist, or there is a folder where a
-            file is to be, or the reverse.
+        ConfigError: The suffix is wrong, the parent does not exist or cannot be written to, or
+            there is a folder where a file is to be, or the reverse.
     """
     if path is None:
         return
     if path.suffix.lower() not in suffixes:
         raise ConfigError(f"output file {path} should end in {' or '.join(suffixes)}")
     checks.file_system_name("cannot write this file", path.name)
-    if not path.parent.is_dir():
-        raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
+    within = path.parent
+    if not within.is_dir():
+        if within.exists():
+            raise ConfigError(f"cannot write {path}: {within} is no folder")
+        raise ConfigError(f"cannot write {path}: the folder {within} does not exist")
+    if not os.access(within, os.W_OK | os.X_OK):
+        raise ConfigError(f"cannot write {path}: the folder {within} cannot be written to")
     if path.exists() and path.is_dir() != folder:
         raise ConfigError(f"cannot write {path}: it is {'no' if folder else 'a'} folder")

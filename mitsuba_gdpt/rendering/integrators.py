@@ -67,6 +67,18 @@ def settings_of_scene(state: mi.parser.ParserState) -> tuple[dict[str, Any], lis
     return settings, remarks
 
 
+def all_have_films(state: mi.parser.ParserState) -> bool:
+    """Return whether every sensor of a scene has a film of its own.
+
+    Args:
+        state: As of :func:`settings_of_scene`.
+    """
+    import mitsuba as mi
+
+    sensors = _children(state, state.root, mi.ObjectType.Sensor)
+    return all(any(True for _ in _children(state, s, mi.ObjectType.Film)) for s in sensors)
+
+
 def _settings(properties: mi.Properties) -> dict[str, Any]:
     import mitsuba as mi
 

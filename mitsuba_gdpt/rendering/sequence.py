@@ -210,6 +210,12 @@ class SequenceRender:
         self._source, self._budget, self._seed, self._size = source, budget, seed, size
         self._cameras, self._folder = tuple(cameras), Path(folder)
         self._parameters = dict(parameters)
+        self._least = make_integrator(parameters).parameters.least_spp
+        if budget.spp is not None and 0 < budget.spp - LEAST_SPP < self._least:
+            raise ConfigError(
+                f"spp of a sequence is {budget.spp}; with variances expected {LEAST_SPP}, or "
+                f"{LEAST_SPP + self._least} or more"
+            )
         self._quality, self._method = quality, method
         self._on_frame, self._words, self._clock = on_frame, dict(described or {}), clock
         self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
@@ -321,7 +327,9 @@ class SequenceRender:
             part = part if self._budget.spp is None else 1.0
             if plan.rounds and part * plan.share < 1:
                 return
-            plan.rounds.append([n + int(part * plan.share) for n in have])
+            more = int(part * plan.share)
+            more = more if more >= self._least else 0
+            plan.rounds.append([n + more for n in have])
             self._save(plan)
 
     # ------------------------------------------------------------- passes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.errors import ConfigError, FormatError, plain
-from mitsuba_gdpt.rendering.integrators import settings_of_scene
+from mitsuba_gdpt.rendering.integrators import all_have_films, settings_of_scene
 from mitsuba_gdpt.scenes.loading import loading_threads
 from mitsuba_gdpt.scenes.reference import SceneRef
 
@@ -171,6 +171,11 @@ def _open_file(
         for node in state.nodes:
             if node.type == mi.ObjectType.Film:
                 _resize(node.props, width, height)
+        if (width, height) != (None, None) and not all_have_films(state):
+            raise ConfigError(
+                f"a sensor of {path} has no film, so it has Mitsuba's size, which --width and "
+                '--height cannot change; give it <film type="hdrfilm"/>'
+            )
         settings, remarks = settings_of_scene(state)  # now: making the scene empties the state
         with _files_beside(path), loading_threads():
             scene = mi.parser.instantiate(config, state)

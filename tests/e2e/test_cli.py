@@ -347,6 +347,7 @@ BAD_RENDERS = {
     "no output": ((), "nothing would be written"),
     "wrong suffix": (("-o", "a.png"), "should end in .exr"),
     "no folder": (("-o", "nowhere/a.exr"), "folder nowhere does not exist"),
+    "file as folder": (("-o", "square.xml/a.exr"), "square.xml is no folder"),
     "long name": (("-o", f"{'a' * 300}.exr"), "has 304 bytes; expected at most 240"),
     "exposure": ((*GOOD, "--exposure", "1e12"), "--exposure is 1000000000000.0; expected a finite"),
     "spp 0": (("-o", "a.exr", "--spp", "0"), "--spp"),
@@ -366,6 +367,14 @@ BAD_RENDERS = {
     "method option": ((*GOOD, "--option", "alhpa=1"), "no option 'alhpa'"),
     "too few samples": ((*GOOD, "--variances"), "spp is 1"),
 }
+
+
+def test_folder_that_cannot_be_written_to(run, tmp_path: Path, monkeypatch) -> None:
+    """Told before the render, not after it; root may write anywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    done = run("render", write_scene(tmp_path), "-o", tmp_path / "a.exr")
+    assert done.code == 2
+    assert f"the folder {tmp_path} cannot be written to" in done.err
 
 
 @pytest.mark.parametrize("case", BAD_RENDERS)

@@ -65,6 +65,14 @@ def test_settings_of_any_version_of_the_format(tmp_path: Path, version: str) -> 
     assert rendering.open_source(write(tmp_path, text, version=version)).integrator == SETTINGS
 
 
+def test_size_of_a_sensor_without_a_film_cannot_be_changed(tmp_path: Path) -> None:
+    path = tmp_path / "scene.xml"
+    path.write_text('<scene version="3.0.0"><sensor type="perspective"/></scene>')
+    assert [*rendering.open_source(str(path)).sensor(0).film().size()] == [768, 576]
+    with pytest.raises(ConfigError, match="has no film, so it has Mitsuba's size"):
+        rendering.open_source(str(path), width=8)
+
+
 @pytest.mark.parametrize("version", SPELLINGS)
 def test_crop_of_any_version_is_refused_with_a_size(tmp_path: Path, version: str) -> None:
     *_, offset, width = SPELLINGS[version]

@@ -185,6 +185,18 @@ def test_killed_command_goes_on_with_the_same_bits(tmp_path: Path, variant_llvm_
     assert len(contents(whole)) == 4
 
 
+def test_no_pass_has_too_few_samples_for_variances(source, cameras, tmp_path: Path) -> None:
+    parameters = {**SETTINGS, "variances": True}
+
+    def begin(spp: int) -> SequenceRender:
+        return SequenceRender(source, cameras, tmp_path, parameters, Budget(spp=spp), size=SIZE)
+
+    with pytest.raises(ConfigError, match=r"spp of a sequence is 5; .* 4, or 6 or more"):
+        begin(5)
+    for spp in (4, 6):
+        begin(spp)
+
+
 def test_sensors_are_no_cameras(source, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"camera of type .*; expected .*scenes\.Camera"):
         render(source, source.scene.sensors(), tmp_path / "a", Budget(spp=4))
