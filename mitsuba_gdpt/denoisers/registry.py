@@ -162,7 +162,7 @@ class Call:
         return self.target.advance(buffers, state, self.options)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Method:
     """One entry of the registry.
 
@@ -317,6 +317,13 @@ class Method:
     def available(self) -> bool:
         """Whether the method can run here."""
         return self.obstacle is None
+
+    def __repr__(self) -> str:
+        _, group, _, _, doc, needs, options, here = _row(self)
+        told = {"needs": needs, "uses": ", ".join(self.uses), "options": options}
+        told |= {"here": here} if here != "yes" else {}
+        lines = [f"{self.name} ({group}): {doc}", *(f"  {k}: {v}" for k, v in told.items() if v)]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return Methods([self])._repr_html_()

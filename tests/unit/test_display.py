@@ -131,6 +131,15 @@ def test_methods_are_a_table_in_terminals(monkeypatch: pytest.MonkeyPatch) -> No
     assert "no weights here" in _refusing().text(80)
 
 
+def test_a_method_says_what_it_takes() -> None:
+    text = repr(next(method for method in methods() if method.name == "poisson-l1"))
+    assert text.startswith("poisson-l1 (everyday): screened Poisson")
+    assert "\n  needs: primal, dx, dy" in text
+    assert re.search(r"\n  options: .*alpha=", text)
+    assert "here" not in text
+    assert "\n  here: no weights here" in repr(_refusing()[0])
+
+
 def _refusing() -> Methods:
     def check(options: object) -> None:
         raise MissingDependencyError("no weights here")
