@@ -356,6 +356,13 @@ def _assemble(named: _Named, words: Words) -> FrameBuffers:
         found["albedo"] = found["albedo"].clamp(0, 1)
     if "depth" in found:
         depth = found["depth"]
+        if bool((depth < 0).any()):
+            warnings.warn(
+                "the depth is negative, as along an axis that points to the viewer; its absolute "
+                "value is taken",
+                stacklevel=4,
+            )
+            depth = depth.abs()
         found["depth"] = torch.where(torch.isfinite(depth) & (depth < _FAR), depth, 0.0)
     if _NORMAL in found:
         found[_NORMAL] = _decoded(found[_NORMAL])

@@ -284,6 +284,11 @@ def test_depth_and_albedo_mean_what_ours_mean(tmp_path: Path) -> None:
     frame = take(tmp_path / "a.exr")
     assert frame.albedo[0, 0, 1] == 1
     assert frame.depth[0, :3, 0].tolist() == [0, 0, 12]
+    channels["dd.T"] = -channels["dd.T"]
+    exr.write(tmp_path / "a.exr", channels)
+    with pytest.warns(UserWarning, match="the depth is negative"):
+        turned = take(tmp_path / "a.exr")
+    assert torch.equal(turned.depth, frame.depth)
 
 
 def test_what_gdpt_wrote_is_taken_as_it_is(tmp_path: Path) -> None:
