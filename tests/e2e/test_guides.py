@@ -151,6 +151,20 @@ def test_budgets(folder: Path, variant_llvm_rgb: str, monkeypatch: pytest.Monkey
     assert len([*folder.glob("frames/*.exr")]) == len([*folder.glob("flight/*.exr")]) == 2
 
 
+def test_batches(folder: Path, variant_llvm_rgb: str) -> None:
+    """The descriptions are complete, and hold together."""
+    (folder / "kitchen").mkdir()
+    (folder / "kitchen" / "scene.xml").write_text(SCENE)
+    for name in ("ref-a.exr", "ref-b.exr"):
+        exr.write_image(name, np.zeros((8, 12, 3), np.float32))
+    text = (PAGES / "batch.md").read_text(encoding="utf-8")
+    descriptions = re.findall(r"^```toml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(descriptions) == 2
+    for description in descriptions:
+        Path("jobs.toml").write_text(description)
+        run("sh", "mitsuba-gdpt batch jobs.toml --dry-run", {})
+
+
 def test_catalogue_of_a_scene(folder: Path, variant_llvm_rgb: str) -> None:
     for language, text in blocks("catalogue", before="Catalogues of the package"):
         run(language, text, {})
