@@ -317,7 +317,10 @@ class BudgetedRender:
             self._streams = Streams()
         integrator = " ".join(str(next(iter(self._integrators.values()))).split())
         width, height = (int(side) for side in view.film().size())
-        self._accumulation.check(width, height, {**(described or {}), "integrator": integrator})
+        known = {**(described or {}), "integrator": integrator}
+        self._accumulation.check(
+            width, height, known, next(iter(self._integrators.values())).layout
+        )
         if resumed is not None and resumed.state is not None and self._may_go_on():
             self._go_on(resumed.state)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from mitsuba_gdpt.buffers import FrameBuffers
+    from mitsuba_gdpt.channels import Layout
 
 #: Key of the metadata that lists the passes: ``seed:spp:shifts`` each, separated by blanks.
 PASSES = "passes"
@@ -163,13 +164,20 @@ class Accumulation:
         result._set(_parse(state.path, state.part(*keys, PASSES)), frame, _Counts(**counts))
         return result
 
-    def check(self, width: int, height: int, described: Mapping[str, str]) -> None:
+    def check(
+        self,
+        width: int,
+        height: int,
+        described: Mapping[str, str],
+        layout: Layout | None = None,
+    ) -> None:
         """Check that what comes is of the same picture; all is well before the first pass.
 
         Args:
             width: In pixels.
             height: In pixels.
             described: Metadata that has to be the same.
+            layout: Buffers that have to be the same, if that is known.
 
         Raises:
             ConfigError: It is not.
@@ -185,6 +193,12 @@ class Accumulation:
                     f"what was rendered before has {key} {checks.show(before)}, this render has "
                     f"{checks.show(now)}; give the same settings, or begin a new file"
                 )
+        if layout not in (None, self._frame.layout):
+            raise ConfigError(
+                f"what was rendered before has {', '.join(self._frame.names)}; expected "
+                f"{', '.join(layout.names)}. Go on with the file that was rendered, not with what "
+                "became of it"
+            )
 
     @property
     def spp(self) -> int:

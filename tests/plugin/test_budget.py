@@ -206,7 +206,9 @@ def test_images_in_between(source) -> None:
     assert torch.equal(seen[-1][1], done.image)
 
 
-def test_command_line(tmp_path: Path, variant_llvm_rgb: str) -> None:
+def test_command_line(
+    tmp_path: Path, variant_llvm_rgb: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     def run(*words: object) -> int:
         with pytest.raises(SystemExit) as stop:
             main(["render", SCENE, "--width", "16", "--height", "12", *map(str, words)])
@@ -224,6 +226,10 @@ def test_command_line(tmp_path: Path, variant_llvm_rgb: str) -> None:
     assert "error" in FrameBuffers.from_exr(whole)
     assert run("--noise", 0.5, "--time", 3, "-o", whole) == 2
     assert run("--noise", 0.5, "--resume", whole) == 2
+    with pytest.raises(SystemExit):
+        main(["denoise", str(first), "-m", "poisson-l2", "-o", str(tmp_path / "d.exr")])
+    assert run("--spp", 16, "--resume", tmp_path / "d.exr", *method) == 2
+    assert "what was rendered before has primal; expected" in capfd.readouterr().err
     bits = first.read_bytes()  # nothing to do: all the samples are there
     assert run("--spp", 8, "--resume", first, *method) == 0
     assert first.read_bytes() == bits
