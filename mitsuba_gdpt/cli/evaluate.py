@@ -30,6 +30,8 @@ DEFAULT_METRICS = (
     "ssim",
     "lpips-squeeze",
 )
+#: What is not said.
+_SPP, _COST_SIZE, _CLOCK = "2,8,32", "1280x720", "wall"
 _DEFAULT_SEQUENCE_METRICS = ("relmse", "hdr-flip", "flicker", "static-variance")
 
 
@@ -45,8 +47,13 @@ def evaluate(
     output: options.ResultsFolder,
     method: options.Methods = None,
     spp: Annotated[
-        str, typer.Option(metavar="N,N", help="Samples per pixel of gdpt; each sets a budget.")
-    ] = "2,8,32",
+        str | None,
+        typer.Option(
+            metavar="N,N",
+            help=f"Samples per pixel of gdpt; each sets a budget. By default {_SPP}.",
+            show_default=False,
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Repetitions of each cell.", min=1)] = 3,
     metric: Annotated[
         list[str] | None,
@@ -127,19 +134,24 @@ def evaluate(
         ),
     ] = None,
     cost_size: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="WIDTHxHEIGHT", help="With --seconds: picture size at which costs are measured."
+            metavar="WIDTHxHEIGHT",
+            help="With --seconds: picture size at which costs are measured. By default "
+            f"{_COST_SIZE}.",
+            show_default=False,
         ),
-    ] = "1280x720",
+    ] = None,
     clock: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="wall|processor",
             help="With --seconds: what measures costs. processor: the time of all processors over "
-            "their number, about what a machine takes that does nothing else; on CPUs.",
+            f"their number, about what a machine takes that does nothing else; on CPUs. By default "
+            f"{_CLOCK}.",
+            show_default=False,
         ),
-    ] = "wall",
+    ] = None,
     markdown: options.Markdown = False,
     *,
     place: cluster.Place,
@@ -155,7 +167,7 @@ def evaluate(
 
     Total time: mitsuba-gdpt evaluate builtin:corner-gallery --seconds 2,4,8 -m oidn -o frontier
     """
-    counts = options.whole_numbers(spp, "--spp")
+    counts = options.whole_numbers(spp or _SPP, "--spp")
     options.check_folder(output)
     if data := [word for word in scenes if word.lower().rstrip("/").endswith((".zarr", ".darc"))]:
         raise ConfigError(
@@ -163,9 +175,13 @@ def evaluate(
             f"mitsuba-gdpt dataset evaluate {data[0]} -o {output}"
         )
     budgets = _seconds(seconds)
-    size = _size(cost_size)
-    if integrator and not budgets:
-        raise ConfigError("--integrator is about budgets of total time; add --seconds")
+    size = _size(cost_size or _COST_SIZE)
+    of_time = {"--integrator": integrator, "--cost-size": cost_size, "--clock": clock}
+    for name, value in of_time.items():
+        if value and not budgets:
+            raise ConfigError(f"{name} is about budgets of total time; add --seconds")
+    if budgets and spp is not None:
+        raise ConfigError("got both --seconds and --spp; expected one of them")
     if budgets and sequence:
         raise ConfigError("--seconds is about still images; leave out --sequence")
     if static and not sequence:
@@ -217,7 +233,7 @@ def evaluate(
             static=static,
             span=span,
             cost_size=size,
-            clock=clock,
+            clock=clock or _CLOCK,
             seconds=budgets,
             integrators=contenders,
         )

@@ -163,6 +163,9 @@ def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str], clock: list)
         ("--seconds 1 --cost-size big", "expected WIDTHxHEIGHT"),
         ("--seconds 1 --integrator bdpt", "expected one of gdpt, path"),
         ("--integrator path", "add --seconds"),
+        ("--cost-size 32x18", "--cost-size is about budgets of total time; add --seconds"),
+        ("--clock processor", "--clock is about budgets of total time; add --seconds"),
+        ("--seconds 1 --spp 2", "got both --seconds and --spp"),
         ("--seconds 1 --sequence", "leave out --sequence"),
         ("--seconds 1 --workers 1", "leave out the workers"),
     ):
