@@ -8,6 +8,7 @@ import drjit as dr
 import mitsuba as mi
 import numpy as np
 
+from mitsuba_gdpt.integrators.accumulate import widened
 from mitsuba_gdpt.integrators.path import PrimaryHit
 from mitsuba_gdpt.integrators.pixels import Pixels, Tile
 from mitsuba_gdpt.integrators.plugins import Plugin
@@ -142,7 +143,12 @@ class Camera:
         x = (mi.Float(i) + 0.5) * dr.opaque(mi.Float, self.width / count)
         y = mi.radical_inverse_2(i, mi.UInt32(0)) * dr.opaque(mi.Float, self.height)
         time = mi.Float(self.sensor.shutter_open())
-        return self._ray(mi.Point2f(x, y), mi.Point2f(0.5), time, mi.Float(0))[0]
+        ray, _ = self._ray(mi.Point2f(x, y), mi.Point2f(0.5), time, mi.Float(0))
+        # In memory: of rays of which a component is the same number everywhere, as those of an
+        # irradiance meter can be, Dr.Jit 1.5 makes programs that LLVM refuses.
+        ray.o, ray.d = widened([ray.o, ray.d], count)
+        dr.eval(ray)
+        return ray
 
     def _shared_jitter(self, sample: mi.UInt32) -> mi.Point2f:
         assert self.subpixel is not None

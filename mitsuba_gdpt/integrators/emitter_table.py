@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import drjit as dr
 import mitsuba as mi
 
+from mitsuba_gdpt.integrators import probing
 from mitsuba_gdpt.integrators.accumulate import widened
 
 #: Emitters are chosen one by one up to this number, in groups beyond.
@@ -43,10 +44,6 @@ _LEAST_VISIBLE = 0.01
 _FAR = 1e20
 #: Against divisions by 0, where sizes and fluxes are about 1.
 _TINY = 1e-30
-#: Rays leave surfaces at most this share of the scene's size off them. Beyond, light sampling and
-#: BSDF sampling do not see the same scene: their MIS weights do not add up to 1 (nor do those of
-#: ``path``), and any other choice of emitters gives another image.
-_MOST_DISPLACED = 0.01
 #: Least flux of an emitter relative to the greatest: what the rays took for black can be chosen.
 _LEAST_FLUX = 1e-12
 
@@ -180,7 +177,7 @@ class EmitterTable:
             small or far from the origin that the choice is part of the image.
         """
         emitters = scene.emitters()
-        if not 1 < len(emitters) <= MOST or _displacement(scene) > _MOST_DISPLACED:
+        if not 1 < len(emitters) <= MOST or probing.rays_are_displaced(scene):
             return None
         pointers = scene.emitters_dr()
         extent = _Extent.of(scene)
@@ -240,7 +237,7 @@ class EmitterTable:
             flags: Those of its BSDF.
         """
         both_sides = mi.has_flag(flags, mi.BSDFFlags.Transmission)
-        vertex = Vertex(self.extent.place(si.p), _facing(si), both_sides)
+        vertex = Vertex(self.extent.place(si.p), probing.facing(si), both_sides)
         total = mi.Float(0)
         for row in self.rows:
             total += _importance(vertex, row)
@@ -343,16 +340,6 @@ class Importances:
         return _mixed(_importance(self.vertex, row), total, row.share)
 
 
-def _displacement(scene: mi.Scene) -> float:
-    """Return how far off surfaces rays begin at most, relative to the size of the scene."""
-    bbox = scene.bbox()
-    size = float(dr.norm(bbox.extents())) if bbox.valid() else 0.0
-    if size == 0:
-        return 0.0
-    farthest = max(float(dr.max(dr.abs(bbox.min))), float(dr.max(dr.abs(bbox.max))))
-    return float(mi.math.RayEpsilon) * (1 + farthest) / size
-
-
 def _importance(vertex: Vertex, row: Row) -> mi.Float:
     """Estimate the irradiance from an emitter or a group of them, up to a common factor."""
     where, what = row.where, row.what
@@ -380,10 +367,6 @@ def _fresh(rest: mi.Float, probability: mi.Float) -> mi.Float:
     return dr.clip(rest / probability, 0, dr.one_minus_epsilon(mi.Float))
 
 
-def _facing(si: mi.SurfaceInteraction3f) -> mi.Normal3f:
-    return dr.select(mi.Frame3f.cos_theta(si.wi) < 0, -si.sh_frame.n, si.sh_frame.n)
-
-
 def _measure(
     pointers: mi.EmitterPtr, extent: _Extent
 ) -> tuple[mi.Point3f, mi.Float, mi.Vector3f, mi.Float]:
@@ -392,8 +375,8 @@ def _measure(
     What shines from nowhere has the flux that gives the same irradiance from the distance 1.
     """
     count = dr.width(pointers)
-    lane = _lanes(count * _RAYS)
-    u = _numbers(lane % _RAYS)
+    lane = probing.lanes(count * _RAYS)
+    u = probing.numbers(lane % _RAYS)
     emitter = dr.gather(mi.EmitterPtr, pointers, lane // _RAYS)
     ray, weight = emitter.sample_ray(
         mi.Float(0), u[0], mi.Point2f(u[1], u[2]), mi.Point2f(u[3], u[4]), mi.Bool(True)
@@ -426,9 +409,9 @@ def _visible(scene: mi.Scene, probes: mi.Ray3f) -> mi.Float:
         probes: Camera rays. Their first hits are looked at, and those after one bounce.
     """
     count = dr.width(probes)
-    lane = _lanes(dr.width(scene.emitters_dr()) * count)
+    lane = probing.lanes(dr.width(scene.emitters_dr()) * count)
     emitter = dr.gather(mi.EmitterPtr, scene.emitters_dr(), lane // count)
-    u = _numbers(lane)
+    u = probing.numbers(lane)
     si = scene.ray_intersect(dr.gather(mi.Ray3f, probes, lane % count))
     bs, _ = si.bsdf().sample(mi.BSDFContext(), si, u[0], mi.Point2f(u[1], u[2]), si.is_valid())
     onward = si.spawn_ray(si.to_world(bs.wo))
@@ -437,7 +420,7 @@ def _visible(scene: mi.Scene, probes: mi.Ray3f) -> mi.Float:
     for si, numbers in zip(hits, (mi.Point2f(u[3], u[4]), mi.Point2f(u[4], u[3])), strict=True):
         rough = si.is_valid() & mi.has_flag(si.bsdf().flags(), mi.BSDFFlags.Smooth)
         ds, weight = emitter.sample_direction(si, numbers, rough)
-        light = dr.mean(weight) * dr.maximum(dr.dot(ds.d, _facing(si)), 0)
+        light = dr.mean(weight) * dr.maximum(dr.dot(ds.d, probing.facing(si)), 0)
         light = dr.select(rough & (ds.pdf != 0) & dr.isfinite(light), light, 0)
         occluded = scene.ray_test(si.spawn_ray_to(ds.p), light > 0)
         arriving += light
@@ -484,26 +467,8 @@ def _inverse(place: mi.UInt32, size: int) -> mi.UInt32:
 
 def _rank(keys: mi.UInt32, count: int) -> mi.UInt32:
     """Return the place of each key in ascending order; equal ones keep theirs."""
-    lane = _lanes(count * count)
+    lane = probing.lanes(count * count)
     i, j = lane // count, lane % count
     mine, other = dr.gather(mi.UInt32, keys, i), dr.gather(mi.UInt32, keys, j)
     before = (other < mine) | ((other == mine) & (j < i))
     return dr.block_sum(dr.select(before, mi.UInt32(1), mi.UInt32(0)), count)
-
-
-def _lanes(count: int) -> mi.UInt32:
-    """Return the numbers of ``count`` lanes, in memory.
-
-    ``dr.freeze`` knows the size of a kernel by its inputs. With none as long as the kernel itself
-    it is misled by others that happen to be, such as the parameters of all plugins.
-    """
-    lane = dr.arange(mi.UInt32, count)
-    dr.eval(lane)
-    return lane
-
-
-def _numbers(k: mi.UInt32) -> list[mi.Float]:
-    """Return five numbers in [0, 1) that are evenly spread over k: an additive recurrence."""
-    root = 1.1673039782614187  # of x^6 = x + 1: its powers are badly approximable together
-    values = (dr.fma(mi.Float(k), root**-d, 0.5) for d in range(1, 6))
-    return [x - dr.floor(x) for x in values]

@@ -107,7 +107,8 @@ class Parameters:
     emitter_importance: bool = _parameter(
         True,
         "Choose the emitters that are sampled by estimated irradiance (flux over squared distance "
-        "and cosines, times their ``sampling_weight``), not by ``sampling_weight`` alone.",
+        "and cosines, times their ``sampling_weight``), not by ``sampling_weight`` alone, and "
+        "directions to the environment by its radiance and how much of it is visible.",
     )
     features_only: bool = _parameter(
         False,

@@ -14,6 +14,7 @@ from mitsuba_gdpt.integrators.camera import Camera, SkipEmitters, primary_hit
 from mitsuba_gdpt.integrators.color import radiance_rgb
 from mitsuba_gdpt.integrators.emitter_table import EmitterTable
 from mitsuba_gdpt.integrators.emitters import Emitters
+from mitsuba_gdpt.integrators.environment_table import EnvironmentTable
 from mitsuba_gdpt.integrators.parameters import Parameters
 from mitsuba_gdpt.integrators.path import PathConfig, PrimaryHit, trace
 from mitsuba_gdpt.integrators.pixels import Pixels
@@ -196,7 +197,11 @@ def _emitters(scene: mi.Scene, parameters: Parameters, camera: Camera | None = N
     if not parameters.emitter_importance:
         return Emitters(scene)
     try:
-        return Emitters(scene, EmitterTable.of(scene, camera.probes if camera else None))
+        probes = camera.probes if camera else None
+        table, environment = EmitterTable.of(scene, probes), None
+        if table is not None or len(scene.emitters()) == 1:
+            environment = EnvironmentTable.of(scene, probes)
+        return Emitters(scene, table, environment)
     except RuntimeError as error:  # plugins need not be able to emit rays
         reraise_interrupt(error)
         text = "gdpt: emitters are chosen by their sampling weights, since one cannot be"

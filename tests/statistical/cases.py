@@ -165,6 +165,43 @@ def _environment() -> dict[str, Any]:
     return {"type": "envmap", "bitmap": mi.Bitmap(sky.astype(np.float32))}
 
 
+def striped() -> dict[str, Any]:
+    """An environment of which every part is another."""
+    import mitsuba as mi
+
+    y, x = np.mgrid[:32, :64]
+    picture = np.stack([0.1 + (x % 7 == 3), 0.2 + 0.02 * y, 0.1 + (y % 5 == 1)], -1)
+    return {"type": "envmap", "bitmap": mi.Bitmap(picture.astype(np.float32))}
+
+
+def room(sky: dict[str, Any], window: float = 1.2) -> dict[str, Any]:
+    """A closed box with a hole in the ceiling and a ball on the floor, seen from inside."""
+    import mitsuba as mi
+
+    T = mi.ScalarTransform4f()
+
+    def wall(transform: Any) -> dict[str, Any]:
+        # A cube: of rectangles that Mitsuba merges it does not know the extent, and shadow rays to
+        # the sky end too early.
+        slab = transform.scale([1, 1, 0.01])
+        return {"type": "cube", "to_world": slab, "bsdf": _DIFFUSE}
+
+    rest = (2 - window) / 2
+    return {
+        "type": "scene",
+        "sensor": camera() | {"to_world": T.look_at([0, -1, 1.9], [0, -1.5, 0], [0, 1, 0])},
+        "floor": wall(T.translate([0, -2, 0]).rotate([1, 0, 0], -90).scale(2)),
+        "left": wall(T.translate([-2, 0, 0]).rotate([0, 1, 0], 90).scale(2)),
+        "right": wall(T.translate([2, 0, 0]).rotate([0, 1, 0], -90).scale(2)),
+        "back": wall(T.translate([0, 0, -2]).scale(2)),
+        "front": wall(T.translate([0, 0, 2]).rotate([0, 1, 0], 180).scale(2)),
+        "west": wall(T.translate([-window - rest, 2, 0]).rotate([1, 0, 0], 90).scale([rest, 2, 1])),
+        "east": wall(T.translate([window + rest, 2, 0]).rotate([1, 0, 0], 90).scale([rest, 2, 1])),
+        "ball": {"type": "sphere", "center": [0.6, -1.5, -0.5], "radius": 0.5, "bsdf": _DIFFUSE},
+        "sky": sky,
+    }
+
+
 def _hair() -> dict[str, Any]:
     path = TMP / "strands.txt"
     lines = []
