@@ -95,6 +95,7 @@ class Peak:
         Returns:
             The peak, and the radiance of all cells, better known here.
         """
+        dr.eval(radiance)
         cell = probing.lanes(_CELLS)
         brightest = dr.min(dr.select(radiance == dr.max(radiance), cell, mi.UInt32(_CELLS - 1)))
         x = (brightest % WIDTH + (WIDTH - _PEAK // 2)) % WIDTH
@@ -190,11 +191,13 @@ class EnvironmentTable:
             probes: Makes a number of camera rays.
 
         Returns:
-            A table; None where there is no environment, or no camera, or where the scene is so
-            small or far from the origin that the choice is part of the image.
+            A table; None where there is no environment, or no camera, or where the choice is part
+            of the image: the scene is small or far from the origin, or its extent is not known.
         """
         emitter = scene.environment()
-        if emitter is None or probes is None or probing.rays_are_displaced(scene):
+        if emitter is None or probes is None:
+            return None
+        if probing.rays_are_displaced(scene) or not probing.extent_is_known(scene):
             return None
         peak, radiance = Peak.of(emitter, _radiance(emitter))
         importance = _importance(scene, probes(_PROBES))
@@ -203,8 +206,7 @@ class EnvironmentTable:
         cell = lane % _CELLS
         x, y = cell % WIDTH, cell // WIDTH
         coarse = ((lane // _CELLS) * _ROWS + y // _COARSE) * _COLUMNS + x // _COARSE
-        around = _blurred(radiance, HEIGHT, WIDTH, mi.UInt32(0), x, y)
-        light = dr.lerp(dr.gather(mi.Float, radiance, cell), around, _AROUND)
+        light = dr.gather(mi.Float, radiance, cell)
         weight = light * dr.gather(mi.Float, importance, coarse)
 
         def share(values: mi.Float) -> mi.Float:
@@ -310,16 +312,19 @@ class EnvironmentTable:
 
 
 def _radiance(emitter: mi.Emitter) -> mi.Float:
-    """Return the mean radiance of the cells, over four points of each."""
+    """Return the mean radiance of the cells, over four points of each, and some of what is around.
+
+    Small things between the points are caught by their neighbours.
+    """
     cell = probing.lanes(_CELLS)
-    x, y = mi.Float(cell % WIDTH), mi.Float(cell // WIDTH)
-    total = mi.Float(0)
+    x, y = cell % WIDTH, cell // WIDTH
+    mean = mi.Float(0)
     for u in (0.25, 0.75):
         for v in (0.25, 0.75):
-            total += _evaluated(emitter, mi.Point2f((x + u) / WIDTH, (y + v) / HEIGHT))
-    total *= 0.25
-    dr.eval(total)
-    return total
+            place = mi.Point2f((mi.Float(x) + u) / WIDTH, (mi.Float(y) + v) / HEIGHT)
+            mean += 0.25 * _evaluated(emitter, place)
+    dr.eval(mean)
+    return dr.lerp(mean, _blurred(mean, HEIGHT, WIDTH, mi.UInt32(0), x, y), _AROUND)
 
 
 def _evaluated(emitter: mi.Emitter, place: mi.Point2f) -> mi.Float:

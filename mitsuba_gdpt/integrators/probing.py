@@ -24,6 +24,15 @@ def rays_are_displaced(scene: mi.Scene) -> bool:
     return float(mi.math.RayEpsilon) * (1 + farthest) / size > _MOST_DISPLACED
 
 
+def extent_is_known(scene: mi.Scene) -> bool:
+    """Return whether Mitsuba knows where all shapes are.
+
+    Of rectangles that it merges (version 3.9.1) it does not. Shadow rays to the environment may
+    then end inside the scene, and light sampling sees more than BSDF sampling.
+    """
+    return all(shape.bbox().valid() for shape in scene.shapes())
+
+
 def facing(si: mi.SurfaceInteraction3f) -> mi.Normal3f:
     """Return the shading normal on the side that is seen."""
     return dr.select(mi.Frame3f.cos_theta(si.wi) < 0, -si.sh_frame.n, si.sh_frame.n)

@@ -199,12 +199,23 @@ def test_without_importance_it_is_path() -> None:
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
-def test_there_is_no_table_without_environment_or_camera_or_where_rays_are_displaced() -> None:
+def test_there_is_no_table_where_there_is_nothing_to_choose_or_the_choice_would_show() -> None:
     import mitsuba as mi
 
     assert tables.EnvironmentTable.of(load(stage(DIFFUSE)), lambda _: None) is None
     scene = load(room(striped()))
     assert tables.EnvironmentTable.of(scene) is None
+    # Mitsuba merges these, and forgets where they are.
+    tiles = {
+        name: {
+            "type": "rectangle",
+            "to_world": mi.ScalarTransform4f().translate([0, x, 0]),
+            "bsdf": DIFFUSE,
+        }
+        for name, x in (("a", 0), ("b", 3))
+    }
+    merged = mi.load_dict({"type": "scene", "sky": {"type": "constant"}} | tiles)
+    assert tables.EnvironmentTable.of(merged, lambda count: probes(scene, count)) is None
     far = mi.ScalarTransform4f().translate([1e5, 0, 0])
     ball = {"type": "sphere", "to_world": far}
     distant = load({"type": "scene", "ball": ball, "sky": {"type": "constant"}})
