@@ -1,4 +1,4 @@
-"""Noise and time of ``gdpt`` when it chooses among emitters, over leaving that to the scene.
+"""Noise and time of ``gdpt`` when it chooses what light to sample, over leaving that to the scene.
 
 Noise is the variance over seeds relative to the squared brightness (plus 0.01), without the 0.1 %
 of pixels where it is largest. Both ways render in one process, in turns; times are medians.
@@ -27,13 +27,13 @@ def noise(images: np.ndarray, brightness: np.ndarray) -> float:
 
 
 def measure(name: str, args: argparse.Namespace) -> list[object] | None:
-    """Return a row of the table; None for scenes with one emitter."""
+    """Return a row of the table; None for scenes with one emitter that is no environment."""
     import drjit as dr
     import mitsuba as mi
 
     scene = load(name, args.width, args.depth)
     count = len(scene.emitters())
-    if count < 2:
+    if count < 2 and scene.environment() is None:
         return None
     base = {"type": "gdpt", "max_depth": args.depth, "shifts": args.shifts}
     integrators = [mi.load_dict(base | {"emitter_importance": on}) for on in (False, True)]

@@ -58,6 +58,20 @@ def probabilities(scene: Any, si: Any) -> np.ndarray:
     return np.array([at.probability(mi.UInt32(i)) for i in range(len(scene.emitters()))])
 
 
+def noise_left(scene: Any) -> np.ndarray:
+    """Variance of primal and dx where it is large, over that without importance."""
+
+    def noise(importance: bool) -> np.ndarray:
+        runs = [
+            render(scene, 8, seed=s, shifts=4, emitter_importance=importance)[0] for s in range(8)
+        ]
+        buffers = [np.stack([run[name] for run in runs]) for name in ("primal", "dx")]
+        # Fireflies would decide about the mean.
+        return np.array([np.quantile(b.var(0, ddof=1).mean(-1), 0.9) for b in buffers])
+
+    return noise(True) / noise(False)
+
+
 # ------------------------------------------------------------------------------- bookkeeping
 
 
@@ -214,17 +228,7 @@ def test_noise_falls(weak: int) -> None:
         }
         for i in range(weak)
     }
-    scene = mi.load_dict(stage(DIFFUSE) | lamps)
-
-    def noise(importance: bool) -> np.ndarray:
-        runs = [
-            render(scene, 8, seed=s, shifts=4, emitter_importance=importance)[0] for s in range(8)
-        ]
-        buffers = [np.stack([run[name] for run in runs]) for name in ("primal", "dx")]
-        # Fireflies would decide about the mean.
-        return np.array([np.quantile(b.var(0, ddof=1).mean(-1), 0.9) for b in buffers])
-
-    primal, dx = noise(True) / noise(False)
+    primal, dx = noise_left(mi.load_dict(stage(DIFFUSE) | lamps))
     assert primal < 0.4
     assert dx < 0.6
 

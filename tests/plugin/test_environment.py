@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mitsuba_gdpt.integrators import environment_table as tables
-from tests.plugin.test_emitters import DIFFUSE, probes, vertices
+from tests.plugin.test_emitters import DIFFUSE, noise_left, probes, vertices
 from tests.plugin.test_gdpt import AS_PATH, render
 from tests.statistical.bias import Finding, compare, finite_difference
 from tests.statistical.cases import rgb, room, stage, striped
@@ -170,16 +170,7 @@ def test_what_is_visible_is_sampled() -> None:
 @pytest.mark.parametrize(("sky", "most"), [("striped", 0.9), ("sunny", 1.3)])
 def test_noise_falls(sky: str, most: float) -> None:
     """The sun alone is sampled as well by the sky itself."""
-    scene = load(room(SKIES[sky]()))
-
-    def noise(importance: bool) -> np.ndarray:
-        runs = [
-            render(scene, 8, seed=s, shifts=4, emitter_importance=importance)[0] for s in range(8)
-        ]
-        buffers = [np.stack([run[name] for run in runs]) for name in ("primal", "dx")]
-        return np.array([np.quantile(b.var(0, ddof=1).mean(-1), 0.9) for b in buffers])
-
-    primal, dx = noise(True) / noise(False)
+    primal, dx = noise_left(load(room(SKIES[sky]())))
     assert primal < most
     assert dx < most
 
