@@ -219,10 +219,10 @@ def training_recipes() -> str:
 
 def quality_levels() -> str:
     """What denoise() does where no method is named."""
-    from mitsuba_gdpt.channels import Layout
+    from mitsuba_gdpt.channels import OPTIONAL, Layout
     from mitsuba_gdpt.denoisers.choice import LEVELS, default_call, without_gradients
 
-    whole = Layout.make()
+    whole = Layout.make(features=[buffer.name for buffer in OPTIONAL])
     rows = [
         (
             f"`{name}`",

@@ -71,6 +71,7 @@ class Buffer:
 
 
 PRIMAL = "primal"
+DIRECT = "direct"
 MOTION = "motion"
 ERROR = "error"
 SAMPLES = "samples"
@@ -127,6 +128,12 @@ OPTIONAL: tuple[Buffer, ...] = (
         _RGB,
         "radiance",
         "part of the primal that is seen emitted, directly or in mirrors and glass",
+    ),
+    Buffer(
+        DIRECT,
+        _RGB,
+        "radiance",
+        "emission and what the feature vertex scatters of light that comes straight from emitters",
     ),
 )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -250,7 +250,7 @@ def render(
             fly_through,
             span,
             rendering.Budget(seconds, (spp or _SPP) if seconds is None else None),
-            given if method is None else _with_needs(given, method.requires),
+            given if method is None else rendering.with_buffers(given, method.requires),
             size=(width, height),
             stops=exposure,
             quality=quality,
@@ -264,13 +264,13 @@ def render(
         source.sensor(sensor)
     settings = source.integrator | given
     from mitsuba_gdpt import display  # brings torch
-    from mitsuba_gdpt.denoisers import Call, check_method
+    from mitsuba_gdpt.denoisers import Call, check_method, extra_buffers
     from mitsuba_gdpt.denoisers import denoise as reconstruct
 
     level, before = None, 0  # noise that is left; samples that were there
     method = None if denoise is None else Call.parse(denoise).with_options(denoiser_options)
     if method is not None:
-        settings = _with_needs(settings, method.requires)
+        settings = rendering.with_buffers(settings, method.requires)
     described = {
         "scene": scene,
         "variant": variant,
@@ -326,6 +326,8 @@ def render(
             watch.seconds |= done.seconds
             level = done.noise
         else:
+            if method is None:
+                settings = rendering.with_buffers(settings, extra_buffers(quality))
             integrator = rendering.make_integrator(settings)
             call = method or _default(integrator, quality).with_options(denoiser_options)
             check_method(call, {}, integrator.layout)
@@ -416,18 +418,3 @@ def _default(integrator: mi.Integrator, quality: str | None) -> Call:
     if integrator.shifts == 0:
         layout = denoisers.without_gradients(layout)
     return denoisers.default_call(layout, quality)
-
-
-def _with_needs(settings: Mapping[str, Any], needs: Collection[str]) -> dict[str, Any]:
-    """Return settings of the integrator that make it render what a method needs."""
-    from mitsuba_gdpt.channels import OPTIONAL, VARIANCES
-
-    variances = [row for row in VARIANCES if row.name in needs]
-    wanted = {*needs, *(row.variance_of for row in variances)}
-    result = dict(settings)
-    if variances:
-        result["variances"] = True
-    if missing := [row.name for row in OPTIONAL if row.name in wanted]:
-        given = [name.strip() for name in str(settings.get("features") or "").split(",")]
-        result["features"] = ",".join(dict.fromkeys([*filter(None, given), *missing]))
-    return result

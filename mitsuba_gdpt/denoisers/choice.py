@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import GRADIENTS, MOTION, Layout
+from mitsuba_gdpt.channels import GRADIENTS, MOTION, OPTIONAL, Layout
 from mitsuba_gdpt.denoisers.registry import Call, find
 from mitsuba_gdpt.errors import ConfigError, LayoutError
 
@@ -59,7 +59,8 @@ class Level:
 _GUIDES = ("albedo", "normal")
 _RAW = Candidate("oidn(aux=raw)", _GUIDES)
 _CLEAN = Candidate("oidn(aux=clean)", _GUIDES)
-_BEST = Candidate("oidn(aux=clean, ensemble=2)", _GUIDES)
+_SPLIT = Candidate("oidn(aux=clean, split=true)", _GUIDES)
+_TWICE = Candidate("oidn(aux=clean, ensemble=2)", _GUIDES)
 _ALONE = Candidate("oidn(aux=none)")
 # Where OIDN is not installed.
 _POISSON = Candidate("poisson-l1")
@@ -77,9 +78,17 @@ LEVELS: dict[str, Level] = {
         "one pass of OIDN's large network, fused with the gradients",
     ),
     "high": Level(
-        (Candidate(f"ngpt-fusion(using={_BEST.text})"), _BEST, _ALONE, _POISSON),
+        (
+            Candidate(f"ngpt-fusion(using={_SPLIT.text})"),
+            Candidate(f"ngpt-fusion(using={_TWICE.text})"),
+            _SPLIT,
+            _TWICE,
+            _ALONE,
+            _POISSON,
+        ),
         7.3,
-        "the large network, averaged over two mirror images, fused with the gradients",
+        "the large network on direct and indirect light apart (without the buffer direct: on two "
+        "mirror images), fused with the gradients",
     ),
 }
 #: The level where none is named.
@@ -99,6 +108,22 @@ def find_level(quality: str | None) -> Level:
     if quality not in LEVELS:
         raise ConfigError(f"quality is {quality!r}; expected one of: {', '.join(LEVELS)}")
     return LEVELS[quality]
+
+
+def extra_buffers(quality: str | None = None) -> tuple[str, ...]:
+    """Return the names of optional buffers that a level of quality makes use of here.
+
+    Args:
+        quality: A key of :data:`LEVELS`; by default :data:`DEFAULT_QUALITY`.
+
+    Raises:
+        ConfigError: There is no such level.
+    """
+    optional = {row.name for row in OPTIONAL}
+    for candidate in find_level(quality).candidates:
+        if candidate.obstacle(None) is None:
+            return tuple(name for name in candidate.call.requires if name in optional)
+    return ()
 
 
 def usable_layout(frame: FrameBuffers) -> Layout:

@@ -101,6 +101,8 @@ def start(
         extra["diffuse"], extra["share"] = mi.Spectrum(0), mi.Spectrum(0)
     if "emission" in config.names:
         extra["emission"] = mi.Spectrum(emission)
+    if "direct" in config.names:
+        extra["direct"] = mi.Spectrum(emission)
     return Features(
         albedo=mi.Spectrum(0),
         normal=mi.Vector3f(dr.normalize(config.to_camera @ -ray.d)),
@@ -119,6 +121,8 @@ def follow(f: Features, config: FeatureConfig, e: Event) -> Features:
         extra["lit"] = f.extra["lit"] + dr.select(e.lit, 1.0, 0.0)
     if config.split:
         extra["diffuse"], extra["share"] = _split(f, e)
+    if "direct" in config.names:
+        extra["direct"] = f.extra["direct"] + dr.select(f.done, mi.Spectrum(0), e.nee + e.found)
     f = Features(f.albedo, f.normal, f.depth, f.walked, f.done, extra)
     f = dr.if_stmt(
         (f,),
@@ -181,8 +185,9 @@ def lanes(
     if "diffuse" in names or "specular" in names:
         parts["diffuse"] = dr.select(counts, f.extra["diffuse"], 0)
         parts["specular"] = dr.select(counts, L, 0) - parts["diffuse"]
-    if "emission" in names:
-        parts["emission"] = dr.select(counts, f.extra["emission"], 0)
+    for name in ("emission", "direct"):
+        if name in names:
+            parts[name] = dr.select(counts, f.extra[name], 0)
     for name, part in parts.items():
         if name in names:
             part = part if weight is None else part * weight

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender, Rendered
 from mitsuba_gdpt.rendering.feature_pass import features
-from mitsuba_gdpt.rendering.frame import make_integrator, render
+from mitsuba_gdpt.rendering.frame import make_integrator, render, with_buffers
 from mitsuba_gdpt.rendering.passes import Accumulation
 from mitsuba_gdpt.rendering.sequence import RenderedSequence, SequenceRender, render_sequence
 from mitsuba_gdpt.rendering.source import Source, open_source
@@ -29,5 +29,6 @@ __all__ = [
     "render_sequence",
     "set_variant",
     "supported_variants",
+    "with_buffers",
     "works",
 ]

@@ -22,7 +22,7 @@ from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering import noise as noises
 from mitsuba_gdpt.rendering.adaptive import LEAST_SPP, PARTS, Streams, pilot_spp
 from mitsuba_gdpt.rendering.contenders import ANY_ERROR, ERRORS, Contender, Costs
-from mitsuba_gdpt.rendering.frame import make_integrator
+from mitsuba_gdpt.rendering.frame import make_integrator, with_buffers
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
 from mitsuba_gdpt.rendering.source import Source
 from mitsuba_gdpt.rendering.state import Planes, State, attach
@@ -280,6 +280,8 @@ class BudgetedRender:
         self._update, self._clock = update, clock
         self._parameters = dict(parameters)
         self._accumulation = Accumulation() if resumed is None else resumed.copied()
+        if method is None:
+            self._parameters = with_buffers(parameters, self._extra_buffers(quality))
         if resumed is not None and budget.noise is not None:
             raise ConfigError(
                 "a noise level needs two halves, and a file holds the mean of both; expected "
@@ -423,6 +425,16 @@ class BudgetedRender:
             seconds = denoisers.find_level(name).seconds_per_megapixel
             found.append(Contender(shifts, denoisers.default_call(layout, name), errors, seconds))
         return found
+
+    def _extra_buffers(self, quality: str | None) -> list[str]:
+        """Return optional buffers that levels which come into question make use of."""
+        from mitsuba_gdpt import denoisers
+
+        levels = [quality] if quality or self._budget.seconds is None else denoisers.LEVELS
+        names = [name for level in levels for name in denoisers.extra_buffers(level)]
+        if self._accumulation.passes:  # what is gone on with has them or never will
+            names = [name for name in names if name in self._accumulation.frame.layout]
+        return names
 
     def _integrator(self, shifts: int) -> Any:
         if shifts not in self._integrators:

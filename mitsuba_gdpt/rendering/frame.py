@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mitsuba_gdpt.channels import OPTIONAL, VARIANCES
 from mitsuba_gdpt.errors import ConfigError, GDPTError, plain
 from mitsuba_gdpt.rendering.source import Source
 
@@ -28,6 +29,24 @@ def make_integrator(parameters: Mapping[str, Any]) -> mi.Integrator:
     except RuntimeError as error:
         # Whatever a plugin's constructor raises, Mitsuba makes a RuntimeError of it.
         raise ConfigError(plain(error)) from error
+
+
+def with_buffers(parameters: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Return parameters of ``gdpt`` that make it render some buffers too.
+
+    Args:
+        parameters: Parameters.
+        names: Of optional buffers and variances; others are always there, or not its business.
+    """
+    variances = [row for row in VARIANCES if row.name in names]
+    wanted = {*names, *(row.variance_of for row in variances)}
+    result = dict(parameters)
+    if variances:
+        result["variances"] = True
+    if missing := [row.name for row in OPTIONAL if row.name in wanted]:
+        given = [name.strip() for name in str(result.get("features") or "").split(",")]
+        result["features"] = ",".join(dict.fromkeys([*filter(None, given), *missing]))
+    return result
 
 
 def render(

@@ -23,7 +23,7 @@ from mitsuba_gdpt import checks, files, progress
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender, named_method
-from mitsuba_gdpt.rendering.frame import make_integrator
+from mitsuba_gdpt.rendering.frame import make_integrator, with_buffers
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
 from mitsuba_gdpt.rendering.source import Source
 from mitsuba_gdpt.scenes import Camera
@@ -229,8 +229,9 @@ class SequenceRender:
         self._folder.mkdir(parents=True, exist_ok=True)
         files.sweep_once(self._folder)
         self._plan = self._open()
-        self._integrator = make_integrator({**self._parameters, "shifts": self._plan.shifts})
         method = Call.parse(self._plan.method)
+        parameters = with_buffers(self._parameters, method.requires)
+        self._integrator = make_integrator({**parameters, "shifts": self._plan.shifts})
         interrupted = False
         try:
             if self._plan.share is None:

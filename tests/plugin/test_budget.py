@@ -135,6 +135,24 @@ def test_samples_in_passes_are_rendered_and_denoised_as_at_once(source, method) 
     assert str(done.method) == str(method or default_call(done.buffers.layout))
 
 
+def test_what_the_highest_level_splits_is_rendered(source, world: World, tmp_path: Path) -> None:
+    """Where it comes into question; and what is gone on with stays as it is."""
+    pytest.importorskip("mitsuba_oidn")
+    done = BudgetedRender(source, SETTINGS, Budget(spp=4), quality="high").run()
+    assert "direct" in done.buffers
+    assert "split=true" in str(done.method)
+    assert (
+        "direct" in BudgetedRender(source, SETTINGS, Budget(4.0), clock=world.clock).run().buffers
+    )
+    plain = BudgetedRender(source, SETTINGS, Budget(spp=4)).run()
+    assert "direct" not in plain.buffers
+    plain.buffers.to_exr(tmp_path / "plain.exr")
+    resumed = Accumulation.from_exr(tmp_path / "plain.exr")
+    more = BudgetedRender(source, SETTINGS, Budget(spp=8), quality="high", resumed=resumed).run()
+    assert "direct" not in more.buffers
+    assert "ensemble=2" in str(more.method)
+
+
 def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     render: Callable = budget.frames.render
     numbers: Iterator[int] = itertools.count()

@@ -341,6 +341,34 @@ def test_emission_is_what_is_seen_emitted() -> None:
 
 
 @pytest.mark.usefixtures("device_variant")
+@pytest.mark.parametrize("shifts", [0, 1])
+def test_direct_light_is_that_of_the_feature_vertex(shifts: int) -> None:
+    """Of rough surfaces what paths of two bounces bring; in a mirror, what it shows of the same."""
+    import mitsuba as mi
+
+    place = mi.ScalarTransform4f().translate([0, -1, 0]).rotate([1, 0, 0], -90).scale(5)
+    floor = {"type": "rectangle", "bsdf": DIFFUSE, "to_world": place}
+    room = {**only(DIFFUSE), "floor": floor}
+    options: dict[str, Any] = {"features": "direct", "shifts": shifts}
+    whole, _ = render(room, 16, **options, max_depth=8)
+    two, _ = render(room, 16, **options, max_depth=2)
+    np.testing.assert_allclose(whole["direct"], two["primal"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(two["direct"], two["primal"], rtol=1e-5, atol=1e-6)
+    rest = whole["primal"] - whole["direct"]
+    assert rest.min() > -1e-5 * whole["primal"].max()
+    assert rest[8:12, 8:12].mean() > 0.05 * whole["primal"][8:12, 8:12].mean()
+    shown = {**only({"type": "conductor"}), "floor": floor}
+    mirrored, _ = render(shown, 64, **options, max_depth=3)
+    np.testing.assert_allclose(
+        mirrored["direct"][8:12, 8:12], mirrored["primal"][8:12, 8:12], rtol=1e-4
+    )
+    assert mirrored["direct"][8:12, 8:12].min() > 0
+    hidden, _ = render(only(DIFFUSE), 4, **options, hide_emitters=True)
+    assert np.all(hidden["direct"][0, 0] == 0)
+    assert hidden["direct"][8:12, 8:12].min() > 0
+
+
+@pytest.mark.usefixtures("device_variant")
 def test_roughness_through_wrappers() -> None:
     nested = {"type": "roughconductor", "alpha": 0.3}
     for bsdf, expected in (
@@ -453,15 +481,15 @@ def test_what_is_the_same_in_all_samples_counts_for_all(scene: dict[str, Any], s
     sensor = camera()
     sensor["film"] |= {"pixel_format": "rgba", "width": 3, "height": 3}
     scene = mi.load_dict({"type": "scene", "sensor": sensor} | scene)
-    features = "position,visibility,diffuse,specular,roughness,emission"
+    features = "position,visibility,diffuse,specular,roughness,emission,direct"
     options = {"features": features, "variances": spp > 1, "max_depth": 2}
     buffers, integrator = render(scene, spp, **options)
     assert integrator.nonfinite_samples == 0
     ours = np.array(scene.sensors()[0].film().bitmap())[..., :4]
     assert np.all(ours[..., 3] == 1)
     if len(scene.shapes()) == 0:
-        for name, expected in {"primal": 1, "emission": 1, "specular": 1, "visibility": 1}.items():
-            assert np.allclose(buffers[name], expected), name
+        for name in ("primal", "emission", "direct", "specular", "visibility"):
+            assert np.allclose(buffers[name], 1), name
         for name in ("diffuse", "albedo", "depth", "position", "dx", "dy", "roughness"):
             assert np.all(buffers[name] == 0), name
 

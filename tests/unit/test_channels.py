@@ -86,7 +86,7 @@ def test_a_row_without_a_kind_cannot_be_made() -> None:
 def test_lists_are_those_of_the_table() -> None:
     assert channels.DIFFERENCE_AXES == {"dx": -2, "dy": -3}
     assert channels.GRADIENTS == ("dx", "dy", "dx.var", "dy.var")
-    radiance = ("primal", "dx", "dy", "diffuse", "specular", "emission")
+    radiance = ("primal", "dx", "dy", "diffuse", "specular", "emission", "direct")
     assert channels.of_kind("radiance") == radiance
     assert channels.of_kind("direction", "displacement") == ("normal", "motion")
 

@@ -144,6 +144,31 @@ def test_ensemble_is_symmetric_and_better() -> None:
     assert errors[1] < 0.95 * errors[0]
 
 
+def test_parts_are_denoised_apart_and_added() -> None:
+    frame = noisy()
+    shade = torch.linspace(0, 1, frame.width)[None, :, None]
+    parts = frame.primal * shade, frame.primal * (1 - shade)
+    split = frame.appended("direct", parts[0])
+    alone = [FrameBuffers(frame.data.clone(), frame.layout) for _ in parts]
+    for buffers, part in zip(alone, parts, strict=True):
+        buffers.primal.copy_(part)
+    for options in ({"aux": "clean"}, {}, {"ensemble": 2, "aux": "raw"}):
+        expected = sum(denoise(buffers, "oidn", **options) for buffers in alone)
+        image = denoise(split, "oidn", split=True, **options)
+        torch.testing.assert_close(image, expected, rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(image, denoise(frame, "oidn", **options), rtol=1e-2)
+    assert torch.equal(denoise(split, "oidn"), denoise(frame, "oidn"))
+    everything = frame.appended("direct", frame.primal)
+    torch.testing.assert_close(denoise(everything, "oidn", split=True), denoise(frame, "oidn"))
+
+
+def test_parts_need_a_buffer_and_radiance() -> None:
+    with pytest.raises(LayoutError, match=r"direct"):
+        denoise(noisy(), "oidn", split=True)
+    with pytest.raises(ConfigError, match=r"both split and hdr=false"):
+        denoise(noisy().appended("direct", noisy().primal), "oidn", split=True, hdr=False)
+
+
 def test_without_hdr_the_input_is_clamped() -> None:
     frame = noisy()
     image = denoise(frame, "oidn", hdr=False)

@@ -137,7 +137,9 @@ def default_name(layout: Layout | None = None, quality: str | None = None) -> st
 
 
 BLIND = denoisers.without_gradients(LAYOUT)
-BEST = "oidn(aux=clean, ensemble=2)"
+SPLIT = "oidn(aux=clean, split=true)"
+TWICE = "oidn(aux=clean, ensemble=2)"
+FINEST = f"ngpt-fusion(using={SPLIT})"
 BARE = Layout(tuple(b for b in LAYOUT.buffers if b.name == "primal"))
 
 
@@ -146,17 +148,36 @@ BARE = Layout(tuple(b for b in LAYOUT.buffers if b.name == "primal"))
     [
         ("fast", "ngpt-fusion(using=oidn(aux=raw))", "oidn(aux=raw)"),
         ("balanced", "ngpt-fusion", "oidn(aux=clean)"),
-        ("high", f"ngpt-fusion(using={BEST})", BEST),
+        ("high", f"ngpt-fusion(using={TWICE})", TWICE),
     ],
 )
 def test_levels_of_quality(quality: str, whole: str, blind: str) -> None:
     pytest.importorskip("mitsuba_oidn")
-    assert default_name(quality=quality) == default_name(LAYOUT, quality) == whole
+    assert default_name(LAYOUT, quality) == whole
     assert default_name(Layout.make(variances=True), quality) == whole
     assert default_name(BLIND, quality) == blind
     assert default_name(BARE, quality) == "oidn(aux=none)"
     image = denoise(render(), layout=LAYOUT, quality=quality)
     assert torch.equal(image, denoise(render(), whole, layout=LAYOUT))
+    assert default_name(quality=quality) == (FINEST if quality == "high" else whole)
+
+
+def test_the_highest_level_splits_where_it_can() -> None:
+    pytest.importorskip("mitsuba_oidn")
+    parts = Layout.make(features=("direct",))
+    assert default_name(parts, "high") == default_name(quality="high") == FINEST
+    assert default_name(denoisers.without_gradients(parts), "high") == SPLIT
+    assert default_name(parts) == default_name(LAYOUT)
+    extra = {quality: denoisers.extra_buffers(quality) for quality in denoisers.LEVELS}
+    assert extra == {"fast": (), "balanced": (), "high": ("direct",)}
+
+
+def test_nothing_extra_is_rendered_for_what_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def obstacle(self: denoisers.Method, options: object) -> ConfigError | None:
+        return ConfigError("not here") if "oidn" in self.name or "fusion" in self.name else None
+
+    monkeypatch.setattr(denoisers.Method, "obstacle_for", obstacle)
+    assert denoisers.extra_buffers("high") == ()
 
 
 def test_default_without_oidn(monkeypatch: pytest.MonkeyPatch) -> None:

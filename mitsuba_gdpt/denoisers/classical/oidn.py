@@ -18,13 +18,14 @@ import os
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
+from mitsuba_gdpt.channels import DIRECT, PRIMAL
 from mitsuba_gdpt.denoisers.classical import oidn_weights
 from mitsuba_gdpt.denoisers.exposure import Exposure
 from mitsuba_gdpt.denoisers.registry import register, requires_package
@@ -63,7 +64,7 @@ def _exposure(options: Mapping[str, Any]) -> Exposure:
     "oidn",
     group="everyday",
     seconds_per_megapixel=9.5,
-    needs=("primal",),
+    needs=lambda options: (PRIMAL, DIRECT) if options.get("split") else (PRIMAL,),
     uses=_GUIDES,
     doc="Intel Open Image Denoise",
     check=requires_package("mitsuba_oidn", "oidn"),
@@ -79,6 +80,7 @@ def oidn(
     input_scale: float | None = None,
     ensemble: int = 1,
     prefilter: str | None = None,
+    split: bool = False,
 ) -> torch.Tensor:
     """Denoise the primal, guided by albedo and normal.
 
@@ -109,6 +111,10 @@ def oidn(
         prefilter: Quality of the networks that filter albedo and normal, instead of ``quality``.
             "balanced" halves their time, which is most of that of "high", at nearly the same
             errors; see docs/how-to/oidn.md.
+        split: Denoise the buffer ``direct`` and the rest of the primal one after the other, and
+            add the results: twice the time of the main network. The noise of the one hides the
+            edges of the other no more, and each gets an ``input_scale`` of its own by default. As
+            in film production, where renderers denoise passes apart.
 
     Returns:
         (H, W, 3) float32, never negative.
@@ -145,8 +151,11 @@ def oidn(
         (aux, guides, quality, prefilter, hdr, input_scale),
         hashlib.sha256(blob).digest() if blob else None,
     )
-    images = {"color": _bindable(buffers["primal"])}
-    images.update({name: _bindable(buffers[name]) for name in guides})
+    if split and not hdr:
+        raise ConfigError("got both split and hdr=false; parts of an image have no upper bound")
+    primal = buffers[PRIMAL]
+    parts = [buffers[DIRECT], primal - buffers[DIRECT]] if split else [primal]
+    images = {name: _bindable(buffers[name]) for name in guides}
     import mitsuba_oidn
 
     with _lock:  # a filter works on one image at a time
@@ -156,7 +165,7 @@ def oidn(
                 buffers.device, aux, guides, (quality, prefilter), hdr, input_scale, blob
             )
         try:
-            image = pipeline.run(images, ENSEMBLES[ensemble])
+            image = pipeline.run([_bindable(p) for p in parts], images, ENSEMBLES[ensemble])
         except mitsuba_oidn.Error as error:
             if blob is None:
                 raise
@@ -212,28 +221,37 @@ class _Pipeline:
             self._main.set_data("weights", weights)
 
     def run(
-        self, images: dict[str, torch.Tensor], mirrors: tuple[tuple[int, ...], ...]
+        self,
+        parts: Sequence[torch.Tensor],
+        guides: Mapping[str, torch.Tensor],
+        mirrors: tuple[tuple[int, ...], ...],
     ) -> torch.Tensor:
-        """Filter images of the library's names (``color``, ``albedo``, ``normal``).
+        """Filter images and add the results.
 
         Args:
-            images: (H, W, 3) each.
+            parts: What to filter, (H, W, 3) each.
+            guides: ``albedo``, ``normal``, (H, W, 3) each.
             mirrors: Axes that the images are flipped in, for each run of the main network.
         """
-        images = dict(images)
+        guides = dict(guides)
         for name, prefilter in self._prefilters.items():
-            images[name] = _execute(prefilter, {name: images[name]})
-        results = []
-        for axes in mirrors:
-            # flip() copies, even along no axis.
-            seen = {k: v.flip(axes) if axes else v for k, v in images.items()}
-            result = _execute(self._main, seen)
-            results.append(result.flip(axes) if axes else result)
-        if len(results) == 1:
-            return results[0]
-        spread = torch.stack(results).sort(0).values
-        outside = (len(results) - 1) // 2
-        return spread[outside : len(results) - outside].mean(0)
+            guides[name] = _execute(prefilter, {name: guides[name]})
+        results = [[self._filter(part, guides, axes) for part in parts] for axes in mirrors]
+        sums = [sum(r[1:], r[0]) for r in results]
+        if len(sums) == 1:
+            return sums[0]
+        spread = torch.stack(sums).sort(0).values
+        outside = (len(sums) - 1) // 2
+        return spread[outside : len(sums) - outside].mean(0)
+
+    def _filter(
+        self, image: torch.Tensor, guides: Mapping[str, torch.Tensor], axes: tuple[int, ...]
+    ) -> torch.Tensor:
+        """Apply the main network, mirrored along some axes."""
+        images = {"color": image, **guides}
+        if not axes:
+            return _execute(self._main, images)
+        return _execute(self._main, {k: v.flip(axes) for k, v in images.items()}).flip(axes)
 
     def _new_filter(self, quality: str) -> mitsuba_oidn.Filter:
         import mitsuba_oidn
