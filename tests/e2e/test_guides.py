@@ -1,9 +1,10 @@
-"""The pages for users of other tools: every command and every snippet on them runs, small."""
+"""How-to guides: every command and every snippet on these pages runs, small."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ TOY_TRAINING = (
     "--set network.growth=[4,4] --set network.units=[1,1] "
     "--set network.down=[4] --set network.up=[4]"
 )
+TOY_CROPS = "--crops 1 --size 16 --spp-levels 2 --max-spp 4 --reference-spp 4"
 #: Sizes on the pages, and what is enough here.
 SMALL = (
     (r"(--width|--height) \d+", r"\1 16"),
@@ -37,17 +39,22 @@ SMALL = (
     (r"--size \d+", "--size 8"),
     (r"(mitsuba-gdpt train \S+ \S+)", rf"\1 {TOY_TRAINING}"),
     (r"(catalogue review \S+)", r"\1 --count 2 --width 32 --spp 2"),
+    (r"--workers \d+", "--workers 1"),
+    # Of options that are given twice the last one counts.
+    (r"(dataset crops .*)", rf"\1 {TOY_CROPS}"),
+    (r"(dataset \S+ builtin .*)", r"\1 --scenes corner-gallery"),
 )
 RGB, XYZ = ("R", "G", "B"), ("X", "Y", "Z")
 
 
-def blocks(page: str, before: str = "") -> list[tuple[str, str]]:
+def blocks(page: str, before: str = "", *, toml: bool = False) -> list[tuple[str, str]]:
     """Return the languages and texts of a page's commands and snippets, up to a heading."""
     text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
     if before:
         text, heading, _ = text.partition(f"\n## {before}\n")
         assert heading
-    found = re.findall(r"^```(sh|python)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    languages = "sh|python|toml" if toml else "sh|python"
+    found = re.findall(rf"^```({languages})\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert found
     return found
 
@@ -89,6 +96,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         exr.write_image(f"view_0004spp.{kind}.exr", image)
     crops.fill("crops.zarr", crops.fill_plan(size=8, crops=2))
     Path("scene.xml").write_text(SCENE)
+    Path("jobs.toml").write_text('output = "jobs"\nscenes = ["scene.xml"]\nspp = 2\n')
     return tmp_path
 
 
@@ -118,12 +126,16 @@ SCENE = """<scene version="3.0.0">
 </scene>"""
 
 
+def lines(text: str) -> list[str]:
+    return text.replace("\\\n", " ").splitlines()
+
+
 def run(language: str, text: str, names: dict[str, Any]) -> None:
     if language == "python":
         exec(small(text), names)
         return
-    for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(re.sub(r" +# .*", "", small(line)))
+    for line in lines(text):
+        words = shlex.split(small(re.sub(r" +# .*", "", line)))
         assert words[0] == "mitsuba-gdpt", line
         with pytest.raises(SystemExit) as stop:
             main(words[1:])
@@ -171,3 +183,33 @@ def test_catalogue_of_a_scene(folder: Path, variant_llvm_rgb: str) -> None:
     files = sorted(path.name for path in (folder / "frames/train/room/frame-0001").iterdir())
     assert "target.exr" in files
     assert "noisy-0.exr" in files
+
+
+def test_running_elsewhere(folder: Path) -> None:
+    """What needs other machines is looked at as far as one goes; ``test_workers`` has a cluster."""
+    from distributed.cli import dask_scheduler, dask_worker
+
+    from mitsuba_gdpt.execution import ClusterOptions
+    from mitsuba_gdpt.execution.cluster import slurm_cluster
+
+    _, (_, hosts), (_, jobs), (_, slurm), (_, example) = blocks("execution", toml=True)
+    scheduler, worker, command = (shlex.split(line, comments=True) for line in lines(hosts))
+    for words, program in ((scheduler, dask_scheduler), (worker, dask_worker)):
+        program.main.make_context(words[1], words[2:])
+    address = command[command.index("--scheduler") + 1]
+    assert ClusterOptions(scheduler=address).scheduler == worker[2]
+    Path("options.toml").write_text(jobs.replace("ib0", "lo"))
+    with slurm_cluster("options.toml", workers=20) as cluster:
+        assert "--nthreads 8" in cluster.job_script()
+    assert "--slurm options.toml --workers 20" in slurm
+    names: dict[str, Any] = {"__name__": "__main__"}  # a script's classes go along with the units
+    exec(small(example), names)
+    summary = names["summary"]
+    assert (summary.done, summary.failed) == (2, {})
+
+
+def test_running_on_this_machine(folder: Path) -> None:
+    shutil.rmtree("crops.zarr")
+    run(*blocks("execution")[0], {})
+    assert Path("crops.zarr/corner-gallery").is_dir()
+    assert [*Path("jobs").glob("**/*.exr")]
