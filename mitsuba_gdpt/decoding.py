@@ -250,6 +250,15 @@ def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
             f"{where} has no entry {', '.join(unknown)}; expected some of "
             f"{', '.join(sorted(known))}"
         )
+    required = [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.init and field.default is field.default_factory is dataclasses.MISSING
+    ]
+    if missing := [name for name in required if name not in value]:
+        raise ConfigError(
+            f"{where} lacks {', '.join(missing)}; expected at least {', '.join(required)}"
+        )
     given = {key: decode(types_of[key], item, f"{where}.{key}") for key, item in value.items()}
     try:
         return kind(**given)

@@ -16,9 +16,13 @@ from mitsuba_gdpt.errors import ConfigError
 
 def train(
     method: Annotated[
-        str,
-        typer.Argument(help="What to train: ngpt-small, rdae, ..., or a recipe such as ngpt-100."),
-    ],
+        str | None,
+        typer.Argument(
+            help="What to train: ngpt-small, rdae, ..., or a recipe such as ngpt-100; may stand in "
+            "the file instead.",
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -161,7 +165,10 @@ def train(
     if guides_only:
         advice = "run the same again to go on; what is computed is kept"
         with session.resumable(advice), session.progress_bar():
-            run.prepare_guides(run.open_sets(settings))
+            opened = run.open_sets(settings)
+            run.prepare_guides(opened)
+        count = opened.training.preparations + opened.validation.preparations
+        print(f"{count} renders have their guides: {', '.join(settings.model.guides) or 'none'}")
         return
     sets = None
     if epochs is not None:

@@ -145,7 +145,8 @@ class TrainingConfig:
             ("loss", self.loss, ("", *LOSSES)),
         ):
             if value not in choice:
-                known = ", ".join(filter(None, (*choice, *(recipes() if name == "method" else ()))))
+                names = dict.fromkeys((*choice, *(recipes() if name == "method" else ())))
+                known = ", ".join(filter(None, names))
                 raise ConfigError(f"{name} is {checks.show(value)}; expected one of {known}")
         for name in (
             "steps", "batch", "checkpoint_every", "validate_every", "report_every",

@@ -19,12 +19,12 @@ from tests import crops
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 NAMES = ("from-optix-denoiser", "from-oidn", "from-ngpt", "from-rae", "from-blender")
-TOY_TRAINING = (
-    "--steps 1 --set batch=1 --set threads=1 --set validate_every=1 "
+TOY_TRAINING = "--steps 1 --batch 1 --set threads=1 --set validate_every=1"
+TOY_NETWORK = (
     "--set network.growth=[4,4] --set network.units=[1,1] "
     "--set network.down=[4] --set network.up=[4]"
 )
-TOY_CROPS = "--crops 1 --size 16 --spp-levels 2 --max-spp 4 --reference-spp 4"
+TOY_CROPS = "--crops 2 --size 16 --spp-levels 2 --max-spp 4 --reference-spp 4"
 #: Sizes on the pages, and what is enough here.
 SMALL = (
     (r"(--width|--height) \d+", r"\1 16"),
@@ -37,10 +37,11 @@ SMALL = (
     (r"--(target-)?spp \d+", r"--\1spp 2"),
     (r"\bspp=\d+", "spp=2"),
     (r"--size \d+", "--size 8"),
-    (r"(mitsuba-gdpt train \S+ \S+)", rf"\1 {TOY_TRAINING}"),
     (r"(catalogue review \S+)", r"\1 --count 2 --width 32 --spp 2"),
     (r"--workers \d+", "--workers 1"),
     # Of options that are given twice the last one counts.
+    (r"(mitsuba-gdpt train .*)", rf"\1 {TOY_TRAINING}"),
+    (r"(mitsuba-gdpt train (?!.*--initial-weights).*)", rf"\1 {TOY_NETWORK}"),
     (r"(dataset crops .*)", rf"\1 {TOY_CROPS}"),
     (r"(dataset \S+ builtin .*)", r"\1 --scenes corner-gallery"),
 )
@@ -183,6 +184,15 @@ def test_catalogue_of_a_scene(folder: Path, variant_llvm_rgb: str) -> None:
     files = sorted(path.name for path in (folder / "frames/train/room/frame-0001").iterdir())
     assert "target.exr" in files
     assert "noisy-0.exr" in files
+
+
+def test_training(folder: Path, variant_llvm_rgb: str) -> None:
+    (_, own), (_, file), (_, again), (_, recipe) = blocks("training", toml=True)
+    run("sh", own.replace("crops.zarr", "own.zarr"), {})
+    Path("run.toml").write_text(file)
+    run("sh", again + recipe, {})
+    assert Path("clean.png").is_file()
+    assert {path.parent.name for path in folder.glob("**/*.safetensors")} == {"run", "oidn", "ngpt"}
 
 
 def test_running_elsewhere(folder: Path) -> None:

@@ -96,10 +96,27 @@ def test_train_kill_resume_denoise(
 
 
 def test_guides_only(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, [*words(data, tmp_path / "run"), "--guides-only"])
+    code, out, err = run(capsys, [*words(data, tmp_path / "run"), "--guides-only"])
     assert code == 0, err
+    assert out == "24 renders have their guides: poisson-l1\n"
     assert len(list((data / "set.zarr.guides" / "poisson-l1").rglob("*.npy"))) == 24
     assert not (tmp_path / "run").exists()
+
+
+def test_everything_in_the_file(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"method": "ngpt-poisson", "data": [str(data / "set.zarr")], "output": str(tmp_path)}
+    text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in names.items())
+    (tmp_path / "all.toml").write_text(text + SETTINGS)
+    code, out, err = run(capsys, ["train", "--config", str(tmp_path / "all.toml"), "--guides-only"])
+    assert (code, out[:2]) == (0, "24"), err
+    (tmp_path / "none.toml").write_text(SETTINGS)
+    code, _, err = run(capsys, ["train", "--config", str(tmp_path / "none.toml")])
+    assert (code, err) == (
+        2,
+        "error: configuration lacks method, data; expected at least method, data\n",
+    )
 
 
 @pytest.mark.parametrize(
