@@ -170,6 +170,29 @@ def add_motion(
     return buffers.appended(MOTION, screen_motion(buffers["depth"], camera, previous))
 
 
+def add_known_motion(
+    buffers: FrameBuffers, previous: PinholeCamera | None
+) -> tuple[FrameBuffers, PinholeCamera | None]:
+    """Append ``motion`` where the metadata say the camera, as those of rendered sequences do.
+
+    Args:
+        buffers: Of this frame; with ``motion``, or without ``depth`` or camera, left as they are.
+        previous: What this returned for the frame before; None for the first.
+
+    Returns:
+        The buffers, and the camera of this frame; None where it is not known.
+
+    Raises:
+        FormatError: The camera of the metadata is damaged.
+    """
+    if _TO_WORLD not in buffers.metadata:
+        return buffers, None
+    camera = PinholeCamera.from_metadata(buffers.metadata)
+    if MOTION in buffers.layout or "depth" not in buffers.layout:
+        return buffers, camera
+    return add_motion(buffers, camera, previous), camera
+
+
 def _project(point: torch.Tensor, camera: PinholeCamera) -> torch.Tensor:
     """Project camera-space points (H, W, 3) to pixels (H, W, 2); any finite value behind it."""
     z = point[..., 2:]

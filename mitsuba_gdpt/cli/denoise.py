@@ -244,14 +244,16 @@ class _Method:
 
         self._method, self._quality, self._options = method, quality, options
         self._stream: Any = None
+        self._camera: Any = None  # of the frame before
         if sequence:  # one stream, so that methods which remember frames can
             self._stream = denoisers.stream(method, quality=quality, **options)
 
     def __call__(self, frame: FrameBuffers) -> tuple[torch.Tensor, str]:
         """Return the image of the next frame, and the text of the method that made it."""
-        from mitsuba_gdpt import denoisers
+        from mitsuba_gdpt import denoisers, motion
 
         if self._stream is not None:
+            frame, self._camera = motion.add_known_motion(frame, self._camera)
             return self._stream(frame).cpu(), str(self._stream.method)
         layout = denoisers.usable_layout(frame)
         call = denoisers.Call.parse(self._method or denoisers.default_call(layout, self._quality))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from mitsuba_gdpt.buffers import FrameBuffers
     from mitsuba_gdpt.denoisers import Call
+    from mitsuba_gdpt.motion import PinholeCamera
 
 #: What was decided, in the folder of a sequence.
 PLAN = "sequence.json"
@@ -410,16 +411,21 @@ class SequenceRender:
                     self._save(self._plan)
                     task.advance(done.spp - before)
 
-    def _with_motion(self, number: int, frame: FrameBuffers) -> FrameBuffers:
-        from mitsuba_gdpt.motion import PinholeCamera, add_motion
+    def _pinhole(self, number: int) -> PinholeCamera:
+        from mitsuba_gdpt.motion import PinholeCamera
 
-        camera, *before = (
-            PinholeCamera.from_sensor(self._sensor(k)) for k in (number, number - 1) if k >= 0
-        )
-        return add_motion(frame, camera, before[0] if before else None)
+        return PinholeCamera.from_sensor(self._sensor(number))
+
+    def _with_motion(self, number: int, frame: FrameBuffers) -> FrameBuffers:
+        from mitsuba_gdpt.motion import add_motion
+
+        before = self._pinhole(number - 1) if number > 0 else None
+        return add_motion(frame, self._pinhole(number), before)
 
     def _write(self, number: int, frame: FrameBuffers, image: Any = None) -> None:
-        frame.to_exr(frame_path(self._folder, number), image=image, metadata=self._words)
+        """Write the file of a frame, with the camera: so its motion can be found again."""
+        words = {**self._words, **self._pinhole(number).metadata()}
+        frame.to_exr(frame_path(self._folder, number), image=image, metadata=words)
 
     def _reconstruct(self, method: Call) -> tuple[int, ...]:
         from mitsuba_gdpt import denoisers

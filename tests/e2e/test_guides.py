@@ -31,6 +31,7 @@ SMALL = (
     (r"--frames \d+", "--frames 2"),
     (r"--fly-through \d+", "--fly-through 2 --width 16"),
     (r"\bwidth=\d+, height=\d+", "width=16, height=16"),
+    (r"\b640, 360\b", "16, 16"),
     (r"--time \d+", "--time 0.3"),
     (r"seconds=\d+", "seconds=0.3"),
     (r"(--noise |\bnoise=)0\.01", r"\g<1>0.5"),
@@ -40,8 +41,11 @@ SMALL = (
     (r"(catalogue review \S+)", r"\1 --count 2 --width 32 --spp 2"),
     (r"--workers \d+", "--workers 1"),
     # Of options that are given twice the last one counts.
+    (r"(--fly-through .*)--spp 2", r"\1--spp 4"),
     (r"(mitsuba-gdpt train .*)", rf"\1 {TOY_TRAINING}"),
-    (r"(mitsuba-gdpt train (?!.*--initial-weights).*)", rf"\1 {TOY_NETWORK}"),
+    (r"(mitsuba-gdpt train (?!rdae|.*--initial-weights).*)", rf"\1 {TOY_NETWORK}"),
+    (r"(mitsuba-gdpt train rdae.*)", r"\1 --seq-length 2 --set sequence.size=16"),
+    (r"(dataset frames .*)", r"\1 --frames 4"),
     (r"(dataset crops .*)", rf"\1 {TOY_CROPS}"),
     (r"(dataset \S+ builtin .*)", r"\1 --scenes corner-gallery"),
 )
@@ -193,6 +197,16 @@ def test_training(folder: Path, variant_llvm_rgb: str) -> None:
     run("sh", again + recipe, {})
     assert Path("clean.png").is_file()
     assert {path.parent.name for path in folder.glob("**/*.safetensors")} == {"run", "oidn", "ngpt"}
+
+
+def test_sequences(folder: Path, variant_llvm_rgb: str) -> None:
+    names: dict[str, Any] = {}
+    for language, text in blocks("sequences"):
+        run(language, text, names)
+    assert len(names["frames"]) == len([*names["images"]]) == 3
+    assert "motion" in names["buffers"].names
+    for name in ("clean", "own"):
+        assert len([*folder.glob(f"{name}-*.exr")]) == 2
 
 
 def test_running_elsewhere(folder: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from mitsuba_gdpt import rendering, scenes
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
-from mitsuba_gdpt.motion import PinholeCamera, add_motion, screen_motion
+from mitsuba_gdpt.motion import PinholeCamera, add_known_motion, add_motion, screen_motion
 from mitsuba_gdpt.rendering import Source
 from mitsuba_gdpt.scenes import Camera
 
@@ -257,6 +257,15 @@ class TestBuffer:
         frame = add_motion(render(still_life(), NOW, spp=1), pinhole(NOW), None)
         with pytest.raises(LayoutError, match="have motion already"):
             add_motion(frame, pinhole(NOW), None)
+
+    def test_cameras_of_the_metadata(self) -> None:
+        frame = render(still_life(), NOW, spp=1)
+        assert add_known_motion(frame, pinhole(BEFORE)) == (frame, None)
+        known = FrameBuffers(frame.data, frame.layout, pinhole(NOW).metadata())
+        more, camera = add_known_motion(known, pinhole(BEFORE))
+        assert camera is not None
+        assert torch.equal(more.motion, screen_motion(frame.depth, pinhole(NOW), pinhole(BEFORE)))
+        assert add_known_motion(more, None)[0] is more
 
     def test_wrong_depth(self) -> None:
         with pytest.raises(LayoutError, match=r"expected \(H, W, 1\)"):

@@ -7,10 +7,11 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from mitsuba_gdpt import denoisers, rendering
+from mitsuba_gdpt import denoisers, exr, rendering
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.denoisers import Call
@@ -71,6 +72,22 @@ def test_plans_of_before_are_read(source, cameras, tmp_path: Path) -> None:
         plan[old] = plan.pop(new)
     path.write_text(json.dumps(plan))
     assert render(source, cameras[:2], tmp_path, Budget(spp=8)).spp == before.spp
+
+
+def test_frames_are_denoised_again_as_they_were(
+    source, cameras, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files know their cameras, and so the motion between them."""
+    render(source, cameras, tmp_path, Budget(spp=4))
+    monkeypatch.chdir(tmp_path)
+    words = ("-m", str(METHOD), "-o", "again-####.exr")
+    with pytest.raises(SystemExit) as stop:
+        main(["denoise", "frame-####.exr", *words])
+    assert not stop.value.code
+    for number in range(FRAMES):
+        before, again = (exr.read(f"{n}-{number:04d}.exr") for n in ("frame", "again"))
+        for name in "RGB":
+            assert np.array_equal(again.channels[name], before.channels[f"denoised.{name}"])
 
 
 @pytest.mark.parametrize("count", [0, 3, 9, 10])
