@@ -32,6 +32,12 @@ SMALL = (
     (r"--fly-through \d+", "--fly-through 2 --width 16"),
     (r"\bwidth=\d+, height=\d+", "width=16, height=16"),
     (r"\b640, 360\b", "16, 16"),
+    (r"\bcrops=\d+, size=\d+, levels=\d+, max_spp=\d+", "crops=2, size=16, levels=2, max_spp=4"),
+    (r"\breference_spp=\d+", "reference_spp=4"),
+    (r"\bcapacity=\d+", "capacity=2"),
+    (r"--variations \d+", "--variations 1"),
+    (r"(,| data/train-)tiled-hall(-10-5.darc)?", ""),  # one scene will do
+    (r"-10-5\.darc", "-2-2.darc"),
     (r"--time \d+", "--time 0.3"),
     (r"seconds=\d+", "seconds=0.3"),
     (r"(--noise |\bnoise=)0\.01", r"\g<1>0.5"),
@@ -45,9 +51,9 @@ SMALL = (
     (r"(mitsuba-gdpt train .*)", rf"\1 {TOY_TRAINING}"),
     (r"(mitsuba-gdpt train (?!rdae|.*--initial-weights).*)", rf"\1 {TOY_NETWORK}"),
     (r"(mitsuba-gdpt train rdae.*)", r"\1 --seq-length 2 --set sequence.size=16"),
-    (r"(dataset frames .*)", r"\1 --frames 4"),
+    (r"(dataset frames .*)", r"\1 --frames 4 --width 16 --height 16 --noisy 2 --target-spp 2"),
     (r"(dataset crops .*)", rf"\1 {TOY_CROPS}"),
-    (r"(dataset \S+ builtin .*)", r"\1 --scenes corner-gallery"),
+    (r"(dataset \S+ builtin (?!.*--scenes).*)", r"\1 --scenes corner-gallery"),
 )
 RGB, XYZ = ("R", "G", "B"), ("X", "Y", "Z")
 
@@ -207,6 +213,15 @@ def test_sequences(folder: Path, variant_llvm_rgb: str) -> None:
     assert "motion" in names["buffers"].names
     for name in ("clean", "own"):
         assert len([*folder.glob(f"{name}-*.exr")]) == 2
+
+
+def test_data_sets(folder: Path, variant_llvm_rgb: str) -> None:
+    names: dict[str, Any] = {}
+    for language, text in blocks("datasets"):
+        run(language, text, names)
+    assert names["batch"]["buffers"].shape == (8, 16, 16, names["crops"].layout.count)
+    sets = ("train", "own", "varied", "ngpt")
+    assert all(len(gdpt.data.CropSet.open(f"{name}.zarr")) == 2 for name in sets)
 
 
 def test_running_elsewhere(folder: Path) -> None:
