@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import shutil
@@ -24,6 +26,7 @@ TOY_NETWORK = (
     "--set network.growth=[4,4] --set network.units=[1,1] "
     "--set network.down=[4] --set network.up=[4]"
 )
+TOY_EVALUATION = "--seeds 1 --reference-spp 4 --repeats 1 --width 16"
 TOY_CROPS = "--crops 2 --size 16 --spp-levels 2 --max-spp 4 --reference-spp 4"
 #: Sizes on the pages, and what is enough here.
 SMALL = (
@@ -52,6 +55,13 @@ SMALL = (
     (r"(mitsuba-gdpt train (?!rdae|.*--initial-weights).*)", rf"\1 {TOY_NETWORK}"),
     (r"(mitsuba-gdpt train rdae.*)", r"\1 --seq-length 2 --set sequence.size=16"),
     (r"(dataset frames .*)", r"\1 --frames 4 --width 16 --height 16 --noisy 2 --target-spp 2"),
+    (r"(mitsuba-gdpt evaluate .*)", rf"\1 {TOY_EVALUATION}"),
+    (r"(mitsuba-gdpt evaluate (?!.*--seconds).*)", r"\1 --spp 2"),
+    (r"(dataset evaluate (?!.* -m ).*)", r"\1 -m none"),
+    (r"(mitsuba-gdpt evaluate (?!.* -m ).*)", r"\1 -m none -m poisson-l1"),
+    (r"--seconds [\d,]+", "--seconds 0.2"),
+    (r"--cost-size \d+x\d+", "--cost-size 16x16"),
+    (r"(mitsuba-gdpt reference .*)", r"\1 --spp 64 --width 16"),
     (r"(dataset crops .*)", rf"\1 {TOY_CROPS}"),
     (r"(dataset \S+ builtin (?!.*--scenes).*)", r"\1 --scenes corner-gallery"),
 )
@@ -85,6 +95,7 @@ def planes(*names: str) -> dict[str, np.ndarray]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the pages name."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MITSUBA_GDPT_REFERENCES", "")  # pages set it
     image = np.random.default_rng(0).random((8, 12, 3)).astype(np.float32)
     for name in ("color", "albedo", "normal"):
         pfm.write(f"{name}.pfm", image)
@@ -147,6 +158,10 @@ def run(language: str, text: str, names: dict[str, Any]) -> None:
         return
     for line in lines(text):
         words = shlex.split(small(re.sub(r" +# .*", "", line)))
+        if words[0] == "export":
+            name, _, value = words[1].partition("=")
+            os.environ[name] = value.replace("$PWD", str(Path.cwd()))
+            continue
         assert words[0] == "mitsuba-gdpt", line
         with pytest.raises(SystemExit) as stop:
             main(words[1:])
@@ -222,6 +237,19 @@ def test_data_sets(folder: Path, variant_llvm_rgb: str) -> None:
     assert names["batch"]["buffers"].shape == (8, 16, 16, names["crops"].layout.count)
     sets = ("train", "own", "varied", "ngpt")
     assert all(len(gdpt.data.CropSet.open(f"{name}.zarr")) == 2 for name in sets)
+
+
+def test_evaluation(folder: Path, variant_llvm_rgb: str) -> None:
+    crops.fill("test.zarr", crops.fill_plan(size=16, crops=1))
+    run("sh", "mitsuba-gdpt dataset export-darc test.zarr -o ngpt-test-sets", {})
+    for language, text in blocks("evaluation", before="Publishing"):
+        run(language, text.replace(" --metric elpips-linear", ""), {})  # its weights do not ship
+    results = json.loads(Path("against-references/results.json").read_text())
+    (reference,) = results["references"].values()
+    assert Path(reference["file"]).parent == folder / "references"
+    for name in ("results", "frontier", "stored", "ngpt"):
+        records = json.loads(Path(name, "results.json").read_text())["records"]
+        assert not [record for record in records if record.get("error")]
 
 
 def test_running_elsewhere(folder: Path) -> None:
