@@ -49,6 +49,7 @@ SMALL = (
     (r"--size \d+", "--size 8"),
     (r"(catalogue review \S+)", r"\1 --count 2 --width 32 --spp 2"),
     (r"--workers \d+", "--workers 1"),
+    (r"\bworkers=\d+\)", "workers=1)"),
     # Of options that are given twice the last one counts.
     (r"(--fly-through .*)--spp 2", r"\1--spp 4"),
     (r"(mitsuba-gdpt train .*)", rf"\1 {TOY_TRAINING}"),
@@ -59,7 +60,7 @@ SMALL = (
     (r"(mitsuba-gdpt evaluate (?!.*--seconds).*)", r"\1 --spp 2"),
     (r"(dataset evaluate (?!.* -m ).*)", r"\1 -m none"),
     (r"(mitsuba-gdpt evaluate (?!.* -m ).*)", r"\1 -m none -m poisson-l1"),
-    (r"--seconds [\d,]+", "--seconds 0.2"),
+    (r"--seconds [\d,]+", "--seconds 0.5"),
     (r"--cost-size \d+x\d+", "--cost-size 16x16"),
     (r"(mitsuba-gdpt reference .*)", r"\1 --spp 64 --width 16"),
     (r"(dataset crops .*)", rf"\1 {TOY_CROPS}"),
@@ -190,7 +191,11 @@ def test_budgets(folder: Path, variant_llvm_rgb: str, monkeypatch: pytest.Monkey
 
 
 def test_batches(folder: Path, variant_llvm_rgb: str) -> None:
-    """The descriptions are complete, and hold together."""
+    """The descriptions are complete, and hold together; the snippet runs a small one."""
+    names: dict[str, Any] = {}
+    ((_, snippet),) = (block for block in blocks("batch") if block[0] == "python")
+    run("python", snippet, names)
+    assert names["result"].failed == {}
     (folder / "kitchen").mkdir()
     (folder / "kitchen" / "scene.xml").write_text(SCENE)
     for name in ("ref-a.exr", "ref-b.exr"):
@@ -239,7 +244,7 @@ def test_data_sets(folder: Path, variant_llvm_rgb: str) -> None:
     assert all(len(gdpt.data.CropSet.open(f"{name}.zarr")) == 2 for name in sets)
 
 
-def test_evaluation(folder: Path, variant_llvm_rgb: str) -> None:
+def test_evaluation(folder: Path, variant_llvm_rgb: str, simulated_clock: None) -> None:
     crops.fill("test.zarr", crops.fill_plan(size=16, crops=1))
     run("sh", "mitsuba-gdpt dataset export-darc test.zarr -o ngpt-test-sets", {})
     for language, text in blocks("evaluation", before="Publishing"):
