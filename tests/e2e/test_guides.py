@@ -257,6 +257,16 @@ def test_evaluation(folder: Path, variant_llvm_rgb: str, simulated_clock: None) 
         assert not [record for record in records if record.get("error")]
 
 
+def test_evaluation_of_sequences(
+    folder: Path, variant_llvm_rgb: str, simulated_clock: None
+) -> None:
+    for language, text in blocks("sequence-evaluation"):
+        run(language, text, {})
+    records = json.loads(Path("sequences/results.json").read_text())["records"]
+    assert len(records) == 4
+    assert not [record for record in records if record.get("error")]
+
+
 def test_running_elsewhere(folder: Path) -> None:
     """What needs other machines is looked at as far as one goes; ``test_workers`` has a cluster."""
     from distributed.cli import dask_scheduler, dask_worker
