@@ -105,8 +105,8 @@ def render_tile(
     draws: Sampler = sampler.clone()
     if key.stratified:
         lanes = pixels.lanes(spp)
-        pixel = mi.UInt32(lanes.y) * dr.opaque(mi.UInt32, camera.width) + mi.UInt32(lanes.x)
-        draws = SobolSampler.start(arrays.seed, pixel, lanes.sample, key.most_spp, arrays.first)
+        x, y = mi.UInt32(lanes.x), mi.UInt32(lanes.y)
+        draws = SobolSampler.start(arrays.seed, x, y, lanes.sample, key.most_spp, arrays.first)
     schedule = ShiftSchedule.of(parameters.shifts, spp)
     base, neighbours, moves, weight, sample = camera.primary_hits(
         pixels, draws, schedule, arrays.seed + arrays.first

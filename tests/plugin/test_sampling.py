@@ -10,7 +10,8 @@ from scipy import stats
 
 from tests.statistical.cases import camera, stage
 
-PIXELS = 4096
+SIDE = 64
+PIXELS = SIDE * SIDE
 DIFFUSE = {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.4, 0.6, 0.3]}}
 
 
@@ -21,42 +22,63 @@ def draws(spp: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from mitsuba_gdpt.integrators.pixels import Tile
     from mitsuba_gdpt.integrators.sampling import SobolSampler
 
-    lanes = Tile(0, 0, PIXELS, 1).lanes(spp)
-    sampler = SobolSampler.start(mi.UInt32(seed), mi.UInt32(lanes.x), lanes.sample, spp)
+    lanes = Tile(0, 0, SIDE, SIDE).lanes(spp)
+    x, y = mi.UInt32(lanes.x), mi.UInt32(lanes.y)
+    sampler = SobolSampler.start(mi.UInt32(seed), x, y, lanes.sample, spp)
     one, first, second = sampler.next_1d(), sampler.next_2d(), sampler.next_2d()
     points = [np.array(p).T.reshape(PIXELS, spp, 2) for p in (first, second)]
     return np.array(one).reshape(PIXELS, spp), points[0], points[1]
 
 
-def occupied(points: np.ndarray, columns: int, rows: int) -> np.ndarray:
-    """How many cells of a grid the points of each pixel hit."""
+def of_blocks(points: np.ndarray, side: int) -> np.ndarray:
+    """Points of square blocks of pixels together: (blocks, points, 2)."""
+    tiles = points.reshape(SIDE // side, side, SIDE // side, side, -1, 2)
+    return tiles.swapaxes(1, 2).reshape(-1, side * side * points.shape[1], 2)
+
+
+def defect(points: np.ndarray) -> int:
+    """The least t for which the points of each set are a (t, m, 2)-net in base 2."""
+    bits = int(np.log2(points.shape[1]))
+    assert 2**bits == points.shape[1]
+    for t in range(bits + 1):
+        grids = [(2**k, 2 ** (bits - t - k)) for k in range(bits - t + 1)]
+        if all((counts(points, *grid) == 2**t).all() for grid in grids):
+            return t
+    raise AssertionError("the whole square holds all points")
+
+
+def counts(points: np.ndarray, columns: int, rows: int) -> np.ndarray:
+    """How many points of each set lie in each cell of a grid."""
     cells = (points[..., 0] * columns).astype(int) * rows + (points[..., 1] * rows).astype(int)
-    return np.array([len(set(row)) for row in cells])
+    cells += np.arange(len(points))[:, None] * columns * rows
+    return np.bincount(cells.ravel(), minlength=len(points) * columns * rows)
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
-@pytest.mark.parametrize("bits", [1, 3, 5])
+@pytest.mark.parametrize("bits", range(7))
 def test_powers_of_two_are_nets(bits: int) -> None:
-    spp = 2**bits
-    one, first, second = draws(spp)
-    assert (np.sort((one * spp).astype(int), axis=1) == np.arange(spp)).all()
-    for points in (first, second):
+    """Of each pixel, and of each block of pixels."""
+    one, *planes = draws(2**bits)
+    flat = np.stack([one, np.zeros_like(one)], -1)
+    assert (counts(flat, max(1, 2**bits // 2), 1) == min(2, 2**bits)).all()
+    for points in planes:
         assert points.min() >= 0
         assert points.max() < 1
-        for k in range(bits + 1):
-            assert (occupied(points, 2**k, 2 ** (bits - k)) == spp).all()
+        assert defect(points) <= (bits > 2)
+        assert defect(of_blocks(points, 2)) <= 2
+        assert defect(of_blocks(points, 4)) <= 2
+        assert defect(of_blocks(points, 8)) == 0
         # shifts=2 uses the samples of one parity by themselves, shifts=1 those of one remainder.
         for halvings in range(1, min(bits, 2) + 1):
             for remainder in range(2**halvings):
                 part = points[:, remainder :: 2**halvings]
-                for k in range(bits - halvings + 1):
-                    columns, rows = 2**k, 2 ** (bits - halvings - k)
-                    assert (occupied(part, columns, rows) == columns * rows).all()
+                assert defect(part) <= 1
+                assert defect(of_blocks(part, 8)) == 0
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
 @pytest.mark.parametrize("spp", [1, 5, 8])
-def test_each_sample_is_uniform_and_independent_between_draws_and_pixels(spp: int) -> None:
+def test_each_sample_is_uniform_and_independent_between_draws_and_blocks(spp: int) -> None:
     one, first, second = draws(spp)
     columns = [one[..., None], first, second]
     for sample in range(spp):
@@ -64,12 +86,28 @@ def test_each_sample_is_uniform_and_independent_between_draws_and_pixels(spp: in
         bins = 8
         for i in range(5):
             for j in range(i):
-                counts = np.histogram2d(values[:, i], values[:, j], bins, [[0, 1]] * 2)[0]
+                hits = np.histogram2d(values[:, i], values[:, j], bins, [[0, 1]] * 2)[0]
                 expected = PIXELS / bins**2
-                statistic = ((counts - expected) ** 2 / expected).sum()
+                statistic = ((hits - expected) ** 2 / expected).sum()
                 assert statistic < 63 + 5.5 * (2 * 63) ** 0.5  # chi squared, 63 degrees of freedom
-        neighbours = np.corrcoef(values[1:, 0], values[:-1, 0])[0, 1]
-        assert abs(neighbours) < 5 / PIXELS**0.5
+        grid = values[:, 0].reshape(SIDE, SIDE)
+        for apart in (grid[8:], grid[:-8]), (grid[:, 8:], grid[:, :-8]):
+            assert abs(np.corrcoef(*(a.ravel() for a in apart))[0, 1]) < 5 / PIXELS**0.5
+        # Neighbours do not resemble each other: what is positively correlated looks like detail.
+        for near, most in ((grid[1:], grid[:-1]), 0.08), ((grid[:, 1:], grid[:, :-1]), -0.1):
+            assert np.corrcoef(*(a.ravel() for a in near))[0, 1] < most
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize("spp", [1, 4, 6, 16])
+def test_errors_of_neighbours_cancel(spp: int) -> None:
+    """The mean over small blocks has less noise than as many independent pixels would give it."""
+    points = draws(spp)[1]
+    estimates = np.minimum(points[..., 0] * 1.3, 1) * points[..., 1] ** 2
+    alone = estimates.mean(1).var()
+    for side, least in ((2, 1.15), (4, 0.15), (8, 0.03)):
+        blocks = of_blocks(np.stack([estimates, estimates], -1), side)[..., 0]
+        assert blocks.mean(1).var() < least * alone / side**2, side
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
