@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mitsuba_gdpt import checks, metrics
-from mitsuba_gdpt.channels import MOTION, OPTIONAL, VARIANCE_SUFFIX
+from mitsuba_gdpt.channels import MOTION, OPTIONAL, VARIANCE_SUFFIX, of_kind
 from mitsuba_gdpt.decoding import call_parts, call_text, decode
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
@@ -139,9 +139,11 @@ class IntegratorSpec:
         """Return the parameters of ``gdpt``: own ones, path depth, buffers that methods read.
 
         ``path`` is rendered by ``gdpt`` too, as the same image sample by sample: then it has the
-        features that its users would have to pay for.
+        features that its users would have to pay for. Parts of its radiance nobody gets from it.
         """
         read = {name for method in settings.methods for name in method.reads}
+        if self.is_path:
+            read -= set(of_kind("radiance"))
         return {
             **(PLAIN if self.is_path else {}),
             **self.options,

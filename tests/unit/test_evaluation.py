@@ -401,6 +401,15 @@ class TestIntegrators:
         assert IntegratorSpec.parse(spec.label) == spec
         assert [type(value) for value in spec.options.values()] == [*map(type, options.values())]
 
+    def test_nobody_gets_parts_of_the_radiance_of_path(self) -> None:
+        methods = (Call("oidn", {"split": True}), Call("nfor"), Call("temporal"))
+        given = settings(methods=methods)
+        own = IntegratorSpec.parse("path").parameters(given)["features"].split(",")
+        ours = IntegratorSpec.parse("gdpt(shifts=0)").parameters(given)["features"].split(",")
+        assert "direct" in ours
+        assert set(ours) - set(own) <= {"direct", "diffuse", "specular", "emission"}
+        assert not set(own) & {"direct", "diffuse", "specular", "emission"}
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
