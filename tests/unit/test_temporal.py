@@ -157,23 +157,25 @@ def test_what_is_lit_differently_is_left_out() -> None:
 @pytest.mark.parametrize("motion", [0.0, 1.0])
 def test_lamp_does_not_leak_to_its_neighbours_in_motion(motion: float) -> None:
     """A lamp that albedo, normal and depth do not show, hit differently in each frame."""
-    layout = Layout((*MOVING.buffers, buffer("emission")))
+    layout = Layout((*MOVING.buffers, buffer("emission"), buffer("direct")))
     shots = []
     for i in range(4):
         plain = plane(i, motion=(motion, 0))
         plain["primal"][:], plain["albedo"][:] = 0.5, 0.1
         plain["dx"][:], plain["dy"][:] = 0, 0
-        frame = FrameBuffers(torch.cat([plain.data, torch.zeros(HEIGHT, WIDTH, 3)], -1), layout)
+        frame = FrameBuffers(torch.cat([plain.data, torch.zeros(HEIGHT, WIDTH, 6)], -1), layout)
         frame["emission"][5, 6] = 100.0 * (i + 1)
         frame["primal"].add_(frame["emission"])
+        frame["direct"].copy_(frame["primal"] - 0.2)
         frame["dx"][:, :-1] = frame["primal"].diff(dim=1)
         frame["dy"][:-1] = frame["primal"].diff(dim=0)
         shots.append(frame)
     mean, _ = gather(shots)
-    assert mean.layout == PLAIN
+    assert mean.layout == Layout((*PLAIN.buffers, buffer("direct")))
     expected = torch.full((HEIGHT, WIDTH, 3), 0.5)
     expected[5, 6] += 400.0 if motion else 250.0  # that of the last frame, or the mean
     torch.testing.assert_close(mean["primal"], expected)
+    torch.testing.assert_close(mean["direct"], expected - 0.2)
     torch.testing.assert_close(mean["dx"][:, :-1], expected.diff(dim=1), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(mean["dy"][:-1], expected.diff(dim=0), rtol=1e-4, atol=1e-4)
 

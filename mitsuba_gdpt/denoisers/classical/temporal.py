@@ -39,7 +39,7 @@ import torch
 from torch.nn import functional
 
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import DIFFERENCE_AXES, MOTION, PRIMAL, Layout
+from mitsuba_gdpt.channels import DIFFERENCE_AXES, DIRECT, MOTION, PRIMAL, Layout
 from mitsuba_gdpt.denoisers import registry
 from mitsuba_gdpt.denoisers.exposure import Exposure, expose
 from mitsuba_gdpt.denoisers.images import difference, warp, window_mean, without_spikes
@@ -217,8 +217,10 @@ def _spp(frame: FrameBuffers) -> float:
 
 
 def _add_emission(frame: FrameBuffers, emission: torch.Tensor) -> None:
-    """Add light that is seen emitted, (H, W, 3), to the primal and its gradients, in place."""
-    frame[PRIMAL].add_(emission)
+    """Add light that is seen emitted, (H, W, 3), to all that it is part of, in place."""
+    for name in (PRIMAL, DIRECT):
+        if name in frame.layout:
+            frame[name].add_(emission)
     for name, dim in DIFFERENCE_AXES.items():
         if name in frame.layout:
             frame[name].add_(difference(emission, dim))
