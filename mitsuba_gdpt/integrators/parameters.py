@@ -102,7 +102,8 @@ class Parameters:
     stratified: bool = _parameter(
         True,
         "Where the sensor's sampler is ``independent``, draw numbers that are stratified over the "
-        "samples of each pixel instead. Any other sampler is used as it is.",
+        "samples of each pixel, and over blocks of pixels, instead. Any other sampler is used as "
+        "it is.",
     )
     emitter_importance: bool = _parameter(
         True,
