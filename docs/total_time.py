@@ -211,10 +211,13 @@ def plot(path: Path) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+    from mitsuba_gdpt.report.style import PALETTE
+
     found = latest()
     integrators, methods = (
         list(dict.fromkeys(pair.split(" + ", 1)[i] for pair in found.pairs)) for i in (0, 1)
     )
+    colours = {name: PALETTE[i % len(PALETTE)][0] for i, name in enumerate(methods)}
     figure, axes = plt.subplots(1, len(METRICS), figsize=(12, 4.2), layout="constrained")
     for axis, (metric, label) in zip(axes, METRICS.items(), strict=True):
         for pair in found.pairs:
@@ -223,7 +226,7 @@ def plot(path: Path) -> None:
             if known:
                 integrator, method = pair.split(" + ", 1)
                 style = {
-                    "color": f"C{methods.index(method)}",
+                    "color": colours[method],
                     "linestyle": _LINES[integrators.index(integrator) % len(_LINES)],
                 }
                 axis.loglog(*zip(*known, strict=True), marker="o", ms=3, **style)
@@ -237,7 +240,7 @@ def plot(path: Path) -> None:
         axis.grid(axis="y", alpha=0.3)
     keys = [
         *(Line2D([], [], color="0.3", linestyle=_LINES[i]) for i in range(len(integrators))),
-        *(Line2D([], [], color=f"C{i}", marker="o", ms=4) for i in range(len(methods))),
+        *(Line2D([], [], color=colours[method], marker="o", ms=4) for method in methods),
     ]
     names = [*integrators, *methods]
     figure.legend(keys, names, loc="outside lower center", ncols=3, fontsize=9)

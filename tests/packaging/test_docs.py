@@ -49,7 +49,7 @@ def test_an_edited_block_is_noticed(generate: ModuleType) -> None:
 def test_budgets_count_on_the_published_errors(generate: ModuleType) -> None:
     """What a render on a budget expects of errors is what was measured."""
     found = generate.total_time.latest()
-    best = "oidn(aux=clean, ensemble=2)"
+    best = "oidn(aux=clean, split=true)"
     pairs = {
         (0, "fast"): "gdpt(shifts=0) + oidn(aux=raw)",
         (0, "balanced"): "gdpt(shifts=0) + oidn(aux=clean)",
