@@ -89,6 +89,17 @@ def watching() -> Iterator[None]:
         _noticed = False
 
 
+@contextmanager
+def kept() -> Iterator[None]:
+    """Keep the handler of Ctrl-C while a library is imported that puts its own in its place."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
+
+
 def guard_start() -> None:
     """Act as early as possible where this process is the command ``mitsuba-gdpt``.
 

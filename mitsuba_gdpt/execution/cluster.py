@@ -313,7 +313,8 @@ def slurm_cluster(
         ConfigError: An option is unknown or missing.
         ClusterError: There is no SLURM here.
     """
-    from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+    with interrupts.kept():  # dask_jobqueue would make Ctrl-C a success
+        from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 
     settings = toml.read(Path(path))
     adapt = settings.pop(_ADAPT, None)

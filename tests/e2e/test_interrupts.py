@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,30 @@ def test_during_work(
 def wait_for_ctrl_c() -> None:
     _thread.interrupt_main()
     time.sleep(5)
+
+
+@pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="needs the extra batch")
+def test_libraries_do_not_take_ctrl_c_over(tmp_path: Path) -> None:
+    (tmp_path / "slurm.toml").write_text('cores = 1\nmemory = "1 GB"\n')
+    code = """
+import signal
+from mitsuba_gdpt.execution.cluster import slurm_cluster
+before = signal.getsignal(signal.SIGINT)
+slurm_cluster("slurm.toml", workers=0).close()
+assert signal.getsignal(signal.SIGINT) is before, signal.getsignal(signal.SIGINT)
+signal.raise_signal(signal.SIGINT)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        timeout=120,
+        check=False,
+    )
+    assert "KeyboardInterrupt" in done.stderr, done.stderr
+    assert done.returncode != 0
 
 
 def test_errors_are_no_interrupts() -> None:
