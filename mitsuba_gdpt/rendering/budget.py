@@ -278,10 +278,9 @@ class BudgetedRender:
         """
         self._source, self._budget, self._sensor = source, budget, sensor
         self._update, self._clock = update, clock
-        self._parameters = dict(parameters)
         self._accumulation = Accumulation() if resumed is None else resumed.copied()
-        if method is None:
-            self._parameters = with_buffers(parameters, self._extra_buffers(quality))
+        extra = [] if method is not None else self._extra_buffers(quality)
+        self._parameters = with_buffers(parameters, extra)
         if resumed is not None and budget.noise is not None:
             raise ConfigError(
                 "a noise level needs two halves, and a file holds the mean of both; expected "

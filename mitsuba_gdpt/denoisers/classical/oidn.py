@@ -134,6 +134,8 @@ def oidn(
         raise ConfigError(f"ensemble is {ensemble!r}; expected one of: {known}")
     if input_scale is not None and not (math.isfinite(input_scale) and input_scale > 0):
         raise ConfigError(f"input_scale is {input_scale}; expected a number > 0, or None")
+    if split and not hdr:
+        raise ConfigError("got both split and hdr=false; parts of an image have no upper bound")
     guides: tuple[str, ...] = () if aux == "none" else _GUIDES
     if aux == _AUTO or (aux != "none" and "albedo" in buffers):
         guides = _present(buffers)
@@ -151,8 +153,6 @@ def oidn(
         (aux, guides, quality, prefilter, hdr, input_scale),
         hashlib.sha256(blob).digest() if blob else None,
     )
-    if split and not hdr:
-        raise ConfigError("got both split and hdr=false; parts of an image have no upper bound")
     primal = buffers[PRIMAL]
     parts = [buffers[DIRECT], primal - buffers[DIRECT]] if split else [primal]
     images = {name: _bindable(buffers[name]) for name in guides}
