@@ -29,8 +29,8 @@ import mitsuba as mi
 #: Binary digits of a pixel's column, and of its row, within a block of 8 x 8.
 _LEVELS = 3
 #: How the stratum of a pixel changes with the sample number: column k of a matrix over GF(2), as a
-#: number, for digit k. Found by a search over such matrices for the least defects of the points of
-#: single pixels first, then of blocks of 2 x 2 and 4 x 4 pixels, for all powers of two up to 65,536
+#: number, for digit k. Found by benchmarks/columns.py for the least defects of the points of single
+#: pixels first, then of blocks of 2 x 2 and 4 x 4 pixels, for all powers of two up to 65,536
 #: samples: as (t, m, 2)-nets, those of pixels have t <= 1 up to 4096 samples, and t <= 2 beyond.
 COLUMNS = (43, 58, 20, 50, 37, 29, 54, 45, 35, 11, 18, 41, 24, 21, 34, 9)
 
