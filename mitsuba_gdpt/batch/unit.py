@@ -55,7 +55,7 @@ class RenderUnit(execution.CellUnit):
         rendered = self._recorded()
         source = self._source() if rendered is None else None
         if source is not None:
-            width, height = source.sensor(self.jobs[0].sensor).film().size()
+            width, height = source.size(self.jobs[0].sensor)
         else:
             assert rendered is not None
             width, height = rendered.buffers.width, rendered.buffers.height

@@ -10,6 +10,7 @@ import drjit as dr
 import mitsuba as mi
 import numpy as np
 
+from mitsuba_gdpt import checks
 from mitsuba_gdpt.errors import ConfigError, VariantError, reraise_interrupt
 from mitsuba_gdpt.integrators.parameters import MOST_LANES, Parameters
 from mitsuba_gdpt.integrators.pixels import PORTION
@@ -37,9 +38,14 @@ def sensor_of(scene: mi.Scene, sensor: int | mi.Sensor) -> mi.Sensor:
     """Return a sensor, which may be given by its index in the scene.
 
     Raises:
-        ConfigError: The scene has no such sensor.
+        ConfigError: The scene has no such sensor, or it is none.
     """
-    if not isinstance(sensor, int):
+    if not isinstance(sensor, int | np.integer):
+        if not isinstance(sensor, mi.Sensor):
+            raise ConfigError(
+                f"the sensor is {checks.show(sensor)}; expected the index of a sensor of the "
+                "scene, or a sensor of this variant"
+            )
         return sensor
     sensors = scene.sensors()
     if not 0 <= sensor < len(sensors):
@@ -47,7 +53,7 @@ def sensor_of(scene: mi.Scene, sensor: int | mi.Sensor) -> mi.Sensor:
             f"sensor {sensor} was asked for, but the scene has {len(sensors)}; "
             "add a <sensor> to the scene or pick another index"
         )
-    return sensors[sensor]
+    return sensors[int(sensor)]
 
 
 def check_film(film: mi.Film) -> None:

@@ -10,12 +10,13 @@ import drjit as dr
 import mitsuba as mi
 import numpy as np
 
+from mitsuba_gdpt import checks
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.integrators import arguments
 from mitsuba_gdpt.integrators.frame import Frame, render_frame
 from mitsuba_gdpt.integrators.freezing import FrozenMethod
-from mitsuba_gdpt.integrators.parameters import Parameters
+from mitsuba_gdpt.integrators.parameters import MOST_LANES, Parameters
 from mitsuba_gdpt.integrators.renderer import TileArrays, TileKey, TileMeans, render_tile, trace_ray
 
 _RGB = ("R", "G", "B")
@@ -130,9 +131,8 @@ def make_plugin() -> type:
             film.prepare(self.aov_names())
             with dr.suspend_grad(), arguments.interruptible():
                 sampler = arguments.prepared_sampler(sensor, spp, self._parameters)
-                frame = self._rendered(
-                    scene, sensor, sampler, seed, self._frozen_tile, first=int(first)
-                )
+                first = checks.whole("first", first, most=MOST_LANES)
+                frame = self._rendered(scene, sensor, sampler, seed, self._frozen_tile, first=first)
                 planes = frame.planes(self.layout)
                 tensor = frame.interleave(planes)
                 _fill_film(film, frame, planes)

@@ -53,7 +53,7 @@ _TINY, _FLAT = 1e-6, 1e-3
 #: Cost of a sample whose path is not scattered, over that of a bounce.
 _LEAST_COST = 0.1
 #: A pixel gets at most so many times the mean.
-_MOST = 16
+MOST_OF_MEAN = 16
 
 
 def pilot_spp(spp: int) -> int:
@@ -336,7 +336,7 @@ def _shared_out(
     low, high = 0.0, mean / _TINY
     for _ in range(100):  # halvings of the factor's range
         middle = (low + high) / 2
-        numbers = np.clip(weights * middle, least, _MOST * mean)
+        numbers = np.clip(weights * middle, least, MOST_OF_MEAN * mean)
         low, high = (middle, high) if (numbers * costs).mean() < mean else (low, middle)
     return numbers
 

@@ -20,7 +20,13 @@ from mitsuba_gdpt.errors import ConfigError, LayoutError
 from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
 from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering import noise as noises
-from mitsuba_gdpt.rendering.adaptive import LEAST_SPP, PARTS, Streams, pilot_spp
+from mitsuba_gdpt.rendering.adaptive import (
+    LEAST_SPP,
+    MOST_OF_MEAN,
+    PARTS,
+    Streams,
+    pilot_spp,
+)
 from mitsuba_gdpt.rendering.contenders import ANY_ERROR, ERRORS, Contender, Costs
 from mitsuba_gdpt.rendering.frame import make_integrator, with_buffers
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
@@ -88,7 +94,7 @@ class Budget:
         elif (self.seconds is None) == (self.spp is None):
             raise ConfigError("give a budget: either seconds or spp, or noise")
         if self.seconds is not None:
-            checks.real("seconds", self.seconds, above=0)
+            checks.budget("seconds", self.seconds)
         elif self.wall:
             raise ConfigError("wall is about seconds; give them, or leave it out")
         if self.spp is not None:
@@ -317,11 +323,9 @@ class BudgetedRender:
         if self._may_adapt(view):
             self._streams = Streams()
         integrator = " ".join(str(next(iter(self._integrators.values()))).split())
-        width, height = (int(side) for side in view.film().size())
         known = {**(described or {}), "integrator": integrator}
-        self._accumulation.check(
-            width, height, known, next(iter(self._integrators.values())).layout
-        )
+        layout = next(iter(self._integrators.values())).layout
+        self._accumulation.check(*source.size(sensor), known, layout)
         if resumed is not None and resumed.state is not None and self._may_go_on():
             self._go_on(resumed.state)
 
@@ -632,7 +636,11 @@ class BudgetedRender:
         if turn.stream == 0:
             share = 1.0 if any(turn.given) else _FIRST_ROUND
             spp = share * self._spp_to_come(chosen) / 2
-            return spp if spp >= max(1.0, _LEAST_ROUND * self._accumulation.spp) else 0.0
+            if spp < max(1.0, _LEAST_ROUND * self._accumulation.spp):
+                return 0.0
+            # A pixel is never split, and some get many times the mean.
+            lanes = self._integrator(chosen.shifts).parameters.max_lanes
+            return min(spp, max(1.0, lanes / MOST_OF_MEAN))
         if self._budget.seconds is not None:  # if the other took longer than expected
             return min(turn.spp, self._spp_to_come(chosen))
         return turn.spp

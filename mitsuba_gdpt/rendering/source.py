@@ -59,14 +59,23 @@ class Source:
         Raises:
             ConfigError: The scene has none of that index, or it is no sensor.
         """
-        if isinstance(sensor, int):
-            return self.sensor(sensor)
+        if hasattr(sensor, "__index__"):  # NumPy's whole numbers too
+            return self.sensor(sensor.__index__())
         if not hasattr(sensor, "film"):
             raise ConfigError(
                 f"the sensor is {checks.show(sensor)}; expected the index of a sensor of the "
                 "scene, or a Mitsuba sensor"
             )
         return sensor
+
+    def size(self, sensor: int | mi.Sensor) -> tuple[int, int]:
+        """Return width and height of its renders in pixels: those of the film's crop window.
+
+        Raises:
+            ConfigError: As :meth:`view`.
+        """
+        width, height = self.view(sensor).film().crop_size()
+        return int(width), int(height)
 
     def sensor(self, index: int) -> mi.Sensor:
         """Return a sensor of the scene.

@@ -186,6 +186,19 @@ def test_links_are_quoted(spec: Batch) -> None:
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
+def test_a_reference_has_the_size_of_the_crop_window(spec: Batch, square: str) -> None:
+    crop = "".join(
+        f'<integer name="crop_{name}" value="{value}"/>'
+        for name, value in {"offset_x": 2, "offset_y": 1, "width": 6, "height": 5}.items()
+    )
+    scene, reference = Path(square), Path(square).with_name("reference.exr")
+    scene.write_text(SQUARE.replace("<rfilter", f"{crop}<rfilter"))
+    exr.write_image(reference, np.ones((5, 6, 3), np.float32))
+    choice = SceneChoice(square, reference=(str(reference),))
+    assert not batch.run(replace(spec, scenes=(choice,), spp=(1,), denoisers=("none",))).failed
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
 def test_failures_do_not_stop_the_others(spec: Batch, tmp_path: Path, renders: list[int]) -> None:
     broken = tmp_path / "broken.xml"
     broken.write_text(SQUARE.replace("diffuse", "nonsense"))

@@ -355,6 +355,7 @@ def test_a_level_out_of_reach(source) -> None:
         {"seconds": 1.0, "noise": 1.0},
         {"seconds": 0.0},
         {"seconds": float("nan")},
+        {"seconds": 1e9},
         {"noise": 0.0},
     ],
 )
@@ -465,6 +466,49 @@ def test_adaptive_passes_that_take_longer(
     done = job.run()
     assert "samples" in done.buffers
     assert 0.93 * 40 < done.seconds["render"] + done.seconds["denoise"] <= 1.05 * 40
+
+
+def test_adaptive_passes_fit_the_lanes(
+    source, agreeing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Little of a frame takes much of the time, of which a pixel may get many times the mean."""
+    render, given = budget.frames.render, []
+
+    def rendered(*arguments, counts=None, **options):
+        given.extend([] if counts is None else [counts])
+        return render(*arguments, counts=counts, **options)
+
+    monkeypatch.setattr(budget.frames, "render", rendered)
+    options = {"max_depth": 3, "shifts": 0, "method": "none", "adaptive": True}
+    done = gdpt.render(source.scene, spp=400, max_lanes=512, **options)
+    assert all(counts.mean() <= 1.1 * 512 / adaptive.MOST_OF_MEAN for counts in given)
+    assert done.buffers.samples.mean() == pytest.approx(400, rel=0.05)
+
+
+CROPPED = """<scene version="3.0.0">
+  <sensor type="perspective">
+    <film type="hdrfilm">
+      <integer name="width" value="40"/><integer name="height" value="30"/>
+      <integer name="crop_offset_x" value="7"/><integer name="crop_offset_y" value="4"/>
+      <integer name="crop_width" value="12"/><integer name="crop_height" value="8"/>
+      <rfilter type="box"/>
+    </film>
+    <transform name="to_world"><lookat origin="0,0,3" target="0,0,0" up="0,1,0"/></transform>
+  </sensor>
+  <emitter type="constant"/>
+  <shape type="sphere"/>
+</scene>"""
+
+
+def test_crop_windows_go_on(variant_llvm_rgb: str, tmp_path: Path) -> None:
+    scene, part, rest = tmp_path / "crop.xml", tmp_path / "a.exr", tmp_path / "b.exr"
+    scene.write_text(CROPPED)
+    for words in (["4", "-o", str(part)], ["8", "-o", str(rest), "--resume", str(part)]):
+        with pytest.raises(SystemExit) as stop:
+            main(["render", str(scene), "--progressive", "--denoise", "none", "--spp", *words])
+        assert not stop.value.code
+    frame = FrameBuffers.from_exr(rest)
+    assert (frame.width, frame.height, frame.metadata["spp"]) == (12, 8, "8")
 
 
 def test_even_where_maps_do_not_agree(source, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -602,6 +602,29 @@ def test_bad_sample_counts(options: dict[str, Any], spp: int, message: str) -> N
 
 
 @pytest.mark.usefixtures("variant_llvm_rgb")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sensor": None}, "the sensor is None; expected the index"),
+        ({"sensor": "0"}, "the sensor is '0'; expected the index"),
+        ({"sensor": 0.0}, r"the sensor is 0\.0; expected the index"),
+        ({"sensor": np.int64(3)}, "sensor 3 was asked for, but the scene has 1"),
+        ({"first": -1}, "first is -1; expected at least 0"),
+        ({"first": 2**32}, "first is 4294967296; expected at most"),
+        ({"first": 1.5}, r"first is 1\.5; expected a whole number"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    import mitsuba as mi
+
+    scene, integrator = mi.load_dict(stage(DIFFUSE)), mi.load_dict({"type": "gdpt"})
+    with pytest.raises(ConfigError, match=message):
+        integrator.render(scene, spp=1, **arguments)
+    numbered = integrator.render(scene, spp=1, sensor=np.int64(0))
+    assert np.array_equal(numbered, integrator.render(scene, spp=1, sensor=scene.sensors()[0]))
+
+
+@pytest.mark.usefixtures("variant_llvm_rgb")
 def test_one_sample_takes_two_shifts() -> None:
     import mitsuba as mi
 
