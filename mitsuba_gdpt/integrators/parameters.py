@@ -151,8 +151,7 @@ class Parameters:
     @property
     def layout(self) -> Layout:
         """What the channels of a render mean."""
-        names = (name.strip() for name in self.features.split(","))
-        return Layout.make(filter(None, names), self.variances)
+        return Layout.make(feature_names(self.features), self.variances)
 
     def with_layout(self, layout: Layout) -> Parameters:
         """Return a copy whose renders have these channels.
@@ -199,6 +198,11 @@ class Parameters:
             meaning = f"{item.metadata['doc']} (Default: {_text(item.default)})"
             lines += [f" * - {item.name}", f"   - |{kind}|", f"   - {meaning}"]
         return "\n".join(lines)
+
+
+def feature_names(text: str) -> list[str]:
+    """Return the names that the parameter ``features`` lists."""
+    return [name for name in (word.strip() for word in text.split(",")) if name]
 
 
 def _checked(name: str, value: Any, kind: type, allowed: Container[int] | None) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt.channels import OPTIONAL, VARIANCES
 from mitsuba_gdpt.errors import ConfigError, GDPTError, plain
+from mitsuba_gdpt.integrators.parameters import feature_names
 from mitsuba_gdpt.rendering.source import Source
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def with_buffers(parameters: Mapping[str, Any], names: Collection[str]) -> dict[
     if variances:
         result["variances"] = True
     if missing := [row.name for row in OPTIONAL if row.name in wanted]:
-        given = [name.strip() for name in str(result.get("features") or "").split(",")]
-        result["features"] = ",".join(dict.fromkeys([*filter(None, given), *missing]))
+        given = feature_names(str(result.get("features") or ""))
+        result["features"] = ",".join(dict.fromkeys([*given, *missing]))
     return result
 
 
