@@ -24,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -210,8 +211,137 @@ def _write_frames(root: Path) -> None:
                 FrameBuffers(data, layout, camera.metadata()).to_exr(folder / name)
 
 
+#: Renders on a budget: what for, besides the scene. Seconds are those of a clock made up.
+BUDGETS: tuple[dict[str, object], ...] = (
+    {"spp": 12},
+    {"spp": 9, "variances": True, "method": "poisson-l2"},
+    {"spp": 8, "quality": "high", "features": " position,,roughness"},
+    {"noise": 0.05, "spp": 64},
+    {"noise": 0.01, "spp": 40, "method": "poisson-l1"},
+    {"spp": 72, "adaptive": True, "shifts": 1},
+    {"spp": 72, "adaptive": True, "variances": True, "method": "poisson-l2"},
+    {"seconds": 8.0},
+    {"seconds": 8.0, "quality": "fast", "shifts": 0},
+    {"seconds": 40.0, "adaptive": True},
+    {"seconds": 40.0, "adaptive": False, "method": "poisson-l2"},
+    {"seconds": 0.01},
+    {"seconds": 60.0, "wall": True},
+)
+#: Passes after which some of them are interrupted, to go on from a file.
+INTERRUPTED = (1, 3, 6)
+
+
+def budgets() -> Results:
+    """Renders on budgets, whole and interrupted: images, buffers, headers, and what is shown."""
+    from unittest.mock import patch
+
+    import mitsuba as mi
+
+    from mitsuba_gdpt import denoisers, rendering
+    from mitsuba_gdpt.denoisers import Call
+    from mitsuba_gdpt.rendering import adaptive
+
+    mi.set_variant(VARIANTS[0])
+    source = rendering.open_source("builtin:corner-gallery", width=24, height=16)
+    render, denoise = rendering.frame.render, denoisers.denoise
+    now, left = 0.0, 0
+    shown: list[Any] = []
+
+    def timed(*words: Any, **options: Any) -> Any:
+        nonlocal now, left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        counts = options.get("counts")
+        now += 0.05 + 0.1 * (options["spp"] if counts is None else float(counts.mean()))
+        return render(*words, **options)
+
+    def reconstructed(frame: Any, method: Any, **words: Any) -> Any:
+        nonlocal now
+        if not words:  # else a trial on black pixels
+            now += frame.width * frame.height / 1000
+        return denoise(frame, method, **words)
+
+    def run(options: dict[str, Any], passes: int, **more: Any) -> rendering.Rendered:
+        nonlocal now, left
+        now, left, rest = 0.0, passes, dict(options)
+        limits = {key: rest.pop(key, None) for key in ("seconds", "spp", "noise")}
+        budget = rendering.Budget(**limits, wall=bool(rest.pop("wall", False)))
+        method = Call.parse(rest.pop("method")) if "method" in rest else None
+        more |= {key: rest.pop(key, None) for key in ("quality", "adaptive")}
+        parameters = {"max_depth": 3, **rest}
+        return rendering.BudgetedRender(
+            source, parameters, budget, method=method, seed=3, clock=lambda: now, **more
+        ).run()
+
+    def results(label: str, done: rendering.Rendered) -> Results:
+        yield f"{label}: image", done.image.numpy()
+        yield from _of_file(label, done.buffers)
+        rest = [done.shifts, str(done.method), done.noise, sorted(done.seconds.items())]
+        yield f"{label}: rest", repr(rest).encode()
+
+    with (
+        patch.object(rendering.frame, "render", timed),
+        patch.object(denoisers, "denoise", reconstructed),
+        patch.object(adaptive, "_LEAST_AGREEMENT", -2.0),
+    ):
+        for options in BUDGETS:
+            label = ", ".join(f"{key}={value}" for key, value in options.items())
+            shown.clear()
+            done = run(options, 1000, update=lambda *update: shown.append(update))
+            yield from results(label, done)
+            for number, (image, frame) in enumerate(shown):
+                yield f"{label}: shown image {number}", image.numpy()
+                yield from _of_file(f"{label}: shown {number}", frame)
+            for passes in INTERRUPTED:
+                part = run(options, passes)
+                yield from results(f"{label}, {passes} passes", part)
+                if part.interrupted and "noise" not in options:
+                    with tempfile.TemporaryDirectory() as folder:
+                        path = Path(folder) / "part.exr"
+                        part.buffers.to_exr(path)
+                        before = rendering.Accumulation.from_exr(path)
+                        done = run(options, 1000, resumed=before)
+                    yield from results(f"{label}, on after {passes} passes", done)
+
+
+def _of_file(label: str, frame: mitsuba_gdpt.FrameBuffers) -> Results:
+    """What a file has of buffers."""
+    yield f"{label}: buffers", frame.data.numpy()
+    yield f"{label}: header", repr(sorted(frame.metadata.items())).encode()
+    for name, plane in sorted(frame.planes.items()):
+        yield f"{label}: {name}", plane
+
+
+def sequences() -> Results:
+    """Sequences on a budget of samples: what their folders hold."""
+    import mitsuba as mi
+
+    from mitsuba_gdpt import FrameBuffers, rendering
+    from mitsuba_gdpt.scenes.catalogue import Catalogue
+
+    mi.set_variant(VARIANTS[0])
+    source = rendering.open_source("builtin:corner-gallery", width=24, height=16)
+    scene = Catalogue.open("builtin").scene("corner-gallery")
+    cameras = [scene.fly(0.4 + 0.02 * number) for number in range(3)]
+    for spp, options in (
+        (12, {}),
+        (10, {"variances": True, "method": "temporal,using=poisson-l2"}),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            words = {"width": 24, "height": 16, "spp": spp, "max_depth": 3, **options}
+            rendering.render_sequence(source, cameras, folder, **words)
+            for path in sorted(Path(folder).iterdir()):
+                if path.suffix == ".exr":
+                    yield from _of_file(f"{spp} spp: {path.name}", FrameBuffers.from_exr(path))
+                else:
+                    yield f"{spp} spp: {path.name}", path.read_bytes()
+
+
 SECTIONS: dict[str, Callable[[], Results]] = {
     "renders": renders,
+    "budgets": budgets,
+    "sequences": sequences,
     "methods": methods,
     "training": training,
 }
