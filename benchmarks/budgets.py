@@ -25,7 +25,7 @@ from common import dev_scenes, geometric_mean, table
 from references import DEPTH, open_scene, scene_file
 
 from mitsuba_gdpt import provenance, references, rendering, scenes
-from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender
+from mitsuba_gdpt.rendering import Budget, BudgetedRender
 from mitsuba_gdpt.rendering.contenders import ERRORS
 from mitsuba_gdpt.scenes import SceneRef
 

@@ -6,9 +6,10 @@ nor Mitsuba before something is rendered.
 
 from __future__ import annotations
 
-from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender, Rendered
+from mitsuba_gdpt.rendering.budget import BudgetedRender, Rendered
 from mitsuba_gdpt.rendering.feature_pass import features
 from mitsuba_gdpt.rendering.frame import make_integrator, render, with_buffers
+from mitsuba_gdpt.rendering.limits import Budget
 from mitsuba_gdpt.rendering.passes import Accumulation
 from mitsuba_gdpt.rendering.sequence import RenderedSequence, SequenceRender, render_sequence
 from mitsuba_gdpt.rendering.source import Source, open_source

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 from mitsuba_gdpt import checks, files, progress
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.rendering import frame as frames
-from mitsuba_gdpt.rendering.budget import Budget, BudgetedRender, named_method
+from mitsuba_gdpt.rendering.budget import BudgetedRender, named_method
 from mitsuba_gdpt.rendering.frame import make_integrator, with_buffers
+from mitsuba_gdpt.rendering.limits import Budget
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
 from mitsuba_gdpt.rendering.source import Source
 from mitsuba_gdpt.scenes import Camera

@@ -16,7 +16,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.denoisers import Call, default_call
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError
-from mitsuba_gdpt.rendering import Accumulation, Budget, BudgetedRender, adaptive, budget
+from mitsuba_gdpt.rendering import Accumulation, Budget, BudgetedRender, adaptive
 from mitsuba_gdpt.rendering.contenders import Costs
 from tests import kills
 
@@ -53,7 +53,7 @@ class World:
             self.now += frame.width * frame.height * 1e-6 * self.megapixel
             return denoise(frame, "poisson-l2" if "fusion" in str(method) else "none")
 
-        monkeypatch.setattr(budget.frames, "render", rendered)
+        monkeypatch.setattr(rendering.frame, "render", rendered)
         monkeypatch.setattr(denoisers, "denoise", reconstructed)
 
     def clock(self) -> float:
@@ -154,7 +154,7 @@ def test_what_the_highest_level_splits_is_rendered(source, world: World, tmp_pat
 
 
 def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    render: Callable = budget.frames.render
+    render: Callable = rendering.frame.render
     numbers: Iterator[int] = itertools.count()
 
     def rendered(*arguments, **options):
@@ -162,7 +162,7 @@ def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return render(*arguments, **options)
 
-    monkeypatch.setattr(budget.frames, "render", rendered)
+    monkeypatch.setattr(rendering.frame, "render", rendered)
 
 
 def test_interrupted_and_resumed_equals_undisturbed(
@@ -434,7 +434,7 @@ def test_a_slow_pass_of_the_pilot(
 ) -> None:
     """The pilot ends with passes of nearly equal sizes, whose difference tells nothing."""
     world.sample = {0: 0.03, 1: 0.04}
-    render, sizes = budget.frames.render, []
+    render, sizes = rendering.frame.render, []
 
     def rendered(*arguments, spp, counts=None, **options):
         sizes.append(spp)
@@ -442,7 +442,7 @@ def test_a_slow_pass_of_the_pilot(
             world.now += 0.1
         return render(*arguments, spp=spp, counts=counts, **options)
 
-    monkeypatch.setattr(budget.frames, "render", rendered)
+    monkeypatch.setattr(rendering.frame, "render", rendered)
     job = BudgetedRender(source, {**SETTINGS, "shifts": 0}, Budget(30.0), clock=world.clock)
     done = job.run()
     assert sizes[2:6] == [32, 32, 30, 30]
@@ -454,14 +454,14 @@ def test_adaptive_passes_that_take_longer(
 ) -> None:
     """Than samples of the pilot said: the second stream gets what is left, not as much again."""
     world.sample = {0: 0.1, 1: 0.12}
-    render = budget.frames.render
+    render = rendering.frame.render
 
     def rendered(*arguments, counts=None, **options):
         if counts is not None:
             world.now += 0.1 * float(counts.mean())
         return render(*arguments, counts=counts, **options)
 
-    monkeypatch.setattr(budget.frames, "render", rendered)
+    monkeypatch.setattr(rendering.frame, "render", rendered)
     job = BudgetedRender(source, {**SETTINGS, "shifts": 0}, Budget(40.0), clock=world.clock)
     done = job.run()
     assert "samples" in done.buffers
@@ -472,13 +472,13 @@ def test_adaptive_passes_fit_the_lanes(
     source, agreeing: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Little of a frame takes much of the time, of which a pixel may get many times the mean."""
-    render, given = budget.frames.render, []
+    render, given = rendering.frame.render, []
 
     def rendered(*arguments, counts=None, **options):
         given.extend([] if counts is None else [counts])
         return render(*arguments, counts=counts, **options)
 
-    monkeypatch.setattr(budget.frames, "render", rendered)
+    monkeypatch.setattr(rendering.frame, "render", rendered)
     options = {"max_depth": 3, "shifts": 0, "method": "none", "adaptive": True}
     done = gdpt.render(source.scene, spp=400, max_lanes=512, **options)
     assert all(counts.mean() <= 1.1 * 512 / adaptive.MOST_OF_MEAN for counts in given)

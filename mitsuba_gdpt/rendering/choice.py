@@ -1,0 +1,180 @@
+"""What a budget is spent on: offset paths and method, chosen by what the first passes cost.
+
+What there is to choose from, and what is known of it, is in :mod:`.contenders`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
+from mitsuba_gdpt.rendering.contenders import ANY_ERROR, ERRORS, Contender
+from mitsuba_gdpt.rendering.limits import Budget
+from mitsuba_gdpt.rendering.passes import FIRST_SPP, Accumulation
+from mitsuba_gdpt.rendering.session import Session
+
+if TYPE_CHECKING:
+    from mitsuba_gdpt.denoisers import Call
+
+#: Reconstruction is timed on the middle of the frame: this share of its area, and less where that
+#: would take more than a share of the time that is left.
+_LEAST_PROBE, _PROBE, _PROBE_SHARE = 1 / 16, 1 / 4, 0.02
+#: Where there is a choice of offset paths, what a sample takes is told by another pass, of so many
+#: samples, if that takes no more than this share of the time that is left.
+_LARGER, _LARGER_SHARE = 8, 0.03
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a budget would be spent on.
+
+    Attributes:
+        shifts: Offset paths per sample.
+        method: Of reconstruction.
+        denoise: Seconds of a reconstruction, 0 where no time is given.
+        seconds: Where the time for choosing went, as of :class:`~.budget.Rendered`.
+    """
+
+    shifts: int
+    method: Call
+    denoise: float
+    seconds: Mapping[str, float]
+
+
+def extra_buffers(
+    budget: Budget, accumulation: Accumulation, quality: str | None, method: Call | None
+) -> list[str]:
+    """Return optional buffers that methods which come into question make use of.
+
+    Args:
+        budget: With a time, levels of quality come into question that are not named.
+        accumulation: What is gone on with has them or never will.
+        quality: Level of reconstruction that is named.
+        method: Method that is named; what it needs is the caller's business.
+    """
+    from mitsuba_gdpt import denoisers
+
+    if method is not None:
+        return []
+    levels = [quality] if quality or budget.seconds is None else denoisers.LEVELS
+    names = [name for level in levels for name in denoisers.extra_buffers(level)]
+    if accumulation.passes:
+        names = [name for name in names if name in accumulation.frame.layout]
+    return names
+
+
+class Chooser:
+    """Finds the contenders, and the one among them with the least error expected."""
+
+    def __init__(self, session: Session, quality: str | None, method: Call | None) -> None:
+        """Find what comes into question.
+
+        Args:
+            session: Where first passes are taken.
+            quality: Level of reconstruction; without it and ``method`` it is chosen.
+            method: Method of reconstruction.
+
+        Raises:
+            ConfigError: A value makes no sense.
+            LayoutError: The method cannot run on these buffers.
+        """
+        self._session = session
+        self._contenders = self._find(quality, method)
+
+    def _find(self, quality: str | None, method: Call | None) -> list[Contender]:
+        from mitsuba_gdpt import denoisers
+
+        session, budget = self._session, self._session.budget
+        given = session.parameters.get("shifts")
+        if given is None and budget.spp is not None and budget.noise is None:
+            given = DEFAULT_SHIFTS  # nothing is measured: as one render of so many samples has it
+        if method is not None:
+            shifts = int("dx" in method.reads) if given is None else given
+            denoisers.check_method(method, {}, session.integrator(shifts).layout)
+            return [Contender(shifts, method)]
+        level = quality
+        if quality is None and budget.seconds is None:
+            level = denoisers.DEFAULT_QUALITY
+        rows = {
+            (shifts if given is None else given, name): errors
+            for (shifts, name), errors in ERRORS.items()
+            if level in (None, name) and given in (None, shifts)
+        }
+        if not rows:  # a combination that the table does not have is the user's own choice
+            rows[given or 0, level or denoisers.DEFAULT_QUALITY] = ANY_ERROR
+        found = []
+        for (shifts, name), errors in rows.items():
+            layout = session.integrator(shifts).layout
+            layout = layout if shifts else denoisers.without_gradients(layout)
+            seconds = denoisers.find_level(name).seconds_per_megapixel
+            found.append(Contender(shifts, denoisers.default_call(layout, name), errors, seconds))
+        return found
+
+    def most_telling(self) -> Contender:
+        """Return what suits the samples that were taken before anything was chosen."""
+        gradients = self._session.accumulation.gradient_spp > 0
+        fitting = (c for c in self._contenders if gradients == (c.shifts > 0))
+        return next(fitting, self._contenders[0])
+
+    def choose(self, take: Callable[[int, int], float]) -> Contender:
+        """Measure what the contenders cost, and return the one with the least error expected.
+
+        Args:
+            take: Renders a pass with a number of offset paths and of samples, and returns what it
+                took; called only where a time is given.
+        """
+        session, purse = self._session, self._session.purse
+        if purse.budget.seconds is None:
+            return self._contenders[0]
+        warm = 0.0
+        numbers = dict.fromkeys(contender.shifts for contender in self._contenders)
+        for shifts in numbers:
+            # What takes longer cannot be tried, but there has to be something.
+            if session.accumulation.passes and purse.left < 2 * warm:
+                break
+            cold = take(shifts, FIRST_SPP)
+            warm = take(shifts, FIRST_SPP)
+            purse.excuse(cold - warm, "render")
+            # What a pass takes whatever its samples would make all of them look alike.
+            if len(numbers) > 1 and warm * _LARGER / FIRST_SPP < _LARGER_SHARE * purse.left:
+                take(shifts, _LARGER)
+        if purse.left <= 0:
+            return self._contenders[0]
+        first, *others = (c for c in self._contenders if c.shifts in session.costs)
+        self._measure_denoise(first)  # the cheapest
+        assert first.denoise is not None
+        for other in others:
+            other.denoise = first.denoise * other.megapixel / first.megapixel
+        chosen = min((first, *others), key=self._expected)
+        assert chosen.denoise is not None
+        if chosen is not first:
+            self._measure_denoise(chosen)
+        return chosen
+
+    def _expected(self, contender: Contender) -> float:
+        """Return the error that a contender would end with, in units of the table."""
+        assert contender.denoise is not None
+        session = self._session
+        spp = session.costs[contender.shifts].affordable(session.purse.left - contender.denoise)
+        return contender.error(session.accumulation.spp + spp if spp > 0 else 0)
+
+    def _measure_denoise(self, contender: Contender) -> None:
+        """Time a reconstruction of the middle of the frame, after one that is not counted."""
+        session, purse = self._session, self._session.purse
+        frame, area = session.accumulation.frame, _PROBE
+        if contender.denoise:
+            affordable = _PROBE_SHARE * max(0.0, purse.left) / (2 * contender.denoise)
+            area = min(max(affordable, _LEAST_PROBE), _PROBE)
+        sides = (frame.width, frame.height)
+        width, height = (max(1, round(math.sqrt(area) * side)) for side in sides)
+        probe = frame.crop((frame.width - width) // 2, (frame.height - height) // 2, width, height)
+        seconds = []
+        for _ in range(2):
+            before = purse.seconds["denoise"]
+            session.denoise(contender, probe)
+            seconds.append(purse.seconds["denoise"] - before)
+        purse.excuse(seconds[0] - seconds[1], "denoise")
+        contender.denoise = seconds[1] * frame.width * frame.height / (width * height)
