@@ -14,22 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.utils.dlpack
 
-from mitsuba_gdpt import channels, exr, pictures
+from mitsuba_gdpt import arrays, channels, exr, pictures
 from mitsuba_gdpt.channels import CORE, TABLE, Layout
 from mitsuba_gdpt.errors import (
     ConfigError,
     FormatError,
     LayoutError,
-    MissingDependencyError,
     NonFiniteError,
 )
 
 _NAME_OF_ATTRIBUTE = {buffer.attribute: buffer.name for buffer in TABLE}
 _ALPHA = "A"  # a film with alpha stores it; nothing here uses it
 _ROOT = "<root>."  # what mi.Bitmap.split() calls the layer without a name
-_DLPACK_CPU, _DLPACK_CUDA = 1, 2  # kDLCPU and kDLCUDA of the DLPack standard
 #: Differences lose too much in float16; features are read beside other programs' float32 ones.
 _HALF_BUFFERS = tuple(
     b.name for b in CORE if b.kind in ("radiance", "reflectance") and b.difference is None
@@ -108,7 +105,7 @@ class FrameBuffers:
             LayoutError: Shape and layout do not fit.
             MissingDependencyError: The tensor lives on a GPU and torch was built without CUDA.
         """
-        return cls.from_tensor(_from_drjit(tensor), layout)
+        return cls.from_tensor(arrays.from_drjit(tensor), layout)
 
     @classmethod
     def from_tensor(cls, tensor: torch.Tensor, layout: Any = None) -> FrameBuffers:
@@ -147,16 +144,8 @@ class FrameBuffers:
         Raises:
             LayoutError: Components are integers, or no known buffer is complete.
         """
-        array = np.array(bitmap, copy=False)
-        if array.dtype.kind != "f" or bitmap.srgb_gamma():
-            raise LayoutError(
-                f"got a bitmap of {array.dtype} components (sRGB-encoded: {bitmap.srgb_gamma()}); "
-                f"expected linear floating point values"
-            )
-        if array.ndim == 2:
-            array = array[..., None]
         names = [field.name for field in bitmap.struct_()]
-        return cls._from_named(_from_numpy(array).to(torch.float32), names, strict=False)
+        return cls._from_named(arrays.bitmap_values(bitmap), names, strict=False)
 
     @classmethod
     def from_exr(
@@ -510,91 +499,9 @@ def as_frame_buffers(source: Any, layout: Any = None) -> FrameBuffers:
     """
     if isinstance(source, FrameBuffers):
         return source
-    if is_bitmap(source):
+    if arrays.is_bitmap(source):
         return FrameBuffers.from_bitmap(source)
-    return FrameBuffers.from_tensor(as_tensor(source), layout)
-
-
-def as_tensor(source: Any) -> torch.Tensor:
-    """View an array as a torch tensor of the same type, without copying where possible.
-
-    Args:
-        source: Mitsuba ``TensorXf``, torch tensor or NumPy array.
-
-    Raises:
-        LayoutError: The source is of another kind.
-        MissingDependencyError: It lives on a GPU and torch was built without CUDA.
-    """
-    if isinstance(source, torch.Tensor):
-        return source
-    if isinstance(source, np.ndarray):
-        return _from_numpy(source)
-    if is_drjit_tensor(source):
-        return _from_drjit(source)
-    raise LayoutError(
-        f"got an object of type {type(source).__module__}.{type(source).__qualname__}; expected a "
-        f"Mitsuba TensorXf, FrameBuffers, a torch tensor, a NumPy array or an mi.Bitmap"
-    )
-
-
-def same_kind(image: torch.Tensor, source: Any) -> Any:
-    """Convert an (H, W, 3) float32 tensor to the type of ``source``, without copying if possible.
-
-    The types are taken from ``source`` itself: no Mitsuba variant has to be known.
-    """
-    if isinstance(source, FrameBuffers | str | os.PathLike):
-        return image
-    if isinstance(source, torch.Tensor):
-        return image.to(source.dtype)
-    if isinstance(source, np.ndarray):
-        return image.numpy().astype(source.dtype, copy=False)
-    if is_bitmap(source):
-        kind = type(source)
-        return kind(image.numpy(), kind.PixelFormat.RGB)
-    if image.is_cuda:  # Dr.Jit does not wait for torch's stream
-        torch.cuda.current_stream(image.device).synchronize()
-    if not _shares_memory(source):
-        return type(source)(image.cpu().numpy())
-    return type(source)(image.to(torch.utils.dlpack.from_dlpack(source).dtype))
-
-
-def is_bitmap(source: object) -> bool:
-    """Tell whether an object is an ``mi.Bitmap``, without importing Mitsuba."""
-    return type(source).__name__ == "Bitmap" and hasattr(source, "struct_")
-
-
-def is_drjit_tensor(source: object) -> bool:
-    """Tell whether an object is a tensor of any Dr.Jit backend, without importing Dr.Jit."""
-    return type(source).__module__.startswith("drjit") and hasattr(source, "__dlpack__")
-
-
-def _from_drjit(tensor: Any) -> torch.Tensor:
-    """Share memory with a Dr.Jit tensor, or copy what torch cannot address (that of Metal).
-
-    Raises:
-        MissingDependencyError: It lives on a GPU and torch was built without CUDA.
-    """
-    if not _shares_memory(tensor):
-        return torch.from_numpy(tensor.numpy())
-    if tensor.__dlpack_device__()[0] == _DLPACK_CUDA and not torch.cuda.is_available():
-        raise MissingDependencyError(
-            "the render output is in GPU memory, but this torch has no CUDA support; install "
-            "a CUDA build of torch, or render with an llvm_* variant"
-        )
-    return torch.utils.dlpack.from_dlpack(tensor)
-
-
-def _shares_memory(tensor: Any) -> bool:
-    return tensor.__dlpack_device__()[0] in (_DLPACK_CPU, _DLPACK_CUDA)
-
-
-def _from_numpy(array: np.ndarray[Any, Any]) -> torch.Tensor:
-    """Share memory with an array where torch can: writable, native order, no negative strides."""
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()
-    return torch.from_numpy(array)
+    return FrameBuffers.from_tensor(arrays.as_tensor(source), layout)
 
 
 def _arrange(names: Sequence[str], strict: bool) -> tuple[Layout, list[int]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from mitsuba_gdpt.buffers import FrameBuffers, same_kind
+from mitsuba_gdpt.arrays import same_kind
+from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.denoisers import classical as classical  # registers its methods, as the next
 from mitsuba_gdpt.denoisers import learned as learned

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mitsuba_gdpt.buffers import same_kind
+from mitsuba_gdpt.arrays import same_kind
 from mitsuba_gdpt.denoisers.choice import default_sequence_call, find_level, usable_layout
 from mitsuba_gdpt.denoisers.registry import Call
 from mitsuba_gdpt.foreign import take

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 LAYERS = (
     {"errors", "_version", "interrupts"},
     {"checks", "keys", "plugins"},
-    {"channels", "colorimetry", "decoding", "progress", "files", "packages"}
+    {"arrays", "channels", "colorimetry", "decoding", "progress", "files", "packages"}
     | {"provenance", "subprocesses", "toml", "_llvm"},
     {"naming"},
     {"exr", "npz", "pfm", "records"},
