@@ -334,8 +334,10 @@ def sequences() -> Results:
             for path in sorted(Path(folder).iterdir()):
                 if path.suffix == ".exr":
                     yield from _of_file(f"{spp} spp: {path.name}", FrameBuffers.from_exr(path))
-                else:
-                    yield f"{spp} spp: {path.name}", path.read_bytes()
+                elif path.suffix == ".json":
+                    plan = json.loads(path.read_text()).items()
+                    plan = {key: value for key, value in plan if "seconds" not in key}
+                    yield f"{spp} spp: {path.name}", json.dumps(plan).encode()
 
 
 SECTIONS: dict[str, Callable[[], Results]] = {

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks
-from mitsuba_gdpt.channels import DIFFERENCE_AXES, REPORTED, VARIANCE_SUFFIX
+from mitsuba_gdpt.channels import REPORTED
 from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.rendering.means import Counts, averaged, combined
 from mitsuba_gdpt.rendering.state import KEY, Planes, State
 
 if TYPE_CHECKING:
@@ -60,10 +61,7 @@ def seed_of(seed: int, number: int) -> int:
 class Accumulation:
     """The mean over all passes so far.
 
-    Every buffer is the mean over the samples that estimate it: gradients over those with offset
-    paths, all else over all. Variances of the means are combined as Chan, Golub and LeVeque do
-    (*Algorithms for computing the sample variance*, The American Statistician 37, 1983), over the
-    passes as one set of samples.
+    How means and variances are combined is in :mod:`.means`; all passes are one set of samples.
 
     Attributes:
         passes: In order.
@@ -74,7 +72,7 @@ class Accumulation:
         self.passes: list[Pass] = []
         self.state: State | None = None
         self._frame: FrameBuffers | None = None
-        self._counts = _Counts(0, 0, 0)
+        self._counts = Counts.even(0, 0)
 
     @classmethod
     def from_exr(cls, path: str | os.PathLike[str]) -> Accumulation:
@@ -107,8 +105,7 @@ class Accumulation:
         """
         result = cls()
         result.passes = passes
-        gradients = result.gradient_spp
-        result._set(passes, frame, _Counts(result.spp, gradients, gradients))
+        result._set(passes, frame, Counts.even(result.spp, result.gradient_spp))
         return result
 
     def put(self, planes: Planes, name: str) -> dict[str, Any]:
@@ -161,7 +158,7 @@ class Accumulation:
         data = torch.stack(stored, -1).to(like.device)
         frame = FrameBuffers(data, like.layout, like.metadata, like.attributes)
         result = cls()
-        result._set(_parse(state.path, state.part(*keys, PASSES)), frame, _Counts(**counts))
+        result._set(_parse(state.path, state.part(*keys, PASSES)), frame, Counts(**counts))
         return result
 
     def check(
@@ -249,8 +246,11 @@ class Accumulation:
                 f"cannot be added to {before.width}x{before.height} pixels with "
                 f"{', '.join(before.names)}"
             )
-        counts = _Counts.of(done, samples)
-        mean = frame if before is None else _combined(before, frame, self._counts, counts)
+        if samples is None:
+            counts = Counts.even(done.spp, done.spp if done.shifts else 0)
+        else:
+            counts = Counts.uneven(samples, gradients=bool(done.shifts))
+        mean = frame if before is None else combined(before, frame, self._counts, counts)
         self._set([*self.passes, done], mean, self._counts + counts)
 
     @classmethod
@@ -259,14 +259,12 @@ class Accumulation:
         if not first.passes:
             return second
         result = cls()
-        counts = [
-            _Counts(done.spp, done.gradient_spp, done.gradient_spp) for done in (first, second)
-        ]
-        mean = _combined(first.frame, second.frame, *counts)
+        counts = [Counts.even(done.spp, done.gradient_spp) for done in (first, second)]
+        mean = combined(first.frame, second.frame, *counts)
         result._set([*first.passes, *second.passes], mean, first._counts + second._counts)
         return result
 
-    def _set(self, passes: list[Pass], frame: FrameBuffers, counts: _Counts) -> None:
+    def _set(self, passes: list[Pass], frame: FrameBuffers, counts: Counts) -> None:
         from mitsuba_gdpt.buffers import FrameBuffers
 
         header = {
@@ -294,100 +292,11 @@ class Accumulation:
 
     @classmethod
     def mean(cls, first: Accumulation, second: Accumulation) -> Accumulation:
-        """Return the mean of two independent halves with equal weights, whatever their counts.
-
-        Weights that followed the counts would be biased where counts follow from the other half.
-        """
-        from mitsuba_gdpt.buffers import FrameBuffers
-
+        """Return the mean of two independent halves with equal weights, see :func:`averaged`."""
         result = cls()
-        a, b = first.frame, second.frame
-        data = (a.data + b.data) / 2
-        for buffer in a.layout.buffers:
-            if buffer.variance_of is not None:
-                data[..., a.layout.slices[buffer.name]] /= 2
-        mean = FrameBuffers(data, a.layout, a.metadata, a.attributes)
-        result._set([*first.passes, *second.passes], mean, first._counts + second._counts)
+        frame = averaged(first.frame, second.frame)
+        result._set([*first.passes, *second.passes], frame, first._counts + second._counts)
         return result
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """Samples behind a pixel's buffers: the same everywhere, or (H, W, 1).
-
-    Attributes:
-        primal: Of all buffers that are no gradients.
-        dx: Of the difference to the right; where its pixels have n and m samples, their harmonic
-            mean, which is what its variance goes with.
-        dy: Of the difference downwards, likewise.
-    """
-
-    primal: float | torch.Tensor
-    dx: float | torch.Tensor
-    dy: float | torch.Tensor
-
-    @classmethod
-    def of(cls, done: Pass, samples: torch.Tensor | None) -> _Counts:
-        if samples is None:
-            gradients = done.spp if done.shifts else 0
-            return cls(done.spp, gradients, gradients)
-        if not done.shifts:
-            return cls(samples, 0, 0)
-        return cls(samples, *(_harmonic_mean(samples, axis) for axis in (-2, -3)))
-
-    def of_buffer(self, name: str) -> float | torch.Tensor:
-        axis = DIFFERENCE_AXES.get(name)
-        if axis is None:
-            return self.primal
-        return self.dx if axis == -2 else self.dy
-
-    def __add__(self, other: _Counts) -> _Counts:
-        return _Counts(self.primal + other.primal, self.dx + other.dx, self.dy + other.dy)
-
-
-def _harmonic_mean(samples: torch.Tensor, axis: int) -> torch.Tensor:
-    """Return that of each pixel and the next along an axis of (H, W, 1); itself in the last."""
-    import torch
-
-    last = samples.shape[axis] - 1
-    following = torch.cat([samples.narrow(axis, 1, last), samples.narrow(axis, last, 1)], axis)
-    return 2 * samples * following / (samples + following).clamp_min(1)
-
-
-def _combined(
-    before: FrameBuffers, frame: FrameBuffers, counts: _Counts, more: _Counts
-) -> FrameBuffers:
-    """Return the means of two sets of samples together, and the variances of these means.
-
-    Args:
-        before: Of the first set; the result has its metadata.
-        frame: Of the second.
-        counts: Samples of the first.
-        more: Samples of the second.
-    """
-    from mitsuba_gdpt.buffers import FrameBuffers
-
-    mean = before.data.clone()
-    for buffer in before.layout.buffers:
-        if buffer.variance_of is not None:
-            continue
-        old, new = counts.of_buffer(buffer.name), more.of_buffer(buffer.name)
-        total = _at_least_one(old + new)
-        part = before.layout.slices[buffer.name]
-        change = frame.data[..., part] - before.data[..., part]
-        mean[..., part] += change * (new / total)
-        variance = buffer.name + VARIANCE_SUFFIX
-        if variance in before.layout:
-            part = before.layout.slices[variance]
-            squares = change.square().mean(-1, keepdim=True) * (old * new / total)
-            squares += before.data[..., part] * (old * (old - 1))
-            squares += frame.data[..., part] * (new * (new - 1))
-            mean[..., part] = squares / (total * _at_least_one(total - 1))
-    return FrameBuffers(mean, before.layout, before.metadata, before.attributes)
-
-
-def _at_least_one(count: float | torch.Tensor) -> float | torch.Tensor:
-    return max(1, count) if isinstance(count, int | float) else count.clamp_min(1)
 
 
 def _comparable(text: str) -> str:
