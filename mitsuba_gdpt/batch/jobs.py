@@ -18,7 +18,8 @@ from mitsuba_gdpt.data.frames import CameraSequence, catalogue_sequence
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.provenance import fingerprint
 from mitsuba_gdpt.rendering.fly_through import find_scene
-from mitsuba_gdpt.rendering.sequence import frame_path, over_frames
+from mitsuba_gdpt.rendering.sequence import over_frames
+from mitsuba_gdpt.rendering.sequence_folder import frame_path
 from mitsuba_gdpt.scenes import SceneRef
 
 #: Header attribute of the EXR files: stops that suit the scene, before those of the job.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mitsuba_gdpt import execution, exr, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.batch.jobs import EXPOSURE, RENDER, Job, describe
-from mitsuba_gdpt.rendering import sequence
 from mitsuba_gdpt.rendering.fly_through import find_scene
+from mitsuba_gdpt.rendering.sequence_folder import forget, holds
 
 if TYPE_CHECKING:
     import torch
@@ -157,8 +157,8 @@ def _make_sequence(job: Job) -> None:
     stops = math.log2(scene.exposure)
     described = {**_described(job), RENDER: job.render_key, EXPOSURE: str(stops)}
     record = job.cell.record
-    if not sequence.holds(job.output, described) or (record.exists() and not job.has_render()):
-        sequence.forget(job.output)
+    if not holds(job.output, described) or (record.exists() and not job.has_render()):
+        forget(job.output)
     record.unlink(missing_ok=True)  # killed from here on, it goes on with what is there
 
     def picture(number: int, image: torch.Tensor) -> None:

@@ -54,7 +54,7 @@ def render_fly_through(
     from mitsuba_gdpt.cli import session
     from mitsuba_gdpt.data.frames import catalogue_sequence
     from mitsuba_gdpt.rendering.fly_through import find_scene
-    from mitsuba_gdpt.rendering.sequence import frame_path
+    from mitsuba_gdpt.rendering.sequence_folder import frame_path
 
     found = find_scene(scene)
     shot = catalogue_sequence(found, frames, span=span, split="test")

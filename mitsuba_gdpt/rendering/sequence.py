@@ -4,28 +4,28 @@ All frames get the same samples. More of them for frames that others see, or who
 come into sight, was tried and has not paid (docs/research/2026-11-30-noise.md). Offset paths and
 method are those that :mod:`.budget` chooses for the middle frame.
 
-The folder is the memory: each pass is added to the file of its frame, and what was decided is
-written before it is done. Whatever ends a render, the same call goes on and gives the same bits.
+Everything is in its folder (:mod:`.sequence_folder`): whatever ends a render, the same call goes on
+and gives the same bits.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks, files, progress
-from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering.budget import BudgetedRender, named_method
 from mitsuba_gdpt.rendering.frame import make_integrator, with_buffers
 from mitsuba_gdpt.rendering.limits import Budget
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
+from mitsuba_gdpt.rendering.sequence_folder import Plan, frame_path
 from mitsuba_gdpt.rendering.source import Source
 from mitsuba_gdpt.scenes import Camera
 
@@ -37,15 +37,6 @@ if TYPE_CHECKING:
     from mitsuba_gdpt.denoisers import Call
     from mitsuba_gdpt.motion import PinholeCamera
 
-#: What was decided, in the folder of a sequence.
-PLAN = "sequence.json"
-#: Fields of it, as plans of before call them.
-_RENAMED = {
-    "denoise": "denoise_seconds",
-    "spent": "spent_seconds",
-    "costs": "seconds_per_spp",
-}
-_FRAME = re.compile(r"frame-\d{4,}\.(exr|png)")
 #: Samples per pixel that every frame gets, in two passes that tell what they cost.
 LEAST_SPP = 2 * FIRST_SPP
 #: Shares of the time that is left which are rendered at once. First passes of few samples tell
@@ -74,31 +65,6 @@ class RenderedSequence:
     method: Call
     seconds: Mapping[str, float]
     interrupted: bool
-
-
-@dataclass
-class _Plan:
-    """What was decided so far.
-
-    Attributes:
-        described: What is rendered; another call must describe the same.
-        shifts: Offset paths per sample.
-        method: Text of the call.
-        denoise_seconds: What the reconstruction of a frame is expected to take.
-        spent_seconds: Of the budget.
-        seconds_per_spp: Of each frame; 1 where samples are counted.
-        share: Samples per pixel of each frame after its first passes, by what these cost.
-        rounds: Samples per pixel that each frame has in all at the end of each round.
-    """
-
-    described: Mapping[str, Any]
-    shifts: int
-    method: str
-    denoise_seconds: float
-    spent_seconds: float = 0.0
-    seconds_per_spp: list[float] = field(default_factory=list)
-    share: int | None = None
-    rounds: list[list[int]] = field(default_factory=list)
 
 
 def render_sequence(
@@ -251,7 +217,7 @@ class SequenceRender:
 
     # ------------------------------------------------------------- what is decided
 
-    def _open(self) -> _Plan:
+    def _open(self) -> Plan:
         """Read what was decided before, or choose offset paths and method on the middle frame."""
         described = {
             "size": list(self._size),
@@ -264,16 +230,8 @@ class SequenceRender:
             **self._words,
         }
         described = json.loads(json.dumps(described))  # as it will be read
-        path = self._folder / PLAN
-        if path.exists():
-            stored = files.read_json(path)
-            before = stored.get("described", {})
-            if differing := [k for k, v in described.items() if before.get(k) != v]:
-                raise ConfigError(
-                    f"{self._folder} holds another sequence: {', '.join(differing)} of it differ; "
-                    "give the same settings, or another folder"
-                )
-            return _Plan(**{_RENAMED.get(key, key): value for key, value in stored.items()})
+        if (plan := Plan.read(self._folder, described)) is not None:
+            return plan
         share = None if self._budget.seconds is None else self._budget.seconds / len(self._cameras)
         middle = BudgetedRender(
             self._source,
@@ -287,18 +245,15 @@ class SequenceRender:
         )
         choice = middle.choose()
         self._seconds, self._cold = dict(choice.seconds), False
-        plan = _Plan(
+        plan = Plan(
             described,
             choice.shifts,
             str(self._method or over_frames(choice.method)),
             choice.denoise,
             choice.seconds["render"] + choice.seconds["denoise"],
         )
-        self._save(plan)
+        plan.write(self._folder)
         return plan
-
-    def _save(self, plan: _Plan) -> None:
-        files.replace_text(self._folder / PLAN, json.dumps(asdict(plan)) + "\n")
 
     def _left(self) -> float:
         """Return what is left for samples: seconds of all frames, or samples per pixel."""
@@ -312,7 +267,7 @@ class SequenceRender:
     def _share_out(self) -> None:
         """Give all frames the same samples for what is left and their first passes took."""
         self._plan.share = int(self._left() / sum(self._plan.seconds_per_spp))
-        self._save(self._plan)
+        self._plan.write(self._folder)
 
     def _spend_rest(self) -> None:
         """Render round after round, the one first that an earlier call did not finish."""
@@ -333,7 +288,7 @@ class SequenceRender:
             more = int(part * plan.share)
             more = more if more >= self._least else 0
             plan.rounds.append([n + more for n in have])
-            self._save(plan)
+            plan.write(self._folder)
 
     # ------------------------------------------------------------- passes
 
@@ -409,7 +364,7 @@ class SequenceRender:
                     before = done.spp
                     self._pass(number, done, min(missing, LARGEST_SPP))
                     self._write(number, done.frame)
-                    self._save(self._plan)
+                    self._plan.write(self._folder)
                     task.advance(done.spp - before)
 
     def _pinhole(self, number: int) -> PinholeCamera:
@@ -445,40 +400,6 @@ class SequenceRender:
                 spp.append(done.spp)
                 task.advance()
         return tuple(spp)
-
-
-def frame_path(folder: Path, number: int) -> Path:
-    """Return the file of a frame in the folder of a sequence."""
-    return folder / f"frame-{number:04d}.exr"
-
-
-def holds(folder: Path, described: Mapping[str, str]) -> bool:
-    """Tell whether a folder has what an earlier call left, all of it readable.
-
-    Args:
-        folder: Of the sequence.
-        described: Words of :class:`SequenceRender` that what was left must have.
-    """
-    try:
-        stored = files.read_json(folder / PLAN)
-        before = stored["described"]
-        if any(before[key] != value for key, value in described.items()):
-            return False
-        if stored["share"] is not None:  # before that, files do not count
-            for number in range(len(before["cameras"])):
-                Accumulation.from_exr(frame_path(folder, number))
-    except (FormatError, LookupError, TypeError):
-        return False
-    return True
-
-
-def forget(folder: Path) -> None:
-    """Remove what an earlier call left, pictures of the frames included."""
-    if (folder / PLAN).exists():
-        for path in folder.iterdir():
-            if _FRAME.fullmatch(path.name):
-                path.unlink()
-        (folder / PLAN).unlink()
 
 
 def over_frames(method: Call) -> Call:

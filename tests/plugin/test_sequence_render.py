@@ -16,7 +16,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.cli import main
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.rendering import Budget, SequenceRender, sequence
+from mitsuba_gdpt.rendering import Budget, SequenceRender, sequence_folder
 from mitsuba_gdpt.scenes.catalogue import Catalogue
 from tests import kills
 
@@ -66,9 +66,9 @@ def test_samples_are_those_asked_for(source, cameras, tmp_path: Path) -> None:
 def test_plans_of_before_are_read(source, cameras, tmp_path: Path) -> None:
     """They call fields by other names."""
     before = render(source, cameras[:2], tmp_path, Budget(spp=8))
-    path = tmp_path / sequence.PLAN
+    path = tmp_path / sequence_folder.PLAN
     plan = json.loads(path.read_text())
-    for old, new in sequence._RENAMED.items():
+    for old, new in sequence_folder._RENAMED.items():
         plan[old] = plan.pop(new)
     path.write_text(json.dumps(plan))
     assert render(source, cameras[:2], tmp_path, Budget(spp=8)).spp == before.spp
@@ -98,14 +98,14 @@ def test_interrupted_and_continued_equals_undisturbed(
     budget = Budget(spp=12)
     render(source, cameras, whole, budget)
     with monkeypatch.context() as patch:
-        original, numbers = sequence.frames.render, itertools.count()
+        original, numbers = rendering.frame.render, itertools.count()
 
         def rendered(*arguments, **options):
             if next(numbers) == count:
                 raise KeyboardInterrupt
             return original(*arguments, **options)
 
-        patch.setattr(sequence.frames, "render", rendered)
+        patch.setattr(rendering.frame, "render", rendered)
         if count < 2 * FRAMES:  # not every frame has a sample
             with pytest.raises(KeyboardInterrupt):
                 render(source, cameras, part, budget)
@@ -131,7 +131,7 @@ def test_time_is_kept(
     A process that goes on compiles again, which is no part of the time either.
     """
     now, price, numbers, compiled = [0.0], itertools.cycle([0.1, 0.3]), itertools.count(), [False]
-    original, advance = sequence.frames.render, denoisers.Call.advance
+    original, advance = rendering.frame.render, denoisers.Call.advance
 
     def rendered(source, integrator, *, spp, seed, sensor, counts=None, first=0):
         if next(numbers) == interrupted:
@@ -144,7 +144,7 @@ def test_time_is_kept(
         now[0] += 0.2
         return advance(call, frame, state)
 
-    monkeypatch.setattr(sequence.frames, "render", rendered)
+    monkeypatch.setattr(rendering.frame, "render", rendered)
     monkeypatch.setattr(denoisers.Call, "advance", advanced)
     arguments = (source, cameras, tmp_path, Budget(60.0))
     if interrupted is not None:
@@ -185,7 +185,7 @@ def test_killed_command_goes_on_with_the_same_bits(tmp_path: Path, variant_llvm_
         ]
 
     def contents(folder: Path) -> dict[str, bytes]:
-        return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != sequence.PLAN}
+        return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != sequence_folder.PLAN}
 
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     # Renamings of a whole run: plan, 2 frames, plan (2), 2 frames and plan each, 2 images each.
