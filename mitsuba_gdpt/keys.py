@@ -71,6 +71,7 @@ def _table() -> tuple[Key, ...]:
         ("format_version", "weights", "of the metadata"),
         # What is looked at.
         ("scene", "image job results sequence", "name of the scene or sequence"),
+        ("scene_hash", "image sequence", "of the file of the scene, textures and meshes left out"),
         ("source", "image job", "file of the scene, or `builtin:NAME`"),
         ("split", "image", "`train` or `test`"),
         ("sensor", "image job", "number of the camera in the scene"),

@@ -55,6 +55,7 @@ def render_fly_through(
     from mitsuba_gdpt.data.frames import catalogue_sequence
     from mitsuba_gdpt.rendering.fly_through import find_scene
     from mitsuba_gdpt.rendering.sequence_folder import frame_path
+    from mitsuba_gdpt.scenes.reference import scene_state
 
     found = find_scene(scene)
     shot = catalogue_sequence(found, frames, span=span, split="test")
@@ -82,7 +83,12 @@ def render_fly_through(
             quality=quality,
             method=method,
             on_frame=picture,
-            described={"scene": scene, "variant": variant, "version": __version__},
+            described={
+                "scene": scene,
+                "variant": variant,
+                "version": __version__,
+                **scene_state(scene),
+            },
         ).run()
     samples = ", ".join(map(str, done.spp))
     first = f"compiled in {done.seconds['first']:.2f} s, " if done.seconds["first"] else ""

@@ -81,6 +81,7 @@ def load(shot: Shot, settings: Settings, store: Store) -> View:
             max_depth=settings.max_depth,
             target=store.reference_path(shot.name),
             label=f"reference of {shot.name}",
+            scene=references.identity(shot.source, shot.parameters),
         )
     store.write_image(store.frame_path(shot.name, None, 0, None), halves.mean)
     return View(source, [0], [halves], 0, denoised=False)
@@ -88,6 +89,7 @@ def load(shot: Shot, settings: Settings, store: Store) -> View:
 
 def _load_sequence(source: rendering.Source, shot: Shot, settings: Settings, store: Store) -> View:
     width, height = (int(side) for side in source.sensor(0).film().size())
+    scene = references.identity(shot.source, shot.parameters)
     sensors: list[Any] = []
     paths: list[references.Halves | Path] = []
     for frame, camera in enumerate(shot.cameras):
@@ -105,6 +107,7 @@ def _load_sequence(source: rendering.Source, shot: Shot, settings: Settings, sto
                 label=f"reference of {shot.name}, frame {frame}",
                 sensor=sensor,
                 frame=frame,
+                scene=scene,
             )
         store.write_image(store.frame_path(shot.name, None, 0, frame), halves.mean)
         sensors.append(sensor)

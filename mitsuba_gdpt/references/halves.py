@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -181,9 +181,14 @@ def load(paths: Sequence[str], width: int, height: int) -> metrics.Reference:
     return metrics.Reference(*found)
 
 
-def identity(scene: SceneRef) -> str:
-    """Return a hash of a scene's XML file and of the values for its ``$name`` parameters."""
-    return provenance.digest(scene.content, dict(scene.parameters))
+def identity(scene: SceneRef, parameters: Mapping[str, str] | None = None) -> str:
+    """Return a hash of a scene's XML file and of the values for its ``$name`` parameters.
+
+    Args:
+        scene: The scene. Textures and meshes beside its file are not looked at.
+        parameters: Values besides those of its catalogue.
+    """
+    return provenance.digest(scene.content, {**scene.parameters, **(parameters or {})})
 
 
 def places(scene: SceneRef) -> list[Path]:

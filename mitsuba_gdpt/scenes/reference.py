@@ -146,6 +146,19 @@ class SceneRef:
         raise FormatError(f"no scene: the file {file} does not exist{hint}")
 
 
+def scene_state(text: str | os.PathLike[str]) -> dict[str, str]:
+    """Return what a header says of the file of a scene, to see whether it has been edited since.
+
+    Args:
+        text: As for :meth:`SceneRef.parse`.
+
+    Returns:
+        ``scene_hash``; nothing where there is no file.
+    """
+    content = SceneRef.parse(text).content
+    return {"scene_hash": content[:16]} if content else {}
+
+
 def require_any(references: Iterable[SceneRef]) -> None:
     """Make sure that one of some scenes is there at least, before any work is done.
 

@@ -22,6 +22,16 @@ from mitsuba_gdpt.evaluation import (
 from mitsuba_gdpt.execution import ClusterOptions
 
 SCENE = "builtin:corner-gallery"
+BALL = """<scene version="3.0.0">
+  <sensor type="perspective">
+    <film type="hdrfilm">
+      <integer name="width" value="24"/><integer name="height" value="16"/>
+    </film>
+    <transform name="to_world"><lookat origin="0,0,4" target="0,0,0" up="0,1,0"/></transform>
+  </sensor>
+  <emitter type="constant"><rgb name="radiance" value="1"/></emitter>
+  <shape type="sphere"/>
+</scene>"""
 
 
 @pytest.fixture
@@ -124,6 +134,20 @@ def test_damaged_results_are_made_again(
     after = evaluate(settings, tmp_path)
     assert [record.error for record in after] == [None] * 4
     assert [record.metrics for record in after] == [record.metrics for record in before]
+
+
+def test_a_scene_that_was_edited_has_another_reference(
+    settings: Settings, tmp_path: Path, simulated_clock: None
+) -> None:
+    scene = tmp_path / "ball.xml"
+    scene.write_text(BALL)
+    settings = dataclasses.replace(settings, scenes=(str(scene),), methods=(Call("none"),), seeds=1)
+    (before,) = evaluate(settings, tmp_path / "out")
+    scene.write_text(BALL.replace('value="1"', 'value="30"'))
+    (after,) = evaluate(settings, tmp_path / "out")
+    assert after.metrics["smape"] == pytest.approx(before.metrics["smape"], rel=0.5)
+    (smaller,) = evaluate(dataclasses.replace(settings, width=16), tmp_path / "out")
+    assert smaller.error is None
 
 
 def test_cells_of_other_code_are_made_again(

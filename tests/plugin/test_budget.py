@@ -511,6 +511,28 @@ def test_crop_windows_go_on(variant_llvm_rgb: str, tmp_path: Path) -> None:
     assert (frame.width, frame.height, frame.metadata["spp"]) == (12, 8, "8")
 
 
+def test_an_edited_scene_is_no_more_of_the_same(
+    variant_llvm_rgb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scene, part, rest = tmp_path / "crop.xml", tmp_path / "a.exr", tmp_path / "b.exr"
+
+    def run(*words: str) -> int:
+        with pytest.raises(SystemExit) as stop:
+            main(["render", str(scene), "--progressive", "--denoise", "none", *words])
+        return int(stop.value.code or 0)
+
+    scene.write_text(CROPPED)
+    assert run("--spp", "4", "-o", str(part)) == 0
+    scene.write_text(CROPPED.replace("0,0,3", "0,0,4"))
+    assert run("--spp", "8", "-o", str(rest), "--resume", str(part)) == 2
+    assert "crop.xml has been edited since" in capfd.readouterr().err
+    # A file of before this was looked at.
+    frame = FrameBuffers.from_exr(part)
+    del frame.metadata["scene_hash"]
+    frame.to_exr(part)
+    assert run("--spp", "8", "-o", str(rest), "--resume", str(part)) == 0
+
+
 def test_even_where_maps_do_not_agree(source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adaptive, "_LEAST_AGREEMENT", 2.0)
     done = gdpt.render(source.scene, spp=40, adaptive=True, max_depth=3, method="poisson-l2")

@@ -112,13 +112,16 @@ class TestReferences:
             self.calls.append((spp, seed))
             if len(self.calls) == self.interrupt_at:
                 raise KeyboardInterrupt
-            noise = np.random.default_rng(seed).uniform(0, 2, (4, 5, spp, 3)).mean(2)
-            data = torch.zeros(4, 5, Layout.make().count)
+            width, height = self.size
+            noise = np.random.default_rng(seed).uniform(0, 2, (height, width, spp, 3)).mean(2)
+            data = torch.zeros(height, width, Layout.make().count)
             data[..., :3] = torch.from_numpy(noise)  # the image is flat: dx and dy have no noise
             return FrameBuffers(data, Layout.make())
 
         self.calls: list[tuple[int, int]] = []
         self.interrupt_at = -1
+        self.size = (5, 4)
+        monkeypatch.setattr(rendering.Source, "size", lambda *_: self.size)
         monkeypatch.setattr(rendering, "render", render)
         monkeypatch.setattr(rendering, "make_integrator", lambda parameters: None)
         return rendering.Source("noise", None)  # type: ignore[arg-type]
@@ -160,6 +163,32 @@ class TestReferences:
         assert not self.calls
         self.make(source, tmp_path / "r.npz", spp=200)
         assert self.calls
+
+    def test_one_of_another_size_or_scene_is_replaced(
+        self, source: rendering.Source, tmp_path: Path
+    ) -> None:
+        def make(scene: str) -> references.Halves:
+            return references.render(
+                source, spp=80, max_depth=7, target=tmp_path / "r.npz", label="test", scene=scene
+            )
+
+        make("")
+        count = len(self.calls)
+        make("one")  # what is there does not say what it is of
+        assert len(self.calls) == count
+        # Sums that an interrupted render left are of another one, too.
+        for size, scene in (((6, 4), "one"), ((7, 4), "one"), ((7, 4), "two")):
+            self.size, self.interrupt_at = size, len(self.calls) + 2
+            with pytest.raises(KeyboardInterrupt):
+                make(scene)
+            self.interrupt_at = -1
+        self.size = (6, 4)
+        assert make("two").size == (6, 4)
+        count = len(self.calls)
+        make("two")
+        assert len(self.calls) == count
+        make("one")
+        assert len(self.calls) > count
 
     def test_gradients_leave_less_noise(self, source: rendering.Source, tmp_path: Path) -> None:
         options = {"spp": 64, "max_depth": 7, "label": "test"}
