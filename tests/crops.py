@@ -15,6 +15,7 @@ from mitsuba_gdpt import execution
 from mitsuba_gdpt.data import store
 from mitsuba_gdpt.data.plan import CropPlan
 from mitsuba_gdpt.data.render import LAYOUT
+from mitsuba_gdpt.data.shard import Array, Shard, ShardUnit
 from mitsuba_gdpt.scenes.catalogue import CameraBox, CatalogueScene
 
 _COMMIT = re.compile(rb'"commit": "[^"]*"')
@@ -55,7 +56,7 @@ def write_scene(folder: Path, name: str = "squares", **options: Any) -> Catalogu
     return scene(name, path, **options)
 
 
-def made_up(plan: CropPlan, shard: store.Shard) -> tuple[store.Array, ...]:
+def made_up(plan: CropPlan, shard: Shard) -> tuple[Array, ...]:
     """Return encoded crops that depend on scene and index only."""
     random = np.random.default_rng([len(shard.scene), shard.start])
     count, size, channels = shard.stop - shard.start, plan.size, LAYOUT.count
@@ -91,7 +92,7 @@ def fill_plan(size: int = 32, crops: int = 11) -> CropPlan:
 
 
 @dataclass(frozen=True)
-class FillUnit(store.ShardUnit):
+class FillUnit(ShardUnit):
     """Writes one shard of made-up crops."""
 
     plan: CropPlan

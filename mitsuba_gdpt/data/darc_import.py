@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mitsuba_gdpt.data import store
 from mitsuba_gdpt.data.darc import LAYOUT, DarcCrop, DarcFile
 from mitsuba_gdpt.data.plan import Records, differences, level_names
-from mitsuba_gdpt.data.store import Array, ShardUnit
+from mitsuba_gdpt.data.shard import Array, ShardUnit
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
 from mitsuba_gdpt.scenes.catalogue import require_unmeasured
 

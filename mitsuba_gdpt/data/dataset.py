@@ -17,6 +17,7 @@ from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE, GRADIENTS, Layout
 from mitsuba_gdpt.checks import reason
 from mitsuba_gdpt.data import metadata, store
+from mitsuba_gdpt.data.shard import ShardReader
 from mitsuba_gdpt.errors import ConfigError, FormatError
 
 #: What a crop's targets and noisy renders tell together.
@@ -242,9 +243,9 @@ class CropSet:
         return metadata.read_marks(self.path / scene, count, self.attributes["crops_per_shard"])
 
     @cached_property
-    def _readers(self) -> dict[tuple[str, str], store.ShardReader]:
+    def _readers(self) -> dict[tuple[str, str], ShardReader]:
         return {
-            (scene, name): store.ShardReader(
+            (scene, name): ShardReader(
                 self.path / scene / name,
                 self._arrays[scene][name].shape,
                 self.attributes["crops_per_shard"],

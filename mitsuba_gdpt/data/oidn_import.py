@@ -26,7 +26,7 @@ from mitsuba_gdpt.channels import CORE, PRIMAL, Layout
 from mitsuba_gdpt.data import store
 from mitsuba_gdpt.data.oidn_kit import FEATURES
 from mitsuba_gdpt.data.plan import Records, differences, level_names
-from mitsuba_gdpt.data.store import ShardUnit
+from mitsuba_gdpt.data.shard import ShardUnit
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
 from mitsuba_gdpt.scenes.catalogue import require_unmeasured
 

@@ -13,7 +13,7 @@ import numpy as np
 from mitsuba_gdpt.data import store, workers
 from mitsuba_gdpt.data.plan import CropPlan
 from mitsuba_gdpt.data.render import LAYOUT, CropRenderer, RenderedCrop
-from mitsuba_gdpt.data.store import Array, ShardUnit
+from mitsuba_gdpt.data.shard import Array, ShardUnit
 from mitsuba_gdpt.errors import NonFiniteError
 
 if TYPE_CHECKING:
