@@ -249,7 +249,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "crop-plan": functools.partial(stored_settings, "data.plan", "CropPlan"),
     "cuda-goals": cuda_goals,
     "evaluation-settings": functools.partial(stored_settings, "evaluation.settings", "Settings"),
-    "frame-settings": functools.partial(stored_settings, "data.frames", "FrameSettings"),
+    "frame-settings": functools.partial(stored_settings, "data.frame_plan", "FrameSettings"),
     "key-files": key_files,
     "keys": all_keys,
     "loss-terms": loss_terms,

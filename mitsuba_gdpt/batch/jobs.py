@@ -14,7 +14,7 @@ from typing import Any
 from mitsuba_gdpt import checks, denoisers, execution, records
 from mitsuba_gdpt.batch.spec import AXES, SUFFIX, Batch, Override
 from mitsuba_gdpt.channels import Layout
-from mitsuba_gdpt.data.frames import CameraSequence, catalogue_sequence
+from mitsuba_gdpt.data.frame_plan import CameraSequence, catalogue_sequence
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.provenance import fingerprint
 from mitsuba_gdpt.rendering.fly_through import find_scene

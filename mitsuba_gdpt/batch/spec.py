@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from mitsuba_gdpt import checks, toml
-from mitsuba_gdpt.data.frames import MOST_FRAMES
+from mitsuba_gdpt.data.frame_plan import MOST_FRAMES
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.rendering.sequence import LEAST_SPP

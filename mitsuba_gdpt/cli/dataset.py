@@ -186,7 +186,7 @@ def frames(
 
     from mitsuba_gdpt.cli import session
     from mitsuba_gdpt.data import FramePlan, render_frames
-    from mitsuba_gdpt.data.frames import FrameSettings, catalogue_sequence
+    from mitsuba_gdpt.data.frame_plan import FrameSettings, catalogue_sequence
 
     chosen = _choose(catalogue, scenes)
     plan = FramePlan(

@@ -52,7 +52,7 @@ def render_fly_through(
     """
     from mitsuba_gdpt import exr, rendering
     from mitsuba_gdpt.cli import session
-    from mitsuba_gdpt.data.frames import catalogue_sequence
+    from mitsuba_gdpt.data.frame_plan import catalogue_sequence
     from mitsuba_gdpt.rendering.fly_through import find_scene
     from mitsuba_gdpt.rendering.sequence_folder import frame_path
     from mitsuba_gdpt.scenes.reference import scene_state

@@ -20,7 +20,7 @@ from mitsuba_gdpt.errors import ConfigError
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.denoisers import Call
-    from mitsuba_gdpt.evaluation.stored import StoredSets
+    from mitsuba_gdpt.evaluation.stored_sets import StoredSets
 
 
 def evaluate_stored(
@@ -65,8 +65,9 @@ def evaluate_stored(
     from mitsuba_gdpt.cli import session
     from mitsuba_gdpt.evaluation import stored
     from mitsuba_gdpt.evaluation.stored_page import write_stored
+    from mitsuba_gdpt.evaluation.stored_sets import open_stored
 
-    opened = stored.open_stored(sets)
+    opened = open_stored(sets)
     methods = chosen_methods(method) if method else _fitting(chosen_methods(None), opened)
     names = chosen_metrics(metric, DEFAULT_METRICS)
     wanted = [name.strip() for name in scenes.split(",")] if scenes else []

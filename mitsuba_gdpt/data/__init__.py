@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from mitsuba_gdpt.data.darc_export import export_darc
     from mitsuba_gdpt.data.darc_import import import_darc
     from mitsuba_gdpt.data.dataset import Crop, CropDataset, CropSet
+    from mitsuba_gdpt.data.frame_plan import FramePlan
     from mitsuba_gdpt.data.frame_set import FrameSet
-    from mitsuba_gdpt.data.frames import FramePlan, render_frames
+    from mitsuba_gdpt.data.frames import render_frames
     from mitsuba_gdpt.data.oidn_import import import_oidn
     from mitsuba_gdpt.data.online import OnlineCrops
     from mitsuba_gdpt.data.plan import CropPlan, CropSpec
@@ -52,7 +53,7 @@ _HOMES = {
     "CropSet": "dataset",
     "CropSpec": "plan",
     "DarcFile": "darc",
-    "FramePlan": "frames",
+    "FramePlan": "frame_plan",
     "FrameSet": "frame_set",
     "OnlineCrops": "online",
     "export_darc": "darc_export",

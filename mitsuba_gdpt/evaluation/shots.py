@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mitsuba_gdpt.data.frames import catalogue_sequence
+from mitsuba_gdpt.data.frame_plan import catalogue_sequence
 from mitsuba_gdpt.errors import ConfigError, GDPTError
 from mitsuba_gdpt.evaluation.settings import Settings
 from mitsuba_gdpt.rendering.fly_through import find_scenes

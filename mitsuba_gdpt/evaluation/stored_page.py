@@ -17,13 +17,8 @@ import torch
 from mitsuba_gdpt import exr, metrics, report
 from mitsuba_gdpt.denoisers.images import exposure_scale
 from mitsuba_gdpt.evaluation import page, tables
-from mitsuba_gdpt.evaluation.stored import (
-    Example,
-    StoredCell,
-    crops_of,
-    image_path,
-    shown_examples,
-)
+from mitsuba_gdpt.evaluation.stored import StoredCell, crops_of, image_path, shown_examples
+from mitsuba_gdpt.evaluation.stored_sets import Example
 from mitsuba_gdpt.evaluation.summary import Value, error_column, spreadsheet
 from mitsuba_gdpt.files import replace_text
 

@@ -23,16 +23,15 @@ import torch
 from mitsuba_gdpt import exr
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.data import frame_set, frames
-from mitsuba_gdpt.data.frame_set import FrameSet, read_frame
-from mitsuba_gdpt.data.frames import (
+from mitsuba_gdpt.data.frame_plan import (
     CameraSequence,
     FramePlan,
     FrameSettings,
     fly_through,
-    frame_units,
-    render_frames,
     still,
 )
+from mitsuba_gdpt.data.frame_set import FrameSet, read_frame
+from mitsuba_gdpt.data.frames import frame_units, render_frames
 from mitsuba_gdpt.denoisers import denoise
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.motion import PinholeCamera, screen_motion

@@ -52,7 +52,7 @@ def test_the_manual_is_that_of_the_parameters() -> None:
 def test_one_default_of_shifts() -> None:
     """Of the plugin, data sets and commands; an evaluation's default is that of the plugin."""
     from mitsuba_gdpt.cli import dataset, evaluate
-    from mitsuba_gdpt.data.frames import FrameSettings
+    from mitsuba_gdpt.data.frame_plan import FrameSettings
     from mitsuba_gdpt.data.plan import CropPlan
 
     commands = (dataset.crops, dataset.frames, evaluate.evaluate)

@@ -20,9 +20,10 @@ from mitsuba_gdpt.cli.stored import _fitting
 from mitsuba_gdpt.data import CropSet, export_darc
 from mitsuba_gdpt.denoisers import Call
 from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.evaluation import stored
-from mitsuba_gdpt.evaluation.stored import StoredCell, evaluate_stored, open_stored
+from mitsuba_gdpt.evaluation import stored, stored_sets
+from mitsuba_gdpt.evaluation.stored import StoredCell, evaluate_stored
 from mitsuba_gdpt.evaluation.stored_page import mean, write_stored
+from mitsuba_gdpt.evaluation.stored_sets import open_stored
 from tests import crops, darcs
 
 METHODS = (Call("none"), Call("poisson-l2"))
@@ -150,7 +151,7 @@ def test_what_is_no_set(tmp_path: Path, data: Path) -> None:
 
 def test_single_renders_of_a_darc_file(tmp_path: Path) -> None:
     path = darcs.write(tmp_path / "a.darc", darcs.crops(), (1, 4, 4, 3))
-    with stored.DarcFile(path) as file:
+    with stored_sets.DarcFile(path) as file:
         crop = file.crop(1)
         noisy, target = file.level(1, 2)
         np.testing.assert_array_equal(noisy, crop.noisy[2])
