@@ -210,6 +210,8 @@ def denoise(
     jobs = _sequence(files, frames, animation)
     from mitsuba_gdpt import denoisers, image_files, report
 
+    for job in jobs:
+        _check_apart(job)
     options.check_output(output, *image_files.SUFFIXES)
     options.check_output(png, ".png")
     if animation is not None:
@@ -373,6 +375,21 @@ def _sequence(files: _Files, frames: str | None, animation: Path | None) -> list
             if path is not None and not path.is_file():
                 raise FormatError(f"{path}: no such file; expected one per frame of the sequence")
     return jobs
+
+
+def _check_apart(files: _Files) -> None:
+    """Refuse to write the image over what it is made of.
+
+    Raises:
+        ConfigError: It would replace a file, with all its layers, that has taken longer to make.
+    """
+    if files.output is None:
+        return
+    for path in (files.image, files.albedo, files.normal):
+        if path is not None and path.resolve() == files.output.resolve():
+            raise ConfigError(
+                f"{files.output} would replace {path}, which it is made of; give -o another name"
+            )
 
 
 def _numbers(pattern: Path) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def take(source: Any, layout: Any = None, words: Words | None = None) -> FrameBu
         layout = SceneLayout.of(layout)
     named = named_channels(source, layout)
     if isinstance(named, FrameBuffers):
-        frame = named
+        frame = _with_layers(named, words)
         if told and words.normals is None and _NORMAL in frame:
             warnings.warn(
                 "to_sensor is left out: these normals are in the camera's frame already",
@@ -136,9 +136,7 @@ def _assemble(named: Named, words: Words) -> FrameBuffers:
         frame = Frame.WORLD
     elif frame is Frame.UNKNOWN and "dx" in found:  # of tracers of gradients, NGPT's was the first
         frame = Frame.CAMERA
-    for name, word in ((PRIMAL, "noisy_ch"), ("albedo", "albedo_ch"), (_NORMAL, "normals_ch")):
-        if asked := getattr(words, word):
-            found[name] = _layer(named, asked, word)
+    found = _renamed(found, named, words)
     if words.normals_ch:
         layer = words.normals_ch
         known = naming.find([f"{layer}.{suffix}" for suffix in _XYZ]).get(_NORMAL)
@@ -147,8 +145,6 @@ def _assemble(named: Named, words: Words) -> FrameBuffers:
             frame = Frame.WORLD if named.in_world or words.to_sensor is not None else Frame.CAMERA
         else:
             frame = known.frame
-    if words.flow_ch:
-        found[MOTION] = -_layer(named, words.flow_ch, "flow_ch", (("X", "Y"), ("R", "G")))
     for torn in naming.torn(named.names):
         warnings.warn(f"the layer {torn!r} lacks channels and is left out", stacklevel=4)
     if PRIMAL not in found:
@@ -174,6 +170,49 @@ def _assemble(named: Named, words: Words) -> FrameBuffers:
     layout = Layout(tuple(buffer for buffer in channels.TABLE if buffer.name in found))
     data = torch.cat([found[buffer.name] for buffer in layout.buffers], dim=-1)
     return FrameBuffers(data, layout, named.metadata, named.attributes)
+
+
+def _renamed(
+    found: Mapping[str, torch.Tensor], named: Named, words: Words
+) -> dict[str, torch.Tensor]:
+    """Put layers that are named in the place of what was found by the usual names.
+
+    Args:
+        found: (H, W, c) by buffer.
+        named: All channels.
+        words: Which layers.
+
+    Raises:
+        LayoutError: There is no layer of a name.
+    """
+    result = dict(found)
+    for name, word in ((PRIMAL, "noisy_ch"), ("albedo", "albedo_ch"), (_NORMAL, "normals_ch")):
+        if asked := getattr(words, word):
+            result[name] = _layer(named, asked, word)
+    if words.flow_ch:
+        result[MOTION] = -_layer(named, words.flow_ch, "flow_ch", (("X", "Y"), ("R", "G")))
+    if PRIMAL in found and not torch.equal(result[PRIMAL], found[PRIMAL]):
+        radiance = (name for name in found if channels.buffer(name).kind == "radiance")
+        if parts := [name for name in radiance if name != PRIMAL]:
+            for name in parts:
+                del result[name]
+            warnings.warn(
+                f"{', '.join(parts)} are left out: they belong to another image than "
+                f"{words.noisy_ch!r}",
+                stacklevel=5,
+            )
+    return result
+
+
+def _with_layers(frame: FrameBuffers, words: Words) -> FrameBuffers:
+    """Put layers that are named in the place of our own buffers; normals are as ours."""
+    if not any((words.noisy_ch, words.albedo_ch, words.normals_ch, words.flow_ch)):
+        return frame
+    own = {name: frame[name] for name in frame.names}
+    found = _renamed(own, Named(frame.data, frame.layout.channels), words)
+    layout = Layout(tuple(buffer for buffer in channels.TABLE if buffer.name in found))
+    data = torch.cat([found[buffer.name] for buffer in layout.buffers], dim=-1)
+    return FrameBuffers(data, layout, frame.metadata, frame.attributes)
 
 
 def _tell_view_layers(names: Sequence[str], image: naming.Match) -> None:

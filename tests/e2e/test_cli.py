@@ -457,6 +457,12 @@ def test_bad_denoise(run, tmp_path: Path) -> None:
     expect_bad_input(run("denoise", primal_only, *out, *poisson), "needs the buffer(s) dx, dy")
     assert not out[1].exists()
     assert run("denoise", primal_only, *out).code == 0, "the default does without"
+    before = primal_only.read_bytes()
+    alias = tmp_path / "alias.exr"
+    alias.symlink_to(primal_only)
+    for words in ((primal_only, "-o", alias), (out[1], "--albedo", primal_only, "-o", primal_only)):
+        expect_bad_input(run("denoise", *words), "which it is made of; give -o another name")
+    assert primal_only.read_bytes() == before
 
 
 def test_nan_in_a_file_is_counted(run, tmp_path: Path) -> None:

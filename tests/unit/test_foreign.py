@@ -402,6 +402,20 @@ def test_words_that_do_not_fit(words: dict[str, Any], error: Any, message: str) 
         take(torch.rand(H, W, 3), None, Words(**words))
 
 
+def test_layers_of_our_own_that_are_named() -> None:
+    layout = Layout.make(["diffuse", "position"], True)
+    frame = FrameBuffers(torch.rand(H, W, layout.count), layout)
+    with pytest.warns(UserWarning, match="dx, dy, .*left out: they belong to another .*'diffuse'"):
+        taken = take(frame, None, Words(noisy_ch="diffuse", albedo_ch="normal"))
+    assert torch.equal(taken.primal, frame["diffuse"])
+    assert torch.equal(taken.albedo, frame.normal)
+    assert "position" in taken
+    assert not {"dx", "primal.var", "diffuse"} & {*taken.names}
+    for word in ("noisy_ch", "albedo_ch", "normals_ch", "flow_ch"):
+        with pytest.raises(LayoutError, match=f"{word} is 'foo', but there is no such layer"):
+            take(frame, None, Words(**{word: "foo"}))
+
+
 def test_nothing_to_denoise() -> None:
     channels = planes(a=RGB, normals=XYZ)
     with pytest.raises(LayoutError, match=r"no channels of an image.*a\.\(R, G, B\).*noisy_ch"):
