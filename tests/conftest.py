@@ -158,6 +158,17 @@ def device_variant(request: pytest.FixtureRequest) -> Iterator[str]:
     yield from _use(request.param)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread: the same bits each time, and faster where it is little."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=_CUDA)])
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Each kind of device, for what torch does alone."""

@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, Any
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.channels import REPORTED
 from mitsuba_gdpt.errors import ConfigError, FormatError
+from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering.means import Counts, averaged, combined
+from mitsuba_gdpt.rendering.source import Source
 from mitsuba_gdpt.rendering.state import KEY, Planes, State
 
 if TYPE_CHECKING:
+    import mitsuba as mi
+    import numpy as np
     import torch
 
     from mitsuba_gdpt.buffers import FrameBuffers
@@ -56,6 +60,46 @@ class Pass:
 def seed_of(seed: int, number: int) -> int:
     """Return the seed of an independent sequence; that of the first is the seed of the render."""
     return (seed + _GOLDEN * number) % _SEEDS
+
+
+def render_pass(
+    source: Source,
+    integrator: Any,
+    *,
+    spp: int,
+    seed: int,
+    sensor: int | mi.Sensor,
+    before: Accumulation,
+    counts: np.ndarray[Any, np.dtype[np.intp]] | None = None,
+) -> tuple[FrameBuffers, Pass]:
+    """Render a pass, and wait until it is complete; it is not added to those before.
+
+    Args:
+        source: Scene.
+        integrator: ``gdpt``.
+        spp: Samples per pixel, or their mean.
+        seed: Of the sequence that it goes on with, see :func:`seed_of`.
+        sensor: Index of a sensor of the scene, or a sensor.
+        before: The passes before.
+        counts: Samples of each pixel, (H, W), where their numbers differ.
+
+    Raises:
+        ConfigError: The integrator cannot work with these numbers.
+        RuntimeError: Mitsuba failed.
+    """
+    import drjit as dr
+
+    frame = frames.render(
+        source,
+        integrator,
+        spp=spp,
+        seed=seed,
+        sensor=sensor,
+        counts=counts,
+        first=before.taken(seed),
+    )
+    dr.sync_thread()
+    return frame, Pass(seed, int(frame.metadata["spp"]), integrator.parameters.shifts)
 
 
 class Accumulation:

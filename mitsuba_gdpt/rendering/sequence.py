@@ -20,11 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks, files, progress
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering.budget import BudgetedRender, named_method
 from mitsuba_gdpt.rendering.frame import make_integrator, with_buffers
 from mitsuba_gdpt.rendering.limits import Budget
-from mitsuba_gdpt.rendering.passes import FIRST_SPP, LARGEST_SPP, Accumulation, Pass, seed_of
+from mitsuba_gdpt.rendering.passes import (
+    FIRST_SPP,
+    LARGEST_SPP,
+    Accumulation,
+    Pass,
+    render_pass,
+    seed_of,
+)
 from mitsuba_gdpt.rendering.sequence_folder import Plan, frame_path
 from mitsuba_gdpt.rendering.source import Source
 from mitsuba_gdpt.scenes import Camera
@@ -311,19 +317,14 @@ class SequenceRender:
 
     def _rendered(self, number: int, done: Accumulation, spp: int) -> tuple[FrameBuffers, Pass]:
         """Render the next samples of a frame."""
-        import drjit as dr
-
-        seed = seed_of(self._seed, number)
-        frame = frames.render(
+        return render_pass(
             self._source,
             self._integrator,
             spp=spp,
-            seed=seed,
+            seed=seed_of(self._seed, number),
             sensor=self._sensor(number),
-            first=done.taken(seed),
+            before=done,
         )
-        dr.sync_thread()
-        return frame, Pass(seed, int(frame.metadata["spp"]), self._plan.shifts)
 
     def _spend(self, part: str, seconds: float) -> None:
         self._seconds[part] += seconds

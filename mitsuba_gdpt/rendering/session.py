@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mitsuba_gdpt.rendering import frame as frames
 from mitsuba_gdpt.rendering.contenders import Contender, Costs
 from mitsuba_gdpt.rendering.frame import make_integrator
 from mitsuba_gdpt.rendering.limits import Budget, Purse
-from mitsuba_gdpt.rendering.passes import Accumulation, Pass, seed_of
+from mitsuba_gdpt.rendering.passes import Accumulation, Pass, render_pass, seed_of
 from mitsuba_gdpt.rendering.source import Source
 
 if TYPE_CHECKING:
@@ -133,20 +132,15 @@ class Session:
             sequence: Of random numbers.
             counts: Samples of each pixel, (H, W), where their numbers differ.
         """
-        import drjit as dr
-
-        seed = seed_of(self._seed, sequence)
-        frame = frames.render(
+        return render_pass(
             self._source,
             self.integrator(shifts),
             spp=spp,
-            seed=seed,
+            seed=seed_of(self._seed, sequence),
             sensor=self._sensor,
+            before=self.accumulation,
             counts=counts,
-            first=self.accumulation.taken(seed),
         )
-        dr.sync_thread()
-        return frame, Pass(seed, int(frame.metadata["spp"]), shifts)
 
     def denoise(self, contender: Contender, frame: FrameBuffers) -> torch.Tensor:
         """Return the reconstruction of buffers, (H, W, 3)."""

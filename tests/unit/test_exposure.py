@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import zlib
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -43,12 +42,7 @@ CALLS = (*(method.name for method in denoisers.methods() if method.available), *
 TOLERANCE = 2e-5
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def noisy(seed: int, height: int = 9, width: int = 10) -> FrameBuffers:

@@ -25,12 +25,7 @@ from mitsuba_gdpt.metrics import Exposures, Reference
 Array = NDArray[np.float64]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rendered(height: int = 40, width: int = 33, *, seed: int = 1, batch: int = 0) -> Tensor:

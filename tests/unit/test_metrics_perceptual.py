@@ -20,13 +20,7 @@ from mitsuba_gdpt.metrics import ELPIPS, LPIPS, Ensemble, Reference
 from mitsuba_gdpt.metrics.backbones import AlexNet, Backbone, SqueezeNet
 from mitsuba_gdpt.metrics.weights import ENVIRONMENT_VARIABLE, FEATURES, HEADS
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

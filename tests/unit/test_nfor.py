@@ -32,12 +32,7 @@ LAYOUT = Layout.make(features=("visibility",), variances=True)
 Halves = tuple[FrameBuffers, FrameBuffers]
 
 
-@pytest.fixture(autouse=True)
-def _few_threads() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # ------------------------------------------------------------------------------------- scenes

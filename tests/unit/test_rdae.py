@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,7 @@ LAYOUT = Layout((*CORE.buffers, *DERIVED))
 SIZES: dict[str, Any] = {"stages": (4, 5, 6), "decoder": (5,), "finest": (4, 4)}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def render(seed: int = 0, height: int = 12, width: int = 15) -> FrameBuffers:

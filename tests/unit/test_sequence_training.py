@@ -265,14 +265,8 @@ class _Killed(BaseException):
     """Stands for a signal: nothing in between catches it."""
 
 
+@pytest.mark.usefixtures("one_thread")
 class TestRun:
-    @pytest.fixture(autouse=True)
-    def _quiet(self) -> Any:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(threads)
-
     def config(self, data: Path, output: Path, **more: Any) -> TrainingConfig:
         values = {
             "method": "rdae-oidn", "data": [str(data)], "output": str(output), "steps": 6,

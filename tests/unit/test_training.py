@@ -644,15 +644,12 @@ class _Killed(BaseException):
     """Stands for a signal: nothing in between catches it."""
 
 
+@pytest.mark.usefixtures("one_thread")
 class TestRun:
     @pytest.fixture(autouse=True)
-    def _quiet(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def _quiet(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # Writing a report takes longer than these runs; test_run_page.py does it.
         monkeypatch.setattr(page, "obstacle", lambda: MissingDependencyError("not here"))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(threads)
 
     def config(self, output: Path, **more: Any) -> TrainingConfig:
         values = {
