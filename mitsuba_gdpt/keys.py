@@ -24,7 +24,7 @@ FILES = {
     "job": "record of `batch`: `NAME.json` beside `NAME.exr`",
     "sequence": "`sequence.json` of `render --fly-through`",
     "results": "`results.json`, `results.csv`, `summary.csv` of `evaluate` and `dataset evaluate`, "
-    "and what they keep beside: `settings.json`, `cells`, `timing`, `costs`, `views`",
+    "and what they keep beside: `cells`, `timing`, `costs`, `views`",
     "set": "attributes of a crop set (`zarr.json`), `frames.json` of a frame set",
     "run": "`run.json`, `losses.jsonl`, `validation/*.json` of a training",
     "weights": "metadata of `*.safetensors`",

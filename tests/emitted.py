@@ -21,7 +21,7 @@ _BY_NAME = {
     "frames.json": "set",
     "run.json": "run",
     "losses.jsonl": "run",
-    **dict.fromkeys(("results.json", "results.csv", "summary.csv", "settings.json"), "results"),
+    **dict.fromkeys(("results.json", "results.csv", "summary.csv"), "results"),
 }
 _KEPT = {"cells", "timing", "costs", "views"}
 _ERROR_COLUMN = ".standard_error"

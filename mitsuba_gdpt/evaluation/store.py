@@ -1,6 +1,5 @@
 """The folder of an evaluation: one small file per finished cell, so that a rerun continues.
 
-OUT/settings.json                       what was asked for, versions, machine
 OUT/cells/SCENE/METHOD-8spp-0.json      one cell: errors, times, or what went wrong
 OUT/timing/SCENE-8spp.json              sample counts of equal time
 OUT/costs/SCENE-1280x720.json           seconds of pairs, at equal total time
@@ -21,11 +20,9 @@ OUT/animations/SEQUENCE/METHOD-8spp.png, -strip.png     to be looked at
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +30,6 @@ from numpy.typing import NDArray
 from mitsuba_gdpt import exr, provenance, records
 from mitsuba_gdpt.evaluation.settings import file_name
 from mitsuba_gdpt.execution import Cell
-from mitsuba_gdpt.files import replace_text
 
 
 @dataclass(frozen=True)
@@ -76,10 +72,6 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-
-    def write_settings(self, values: Mapping[str, Any]) -> None:
-        """Keep what was asked for."""
-        self._write_json(self.folder / "settings.json", values)
 
     def record(self, scene: str, label: str, spp: int, seed: int) -> Record | None:
         """Return a cell that has been written, failed or not; None if a file of it is damaged."""
@@ -172,8 +164,3 @@ class Store:
 
     def _cell(self, scene: str, label: str, spp: int, seed: int) -> Path:
         return self.folder / "cells" / scene / f"{file_name(label)}-{spp}spp-{seed}.json"
-
-    @staticmethod
-    def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps(values, indent=1) + "\n")
