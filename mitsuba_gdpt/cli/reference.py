@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mitsuba_gdpt.cli import options
-from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.errors import ConfigError, FormatError
 
 
 def reference(
@@ -95,6 +96,7 @@ def reference(
             if before is not None and width in (None, before.size[0]):
                 size = before.size
             source = rendering.open_source(scene, width=size[0], height=size[1])
+            _check_kind(target, references.identity(scene), source.size(0), max_depth)
             watch = session.Stopwatch()
             with watch.part("all"):
                 halves = references.render(
@@ -114,4 +116,29 @@ def reference(
                 f"noise {halves.noise:.2g}, {watch.seconds['all']:.0f} s"
                 + ("" if before is None else f"; noise before: {before.noise:.2g}"),
                 flush=True,
+            )
+
+
+def _check_kind(target: Path, scene: str, size: tuple[int, int], max_depth: int) -> None:
+    """Refuse to replace a reference of the same scene by one that is no better version of it.
+
+    Args:
+        target: File to write.
+        scene: As of :func:`mitsuba_gdpt.references.identity`.
+        size: Width and height.
+        max_depth: Longest path.
+
+    Raises:
+        ConfigError: It has another size or depth.
+    """
+    from mitsuba_gdpt import references
+
+    with suppress(FormatError):  # there is none, or it is damaged
+        before = references.read(target)
+        if before.scene == scene and (before.size, before.max_depth) != (size, max_depth):
+            width, height = before.size
+            raise ConfigError(
+                f"{target} has {width}x{height} pixels and paths up to {before.max_depth}, not "
+                f"{size[0]}x{size[1]} and {max_depth}; give --width {width} --max-depth "
+                f"{before.max_depth} to go on with it, or another folder"
             )

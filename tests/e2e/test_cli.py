@@ -264,6 +264,11 @@ def test_reference_is_what_evaluate_takes(
     refused = run("reference", f"builtin:{SCENE}", "-o", folder)
     assert refused.code == 2
     assert "has no file" in refused.err
+    # What took long is not replaced by another kind of reference.
+    for words in (("--width", 10, "--max-depth", 3), ("--width", 12, "--max-depth", 4)):
+        refused = run("reference", scene, *words, "--spp", 8, "-o", folder)
+        expect_bad_input(refused, "give --width 12 --max-depth 3 to go on with it, or another")
+    assert told == references.describe(folder / "square.npz")
 
 
 def test_optional_buffers(run, tmp_path: Path) -> None:
