@@ -23,12 +23,20 @@ def as_tensor(source: Any) -> torch.Tensor:
         source: Mitsuba ``TensorXf``, torch tensor or NumPy array.
 
     Raises:
-        LayoutError: The source is of another kind.
+        LayoutError: The source is of another kind, or does not hold all of its values.
         MissingDependencyError: It lives on a GPU and torch was built without CUDA.
     """
     if isinstance(source, torch.Tensor):
+        if source.layout != torch.strided or source.is_meta:
+            where = "meta" if source.is_meta else str(source.layout)
+            raise LayoutError(f"got a {where} tensor; expected one with all of its values")
         return source
     if isinstance(source, np.ndarray):
+        if isinstance(source, np.ma.MaskedArray) and (hidden := np.ma.count_masked(source)):
+            raise LayoutError(
+                f"got a masked array with {hidden} hidden values; expected all of them, as of "
+                "array.filled(0)"
+            )
         return _from_numpy(source)
     if is_drjit_tensor(source):
         return from_drjit(source)

@@ -278,6 +278,16 @@ class TestRefusals:
         with pytest.raises(LayoutError, match=r"expected .*a Mitsuba TensorXf"):
             denoise(object())
 
+    def test_arrays_that_lack_values(self) -> None:
+        image = torch.rand(4, 5, 3)
+        masked = np.ma.masked_greater(image.numpy(), 0.5)
+        with pytest.raises(LayoutError, match="hidden values; expected all of them"):
+            denoise(masked, "none")
+        assert np.array_equal(denoise(np.ma.asarray(image.numpy()), "none"), image)
+        for tensor, kind in ((image.to_sparse(), "sparse_coo"), (image.to("meta"), "meta")):
+            with pytest.raises(LayoutError, match=f"{kind} tensor; expected one with all"):
+                denoise(tensor, "none")
+
 
 class TestRegistry:
     def test_lists_requirements(self) -> None:
