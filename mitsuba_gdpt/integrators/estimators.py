@@ -13,6 +13,10 @@ import mitsuba as mi
 
 from mitsuba_gdpt.integrators.emitters import Emitters, LightSampling
 
+#: Directions that are drawn with a larger density, 1/sr, are replayed: a reconnected neighbour
+#: would look beside the peak of its lobe. About that of roughness 0.14, seen from above.
+PEAK = 4.0
+
 
 @dataclass(frozen=True)
 class Context:
@@ -51,9 +55,19 @@ def is_rough(flags: mi.UInt32) -> mi.Bool:
     return mi.has_flag(flags, mi.BSDFFlags.Smooth)
 
 
-def is_connectable(hit: mi.PreliminaryIntersection3f) -> mi.Bool:
-    """Whether a path may be reconnected to this hit: rough, an emitter, or escaped."""
-    return glows(hit) | is_rough(hit.shape.bsdf().flags())
+def is_connectable(hit: mi.PreliminaryIntersection3f, pdf: mi.Float) -> mi.Bool:
+    """Whether a segment to this hit may be reconnected: rough, an emitter, or escaped.
+
+    Args:
+        hit: Where the segment ends.
+        pdf: Density of its direction, 1/sr.
+    """
+    return is_spread(pdf) & (glows(hit) | is_rough(hit.shape.bsdf().flags()))
+
+
+def is_spread(pdf: mi.Float) -> mi.Bool:
+    """Whether a direction drawn with this density (1/sr) comes from no sharp peak."""
+    return pdf <= PEAK
 
 
 def glows(hit: mi.PreliminaryIntersection3f) -> mi.Bool:

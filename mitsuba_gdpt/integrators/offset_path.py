@@ -33,6 +33,7 @@ from mitsuba_gdpt.integrators.estimators import (
     glows,
     is_connectable,
     is_rough,
+    is_spread,
     mis_weight,
     survival_probability,
 )
@@ -229,7 +230,8 @@ def _reconnect(ctx: Context, o: Offset, bsdf: mi.BSDFPtr, light: LightSampling, 
 
     f, pdf = bsdf.eval_pdf(ctx.bsdf, si, si.to_local(direction), visible)
     J = dr.select(surface, jacobian(b, direction, b.next_si.p - ray.o), 1)
-    active = visible & (pdf > 0) & dr.isfinite(J)
+    # Not invertible: seen as a base path, y would replay a segment from a sharp peak.
+    active = visible & (pdf > 0) & is_spread(pdf) & dr.isfinite(J)
     # And from the same side: the point may lie between the surface and where rays begin.
     active &= ~surface | (dr.dot(si.n, b.next_si.p - si.p) * dr.dot(si.n, direction) >= 0)
     scale = dr.select(active, J / b.bs.pdf, 0)
@@ -303,7 +305,7 @@ def _replay(
     ray = si.spawn_ray(si.to_world(bs.wo))
     hit = ctx.scene.ray_intersect_preliminary(ray, coherent=False, active=active)
     # Not invertible: seen as a base path, y would connect this segment instead of replaying it.
-    active &= delta | ~both_rough | ~is_connectable(hit)
+    active &= delta | ~both_rough | ~is_connectable(hit, bs.pdf)
 
     met_surface = o.met_surface | ~mi.has_flag(bs.sampled_type, mi.BSDFFlags.Null)
     lit = active & glows(hit)

@@ -213,7 +213,7 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
             alive=alive,
             ray=ray,
             next_si=next_si,
-            next_connectable=is_connectable(hit),
+            next_connectable=is_connectable(hit, bs.pdf),
             next_glows=next_glows,
             next_Le=next_Le,
             next_q=next_q,

@@ -569,6 +569,14 @@ CASES: tuple[Case, ...] = (
     _case("orthogonal", _object(_DIFFUSE, sensor=lambda: camera(sampler={"type": "orthogonal"}))),
     _case("unshared", _object({"type": "roughplastic"}), gdpt={"shared_subpixel": False}),
     # ---- Estimator
+    *(
+        _case(f"sharp_{name}", _object({"type": name, "alpha": alpha}))
+        for name, alpha in (
+            ("roughconductor", 0.03),
+            ("roughplastic", 0.02),
+            ("roughdielectric", 0.05),
+        )
+    ),
     _case("mirror_strip", _mirror_strip),
     _case("instancing", _instances),
     _case("depth1", _object(_DIFFUSE), options={"max_depth": 1}),

@@ -51,7 +51,16 @@ def _not_invertible(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from mitsuba_gdpt.integrators import offset_path
 
-    monkeypatch.setattr(offset_path, "is_connectable", lambda _: mi.Bool(False))
+    monkeypatch.setattr(offset_path, "is_connectable", lambda *_: mi.Bool(False))
+
+
+def _peaks_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reconnect a segment that an offset would replay if it were the base path."""
+    import mitsuba as mi
+
+    from mitsuba_gdpt.integrators import offset_path
+
+    monkeypatch.setattr(offset_path, "is_spread", lambda _: mi.Bool(True))
 
 
 def _escaped_dies_late(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +101,7 @@ def _wrong_emitter(monkeypatch: pytest.MonkeyPatch) -> None:
         (_no_jacobian, "diffuse"),
         (_equal_weights, "diffuse"),
         (_not_invertible, "mirror_strip"),
+        (_peaks_connected, "anisotropic"),
         (_escaped_dies_late, "point"),
         (_choice_twice_as_probable, "grouped_lights"),
     ],
