@@ -23,9 +23,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import os
-import shutil
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -35,17 +33,14 @@ from typing import Any, TypeVar
 
 import torch
 
-from mitsuba_gdpt import checks, packages, pictures, plugins, toml
+from mitsuba_gdpt import checks, packages, plugins, toml
 from mitsuba_gdpt.buffers import FrameBuffers
-from mitsuba_gdpt.channels import MOTION, buffer
+from mitsuba_gdpt.channels import MOTION
 from mitsuba_gdpt.channels import buffer as table_row
 from mitsuba_gdpt.decoding import call_parts, call_text, decode, encode
 from mitsuba_gdpt.denoisers.exposure import ExposedState, Exposure, expose, expose_option, restore
+from mitsuba_gdpt.denoisers.listing import GROUPS, Methods, row
 from mitsuba_gdpt.errors import ConfigError, GDPTError, LayoutError
-
-#: What methods are there for: to be used, to be compared with, or to see what else is possible.
-GROUPS = ("everyday", "baseline", "experiment")
-_HEADINGS = dict(zip(GROUPS, ("methods", "baselines", "experiments"), strict=True))
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 _Names = Callable[[Mapping[str, Any]], tuple[str, ...]]
@@ -319,7 +314,7 @@ class Method:
         return self.obstacle is None
 
     def __repr__(self) -> str:
-        _, group, _, _, doc, needs, options, here = _row(self)
+        _, group, _, _, doc, needs, options, here = row(self)
         told = {"needs": needs, "uses": ", ".join(self.uses), "options": options}
         told |= {"here": here} if here != "yes" else {}
         lines = [f"{self.name} ({group}): {doc}", *(f"  {k}: {v}" for k, v in told.items() if v)]
@@ -431,7 +426,7 @@ def _survive_fork() -> None:
 
 def _remedy(missing: Sequence[str]) -> str:
     """Say how to get buffers that a render has only on request."""
-    if any(buffer(name).variance_of for name in missing):
+    if any(table_row(name).variance_of for name in missing):
         return ". For variances, render with variances=True and 2 or more samples per pixel"
     if MOTION in missing:
         return ". For motion, call mitsuba_gdpt.add_motion, or use a frame set"
@@ -439,11 +434,6 @@ def _remedy(missing: Sequence[str]) -> str:
 
 
 _METHODS: dict[str, Method] = {}
-
-_LEGEND = (
-    "s/MP: seconds per megapixel on two CPU cores, roughly. error: relMSE at 8 spp without the "
-    "0.1 % of pixels with the largest, mean over six scenes; of single images, by default."
-)
 
 
 @functools.cache
@@ -546,62 +536,7 @@ def requires_package(package: str, extra: str) -> Callable[[Mapping[str, Any]], 
     return check
 
 
-class Methods(tuple[Method, ...]):
-    """Methods, which terminals and notebooks show as a table."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return self.text(shutil.get_terminal_size().columns)
-
-    def text(self, width: int) -> str:
-        """Return a table of what each takes and how good it is, in groups.
-
-        Args:
-            width: Of a line, in characters.
-        """
-        sections: dict[str, list[tuple[str, ...]]] = {}
-        obstacles: dict[str, list[str]] = {}
-        for method in sorted(self, key=lambda method: (GROUPS.index(method.group), _rank(method))):
-            row = (method.name, *_figures(method), method.doc)
-            sections.setdefault(_HEADINGS[method.group], []).append(row)
-            if (obstacle := method.obstacle) is not None:
-                obstacles.setdefault(str(obstacle), []).append(method.name)
-        told = [f"Not here: {', '.join(names)}: {text}" for text, names in obstacles.items()]
-        return "\n".join(
-            [
-                pictures.to_text(("s/MP", "error", ""), sections, width),
-                "",
-                *(pictures.wrapped(text, width) for text in (_LEGEND, *told)),
-            ]
-        )
-
-    def _repr_html_(self) -> str:
-        head = ("method", "group", "s/MP", "error", "what", "needs", "options", "here")
-        return pictures.to_table(head, (_row(method) for method in self))
-
-
-def _row(method: Method) -> tuple[str, ...]:
-    options = ", ".join(
-        name if default is None else f"{name}={default}" for name, default in method.options.items()
-    )
-    obstacle = method.obstacle
-    here = "yes" if obstacle is None else str(obstacle)
-    needs = ", ".join(method.needs)
-    return method.name, method.group, *_figures(method), method.doc, needs, options, here
-
-
-def _rank(method: Method) -> float:
-    return math.inf if method.error is None else method.error
-
-
-def _figures(method: Method) -> tuple[str, str]:
-    """Return seconds per megapixel and error as texts; empty where they are not known."""
-    cost, error = method.seconds_per_megapixel, method.error
-    return "" if cost is None else f"{cost:g}", "" if error is None else f"{error:#.2g}"
-
-
-def methods() -> Methods:
+def methods() -> Methods[Method]:
     """Return all registered methods, available or not; those of plug-ins too.
 
     Those of everyday use come first, then baselines, then experiments; see :data:`GROUPS`.

@@ -386,13 +386,13 @@ def test_sequences(fly: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(batch.run(fly).summary) == "0 done, 1 skipped, 0 failed"
 
     passes = []
-    original = rendering.sequence.frames.render
+    original = rendering.frame.render
 
     def render(*arguments, spp, **options):
         passes.append(spp)
         return original(*arguments, spp=spp, **options)
 
-    monkeypatch.setattr(rendering.sequence.frames, "render", render)
+    monkeypatch.setattr(rendering.frame, "render", render)
     bits = [frame.data for frame in frames]
 
     def again(spec: Batch) -> list[int]:
@@ -421,7 +421,7 @@ def test_sequences(fly: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_interrupted_sequence_goes_on(fly: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = replace(fly, output=fly.output.with_name("whole"))
     expected = [FrameBuffers.from_exr(path) for path in batch.run(whole).jobs[0].buffers]
-    original, passes = rendering.sequence.frames.render, []
+    original, passes = rendering.frame.render, []
 
     def render(*arguments, **options):
         passes.append(options["spp"])
@@ -429,7 +429,7 @@ def test_interrupted_sequence_goes_on(fly: Batch, monkeypatch: pytest.MonkeyPatc
             raise KeyboardInterrupt
         return original(*arguments, **options)
 
-    monkeypatch.setattr(rendering.sequence.frames, "render", render)
+    monkeypatch.setattr(rendering.frame, "render", render)
     with pytest.raises(KeyboardInterrupt):
         batch.run(fly)
     (job,) = batch.run(fly).jobs

@@ -35,7 +35,7 @@ LAYERS = (
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 #: The same inside of ``denoisers``.
 ROOMS = (
-    {"images", "solvers"},
+    {"images", "listing", "solvers"},
     {"exposure", "variances"},
     {"registry", "halves"},
     {"choice", "classical"},

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mitsuba_gdpt import (
     Layout,
     _llvm,
-    buffers,
+    arrays,
     denoisers,
     files,
     integrators,
@@ -231,7 +231,7 @@ class TestMetal:
         image = denoisers.denoise(source, "none")
         assert type(image) is TensorXf
         np.testing.assert_array_equal(image.array, source.array)
-        assert buffers.as_tensor(source).shape == (4, 6, 3)
+        assert arrays.as_tensor(source).shape == (4, 6, 3)
 
     @pytest.mark.parametrize("method", ["poisson-l1", "oidn", "nfor", "temporal", "oidn-fusion"])
     def test_methods_that_need_the_host(self, method: str, monkeypatch: pytest.MonkeyPatch) -> None:

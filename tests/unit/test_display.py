@@ -22,7 +22,7 @@ from PIL import Image
 from mitsuba_gdpt import Layout, Live, exr, methods, pictures, progress, show, to_tev
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import CORE
-from mitsuba_gdpt.denoisers.registry import Methods
+from mitsuba_gdpt.denoisers.listing import Methods
 from mitsuba_gdpt.errors import ConfigError, GDPTError, MissingDependencyError
 
 
