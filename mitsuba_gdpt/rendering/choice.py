@@ -148,11 +148,16 @@ class Chooser:
         assert first.denoise is not None
         for other in others:
             other.denoise = first.denoise * other.megapixel / first.megapixel
-        chosen = min((first, *others), key=self._expected)
-        assert chosen.denoise is not None
-        if chosen is not first:
+        # Where the likely choice takes longer than guessed, there may be a better one; it is tried
+        # once more, since every trial takes time as well.
+        tried = [first]
+        for _ in range(2):
+            chosen = min((first, *others), key=self._expected)
+            if any(chosen is contender for contender in tried):
+                return chosen
             self._measure_denoise(chosen)
-        return chosen
+            tried.append(chosen)
+        return min(tried, key=self._expected)
 
     def _expected(self, contender: Contender) -> float:
         """Return the error that a contender would end with, in units of the table."""

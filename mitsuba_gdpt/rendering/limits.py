@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.rendering import compiling
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,17 @@ class Budget:
             checks.spp("spp", self.spp)
 
 
+@dataclass
+class Spent:
+    """What a block took, known when it has ended.
+
+    Attributes:
+        seconds: Without what happens only the first time.
+    """
+
+    seconds: float = 0.0
+
+
 class Purse:
     """Where the time of a budget goes.
 
@@ -53,9 +67,10 @@ class Purse:
             first time).
     """
 
-    def __init__(self, budget: Budget, clock: Callable[[], float]) -> None:
+    def __init__(self, budget: Budget, clock: Callable[[], float] = time.perf_counter) -> None:
         """Nothing is spent before :meth:`open`."""
         self.budget, self.clock = budget, clock
+        self._watch = compiling.watch_by(clock)
         self.seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
         self._start = 0.0
 
@@ -68,6 +83,17 @@ class Purse:
         seconds = self.clock() - start
         self.seconds[part] += seconds
         return seconds
+
+    @contextmanager
+    def rendering(self) -> Iterator[Spent]:
+        """Count what happens inside as rendering, but for compiling, which is excused."""
+        spent, start = Spent(), self.clock()
+        with self._watch() as compiled:
+            yield spent
+        seconds = self.pay("render", start)
+        first = min(compiled.seconds, seconds)
+        self.excuse(first, "render")
+        spent.seconds = seconds - first
 
     def excuse(self, seconds: float, part: str) -> None:
         """Count seconds that only the first time takes apart."""

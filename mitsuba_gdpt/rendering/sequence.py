@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks, files, progress
 from mitsuba_gdpt.errors import ConfigError
+from mitsuba_gdpt.rendering import compiling
 from mitsuba_gdpt.rendering.budget import BudgetedRender, named_method
 from mitsuba_gdpt.rendering.frame import make_integrator, with_buffers
 from mitsuba_gdpt.rendering.limits import Budget
@@ -193,6 +194,7 @@ class SequenceRender:
         self._quality, self._method = quality, method
         self._on_frame, self._words, self._clock = on_frame, dict(described or {}), clock
         self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
+        self._watch = compiling.watch_by(clock)
         self._integrator: Any = None
         self._cold = budget.seconds is not None  # kernels are still to be compiled
 
@@ -310,8 +312,12 @@ class SequenceRender:
             self._rendered(number, done, FIRST_SPP)
             self._seconds["first"] += self._clock() - start
         start = self._clock()
-        done.add(*self._rendered(number, done, spp))
+        with self._watch() as compiled:
+            done.add(*self._rendered(number, done, spp))
         seconds = self._clock() - start
+        first = min(compiled.seconds, seconds)
+        self._seconds["first"] += first
+        seconds -= first
         self._spend("render", seconds)
         self._plan.seconds_per_spp[number] = seconds / spp if self._budget.spp is None else 1.0
 

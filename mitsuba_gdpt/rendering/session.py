@@ -108,14 +108,13 @@ class Session:
             sequence: Of random numbers; independent passes have different ones.
             add: Called with the pass before it is added to the others.
         """
-        start = self.purse.clock()
-        frame, done = self.render(shifts, spp, sequence)
-        if add is not None:
-            add(frame, done)
-        self.accumulation.add(frame, done)
-        seconds = self.purse.pay("render", start)
-        self.costs.setdefault(shifts, Costs()).note(done.spp, seconds)
-        return seconds
+        with self.purse.rendering() as spent:
+            frame, done = self.render(shifts, spp, sequence)
+            if add is not None:
+                add(frame, done)
+            self.accumulation.add(frame, done)
+        self.costs.setdefault(shifts, Costs()).note(done.spp, spent.seconds)
+        return spent.seconds
 
     def render(
         self,

@@ -227,20 +227,19 @@ class Uneven(Spending):
     def _take_next(self, shifts: int, spp: float) -> None:
         """Render a pass of the next stream with ``spp`` samples per pixel in the mean."""
         session, streams = self._session, self._streams
-        start = session.purse.clock()
-        counts = streams.next_counts(spp)
-        if not counts.any():
-            streams.skip(spp)
-            return
-        mean = max(1, round(float(counts.mean())))  # of both streams the same, for the costs
-        # Its own: where in a sequence a pixel is depends on its counts.
-        sequence = PARTS + 1 + len(session.accumulation.passes)
-        frame, done = session.render(shifts, mean, sequence, counts)
-        streams.add(frame, done, counts, spp)
-        session.accumulation = Accumulation.together(self._before, streams.mean())
-        seconds = session.purse.pay("render", start)
+        with session.purse.rendering() as spent:
+            counts = streams.next_counts(spp)
+            if not counts.any():
+                streams.skip(spp)
+                return
+            mean = max(1, round(float(counts.mean())))  # of both streams the same, for the costs
+            # Its own: where in a sequence a pixel is depends on its counts.
+            sequence = PARTS + 1 + len(session.accumulation.passes)
+            frame, done = session.render(shifts, mean, sequence, counts)
+            streams.add(frame, done, counts, spp)
+            session.accumulation = Accumulation.together(self._before, streams.mean())
         if self._costs is not None:
-            self._costs.note(mean, seconds)
+            self._costs.note(mean, spent.seconds)
 
     def _spp_to_come(self, chosen: Contender) -> int:
         """Return the samples per pixel that the rest of the budget pays for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -690,3 +691,23 @@ def test_adaptive_needs_a_quick_method(source, monkeypatch: pytest.MonkeyPatch) 
         BudgetedRender(source, SETTINGS, Budget(spp=64), adaptive=True, **options)
     done = BudgetedRender(source, SETTINGS, Budget(0.3), **options).run()
     assert "samples" not in done.buffers
+
+
+def test_compiling_is_told_apart_whenever_it_happens(source) -> None:
+    """Passes of fewer than four samples, and those of more, are kernels of their own."""
+    from mitsuba_gdpt.rendering.limits import Purse
+    from mitsuba_gdpt.rendering.passes import Accumulation
+    from mitsuba_gdpt.rendering.session import Session
+
+    fresh = {"max_depth": 3, "rr_depth": 10**6 + time.time_ns() % 10**9}  # compiled nowhere yet
+    purse = Purse(Budget(seconds=60.0))
+    session = Session(source, purse, fresh, Accumulation(), sensor=0, seed=0, update=None)
+    first = []
+    for spp in (2, 2, 8, 8):
+        session.take(1, spp, 0)
+        first.append(purse.seconds["first"] - sum(first))
+    assert first[0] > 0
+    assert first[2] > 0
+    assert first[1] == first[3] == pytest.approx(0)
+    purse.open()
+    assert purse.left == pytest.approx(60 + first[0] + first[2], abs=1)
