@@ -1,6 +1,7 @@
 """What becomes of budgets: time asked and taken, true error, and whether another choice was better.
 
     python benchmarks/budgets.py --output DIR [SCENE ...] [--budgets 3 10 30 100] [--noise 0.02]
+        [--publish]
 
 Renders each scene with each budget as ``gdpt.render(scene, seconds=...)`` does, and once more with
 each of the choices that it has. The best of these in hindsight is what the choice is measured by.
@@ -21,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common import dev_scenes, geometric_mean, table
+from common import dev_scenes, geometric_mean, publish, table
 from references import DEPTH, open_scene, scene_file
 
 from mitsuba_gdpt import provenance, references, rendering, scenes
@@ -116,6 +117,28 @@ def work(args: argparse.Namespace, path: Path) -> list[dict[str, Any]]:
     return [row for row in rows if row["scene"] in args.scenes]
 
 
+#: What :func:`times` returns.
+TIMES_HEAD = [
+    "scene",
+    "asked, s",
+    "taken, s",
+    "spp",
+    "chosen",
+    "relMSE",
+    "trimmed",
+    "best",
+    "ratio",
+]
+SUMMARY_HEAD = [
+    "asked, s",
+    "scenes",
+    "least share",
+    "largest share",
+    "ratio to best",
+    "worst ratio",
+]
+
+
 def times(rows: list[dict[str, Any]]) -> tuple[list[list[object]], list[list[object]]]:
     """Return a row per render of a time, and one per budget that sums them up."""
     errors = {(r["scene"], r["budget"], r["choice"]): r["relmse-trimmed"] for r in rows}
@@ -166,22 +189,23 @@ def main() -> None:
     parser.add_argument("--reference-spp", type=int, default=4096, help="of each half")
     parser.add_argument("--reference-seconds", type=float, default=300.0)
     parser.add_argument("--variant")
+    parser.add_argument("--publish", action="store_true", help="write docs/results/data")
     args = parser.parse_args()
     rendering.set_variant(args.variant)
     args.scenes = args.scenes or default_scenes()
     args.output.mkdir(parents=True, exist_ok=True)
     rows = work(args, args.output / "results.jsonl")
     details, summary = times(rows)
-    head = ["scene", "asked, s", "taken, s", "spp", "chosen", "relMSE", "trimmed", "best", "ratio"]
-    print(table(head, details))
-    head = ["asked, s", "scenes", "least share", "largest share", "ratio to best", "worst ratio"]
-    print("\n" + table(head, summary))
+    print(table(TIMES_HEAD, details))
+    print("\n" + table(SUMMARY_HEAD, summary))
     if found := levels(rows):
         head = ["scene", "level", "spp", "estimated relMSE", "true relMSE", "ratio"]
         print("\n" + table(head, found))
     origin = {"command": " ".join(["python", *sys.argv]), **provenance.describe()}
     written = {"provenance": origin, "rows": rows}
     (args.output / "budgets.json").write_text(json.dumps(written, indent=1) + "\n", "utf-8")
+    if args.publish:
+        publish("budgets", {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -187,6 +187,26 @@ def methods(table: Table) -> str:
     return f"{said}\n{table(('method', 'group', 's per megapixel', 'error'), rows)}"
 
 
+def budgets(table: Table) -> str:
+    """What becomes of budgets of time: in all, then scene by scene."""
+    import budgets as benchmark
+
+    values, source = newest("budgets")
+    details, summary = benchmark.times(values["rows"])
+
+    def cells(row: Sequence[object]) -> list[object]:
+        return [f"{cell:.3g}" if isinstance(cell, float) else cell for cell in row]
+
+    said = (
+        "Shares of the time asked for that were taken, and trimmed relMSE over that of the best of "
+        f"the fixed choices\nin hindsight ({source}):\n"
+    )
+    return (
+        f"{said}\n{table(benchmark.SUMMARY_HEAD, map(cells, summary))}\n"
+        f"{table(benchmark.TIMES_HEAD, map(cells, details))}"
+    )
+
+
 def recipe(table: Table) -> str:
     """What the steps of the guide that trains a network take."""
     values, source = newest("recipe")
@@ -208,6 +228,7 @@ def recipe(table: Table) -> str:
 def blocks(table: Table) -> dict[str, Callable[[], str]]:
     """Return the generated blocks of this module, by name."""
     makers = {
+        "budgets": budgets,
         "colours": colours,
         "methods": methods,
         "metrics-bias": metrics_bias,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
-from mitsuba_gdpt.rendering.contenders import ANY_ERROR, ERRORS, Contender
+from mitsuba_gdpt.rendering.contenders import ANY_ERROR, ERRORS, Contender, Costs
 from mitsuba_gdpt.rendering.limits import Budget
 from mitsuba_gdpt.rendering.passes import FIRST_SPP, Accumulation
 from mitsuba_gdpt.rendering.session import Session
@@ -25,6 +25,8 @@ _LEAST_PROBE, _PROBE, _PROBE_SHARE = 1 / 16, 1 / 4, 0.02
 #: Where there is a choice of offset paths, what a sample takes is told by another pass, of so many
 #: samples, if that takes no more than this share of the time that is left.
 _LARGER, _LARGER_SHARE = 8, 0.03
+#: A sample with an offset path costs at least so much more than one without.
+_LEAST_PRICE = 1.15
 
 
 @dataclass(frozen=True)
@@ -129,17 +131,22 @@ class Chooser:
         session, purse = self._session, self._session.purse
         if purse.budget.seconds is None:
             return self._contenders[0]
-        warm = 0.0
-        numbers = dict.fromkeys(contender.shifts for contender in self._contenders)
-        for shifts in numbers:
-            # What takes longer cannot be tried, but there has to be something.
-            if session.accumulation.passes and purse.left < 2 * warm:
-                break
-            cold = take(shifts, FIRST_SPP)
+        number, *rivals = dict.fromkeys(contender.shifts for contender in self._contenders)
+        cold = take(number, FIRST_SPP)
+        warm = take(number, FIRST_SPP)
+        purse.excuse(cold - warm, "render")
+        larger = warm * _LARGER / FIRST_SPP < _LARGER_SHARE * purse.left
+        for shifts in rivals:
+            # What takes too long, or has no chance, is not tried.
+            if purse.left < 2 * warm or not self._may_be_best(shifts, number):
+                continue
             warm = take(shifts, FIRST_SPP)
-            purse.excuse(cold - warm, "render")
+            if not purse.knows_compiling:
+                cold, warm = warm, take(shifts, FIRST_SPP)
+                purse.excuse(cold - warm, "render")
             # What a pass takes whatever its samples would make all of them look alike.
-            if len(numbers) > 1 and warm * _LARGER / FIRST_SPP < _LARGER_SHARE * purse.left:
+            if larger:
+                take(number, _LARGER)
                 take(shifts, _LARGER)
         if purse.left <= 0:
             return self._contenders[0]
@@ -159,11 +166,41 @@ class Chooser:
             tried.append(chosen)
         return min(tried, key=self._expected)
 
-    def _expected(self, contender: Contender) -> float:
-        """Return the error that a contender would end with, in units of the table."""
-        assert contender.denoise is not None
+    def _may_be_best(self, shifts: int, known: int) -> bool:
+        """Whether offset paths that cost as little as they ever do would be worth it.
+
+        Args:
+            shifts: Number of them that was not tried.
+            known: Number that was.
+        """
+        costs = {known: 1.0, shifts: _LEAST_PRICE ** (shifts - known)}
+        errors = {
+            number: min(
+                self._expected(contender, self._session.costs[known], price)
+                for contender in self._contenders
+                if contender.shifts == number
+            )
+            for number, price in costs.items()
+        }
+        return errors[shifts] < errors[known]
+
+    def _expected(
+        self, contender: Contender, costs: Costs | None = None, price: float = 1.0
+    ) -> float:
+        """Return the error that a contender would end with, in units of the table.
+
+        Args:
+            contender: Whose time of reconstruction may be a guess.
+            costs: Of passes, by default those of its offset paths.
+            price: What a sample costs over what ``costs`` say.
+        """
         session = self._session
-        spp = session.costs[contender.shifts].affordable(session.purse.left - contender.denoise)
+        frame = session.accumulation.frame
+        denoise = contender.denoise
+        if denoise is None:
+            denoise = contender.megapixel * frame.width * frame.height / 1e6
+        costs = costs or session.costs[contender.shifts]
+        spp = costs.affordable(session.purse.left - denoise) / price
         return contender.error(session.accumulation.spp + spp if spp > 0 else 0)
 
     def _measure_denoise(self, contender: Contender) -> None:

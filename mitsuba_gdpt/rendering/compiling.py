@@ -23,9 +23,14 @@ class Compiled:
 Watch = Callable[[], AbstractContextManager[Compiled]]
 
 
+def is_watched(clock: Callable[[], float]) -> bool:
+    """Whether compiling is known by a clock: not where the clock is made up."""
+    return clock is time.perf_counter
+
+
 def watch_by(clock: Callable[[], float]) -> Watch:
-    """Return what watches compiling by a clock: nothing where the clock is made up."""
-    return _watched if clock is time.perf_counter else _unwatched
+    """Return what watches compiling by a clock, if anything does."""
+    return _watched if is_watched(clock) else _unwatched
 
 
 @contextmanager

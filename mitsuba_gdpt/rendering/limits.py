@@ -84,6 +84,11 @@ class Purse:
         self.seconds[part] += seconds
         return seconds
 
+    @property
+    def knows_compiling(self) -> bool:
+        """Whether :meth:`rendering` tells compiling apart."""
+        return compiling.is_watched(self.clock)
+
     @contextmanager
     def rendering(self) -> Iterator[Spent]:
         """Count what happens inside as rendering, but for compiling, which is excused."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _UPDATE_SHARE = 0.1
 #: A last pass may be larger than the next of the usual sequence by this factor.
 _LAST = 1.5
+#: Samples of a pass take at least so many times what a pass takes whatever its samples.
+_OVER_FIXED = 4
 
 
 class Spending:
@@ -70,7 +72,10 @@ class Spending:
             left = budget.spp - session.accumulation.spp
             return left if left < usual + least else usual  # what is left would be no pass
         assert chosen.denoise is not None
-        affordable = session.costs[chosen.shifts].affordable(session.purse.left - chosen.denoise)
+        costs = session.costs[chosen.shifts]
+        fixed, slope = costs.line
+        usual = max(usual, round(_OVER_FIXED * fixed / slope))
+        affordable = costs.affordable(session.purse.left - chosen.denoise)
         if affordable < least:
             return 0
         return affordable if affordable <= _LAST * usual else usual

@@ -711,3 +711,11 @@ def test_compiling_is_told_apart_whenever_it_happens(source) -> None:
     assert first[1] == first[3] == pytest.approx(0)
     purse.open()
     assert purse.left == pytest.approx(60 + first[0] + first[2], abs=1)
+
+
+def test_offset_paths_are_tried_only_where_they_may_pay(source, world: World) -> None:
+    """The table has gradients ahead from some samples on, which 4 s do not pay for."""
+    for seconds, tried in ((4.0, {0}), (100.0, {0, 1})):
+        job = BudgetedRender(source, SETTINGS, Budget(seconds), adaptive=False, clock=world.clock)
+        done = job.run()
+        assert {int(p.split(":")[2]) for p in done.buffers.metadata["passes"].split()} == tried
