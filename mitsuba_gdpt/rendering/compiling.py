@@ -4,46 +4,43 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
 @dataclass
-class Compiled:
-    """What was compiled inside a block; known when it has ended.
+class Timed:
+    """What a block took, by a clock; known when it has ended.
 
     Attributes:
-        seconds: By the clock, as far as known.
+        seconds: Without compiling.
+        compiling: As far as it is known.
     """
 
     seconds: float = 0.0
+    compiling: float = 0.0
 
 
-#: Returns a block in which compiling is watched.
-Watch = Callable[[], AbstractContextManager[Compiled]]
+def is_known(clock: Callable[[], float]) -> bool:
+    """Whether :func:`timed` can tell compiling apart.
 
-
-def is_watched(clock: Callable[[], float]) -> bool:
-    """Whether compiling is known by a clock: not where the clock is made up."""
-    return clock is time.perf_counter
-
-
-def watch_by(clock: Callable[[], float]) -> Watch:
-    """Return what watches compiling by a clock, if anything does."""
-    return _watched if is_watched(clock) else _unwatched
-
-
-@contextmanager
-def _watched() -> Iterator[Compiled]:
-    """Add up the times of the kernels that are compiled inside.
-
-    Dr.Jit keeps one history of kernels: where the user records one, it is left alone.
+    It has no part in a clock that is made up. Dr.Jit keeps one history of kernels: where the user
+    records one, it is left alone.
     """
     import drjit as dr
 
-    result = Compiled()
-    if dr.flag(dr.JitFlag.KernelHistory):
+    return clock is time.perf_counter and not dr.flag(dr.JitFlag.KernelHistory)
+
+
+@contextmanager
+def timed(clock: Callable[[], float]) -> Iterator[Timed]:
+    """Time a block, and what kernels that are compiled inside take of it."""
+    import drjit as dr
+
+    result, start = Timed(), clock()
+    if not is_known(clock):
         yield result
+        result.seconds = clock() - start
         return
     with dr.scoped_set_flag(dr.JitFlag.KernelHistory, True):
         dr.kernel_history_clear()
@@ -52,9 +49,7 @@ def _watched() -> Iterator[Compiled]:
         finally:
             kernels = dr.kernel_history([dr.KernelType.JIT])
     missed = (kernel for kernel in kernels if not kernel["cache_hit"])
-    result.seconds = sum(k["codegen_time"] + k["backend_time"] for k in missed) / 1e3
-
-
-@contextmanager
-def _unwatched() -> Iterator[Compiled]:
-    yield Compiled()
+    compiled = sum(k["codegen_time"] + k["backend_time"] for k in missed) / 1e3
+    taken = clock() - start
+    result.compiling = min(compiled, taken)  # several threads compile
+    result.seconds = taken - result.compiling

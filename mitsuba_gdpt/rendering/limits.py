@@ -46,17 +46,6 @@ class Budget:
             checks.spp("spp", self.spp)
 
 
-@dataclass
-class Spent:
-    """What a block took, known when it has ended.
-
-    Attributes:
-        seconds: Without what happens only the first time.
-    """
-
-    seconds: float = 0.0
-
-
 class Purse:
     """Where the time of a budget goes.
 
@@ -70,7 +59,6 @@ class Purse:
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.perf_counter) -> None:
         """Nothing is spent before :meth:`open`."""
         self.budget, self.clock = budget, clock
-        self._watch = compiling.watch_by(clock)
         self.seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
         self._start = 0.0
 
@@ -87,18 +75,15 @@ class Purse:
     @property
     def knows_compiling(self) -> bool:
         """Whether :meth:`rendering` tells compiling apart."""
-        return compiling.is_watched(self.clock)
+        return compiling.is_known(self.clock)
 
     @contextmanager
-    def rendering(self) -> Iterator[Spent]:
-        """Count what happens inside as rendering, but for compiling, which is excused."""
-        spent, start = Spent(), self.clock()
-        with self._watch() as compiled:
-            yield spent
-        seconds = self.pay("render", start)
-        first = min(compiled.seconds, seconds)
-        self.excuse(first, "render")
-        spent.seconds = seconds - first
+    def rendering(self) -> Iterator[compiling.Timed]:
+        """Count what happens inside as rendering, but for compiling."""
+        with compiling.timed(self.clock) as block:
+            yield block
+        self.seconds["render"] += block.seconds
+        self.seconds["first"] += block.compiling
 
     def excuse(self, seconds: float, part: str) -> None:
         """Count seconds that only the first time takes apart."""

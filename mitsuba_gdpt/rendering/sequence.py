@@ -194,7 +194,6 @@ class SequenceRender:
         self._quality, self._method = quality, method
         self._on_frame, self._words, self._clock = on_frame, dict(described or {}), clock
         self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
-        self._watch = compiling.watch_by(clock)
         self._integrator: Any = None
         self._cold = budget.seconds is not None  # kernels are still to be compiled
 
@@ -311,15 +310,12 @@ class SequenceRender:
             start, self._cold = self._clock(), False
             self._rendered(number, done, FIRST_SPP)
             self._seconds["first"] += self._clock() - start
-        start = self._clock()
-        with self._watch() as compiled:
+        with compiling.timed(self._clock) as block:
             done.add(*self._rendered(number, done, spp))
-        seconds = self._clock() - start
-        first = min(compiled.seconds, seconds)
-        self._seconds["first"] += first
-        seconds -= first
-        self._spend("render", seconds)
-        self._plan.seconds_per_spp[number] = seconds / spp if self._budget.spp is None else 1.0
+        self._seconds["first"] += block.compiling
+        self._spend("render", block.seconds)
+        per_spp = block.seconds / spp if self._budget.spp is None else 1.0
+        self._plan.seconds_per_spp[number] = per_spp
 
     def _rendered(self, number: int, done: Accumulation, spp: int) -> tuple[FrameBuffers, Pass]:
         """Render the next samples of a frame."""

@@ -108,13 +108,13 @@ class Session:
             sequence: Of random numbers; independent passes have different ones.
             add: Called with the pass before it is added to the others.
         """
-        with self.purse.rendering() as spent:
+        with self.purse.rendering() as block:
             frame, done = self.render(shifts, spp, sequence)
             if add is not None:
                 add(frame, done)
             self.accumulation.add(frame, done)
-        self.costs.setdefault(shifts, Costs()).note(done.spp, spent.seconds)
-        return spent.seconds
+        self.costs.setdefault(shifts, Costs()).note(done.spp, block.seconds)
+        return block.seconds
 
     def render(
         self,

@@ -227,7 +227,7 @@ class Uneven(Spending):
     def _take_next(self, shifts: int, spp: float) -> None:
         """Render a pass of the next stream with ``spp`` samples per pixel in the mean."""
         session, streams = self._session, self._streams
-        with session.purse.rendering() as spent:
+        with session.purse.rendering() as block:
             counts = streams.next_counts(spp)
             if not counts.any():
                 streams.skip(spp)
@@ -239,7 +239,7 @@ class Uneven(Spending):
             streams.add(frame, done, counts, spp)
             session.accumulation = Accumulation.together(self._before, streams.mean())
         if self._costs is not None:
-            self._costs.note(mean, spent.seconds)
+            self._costs.note(mean, block.seconds)
 
     def _spp_to_come(self, chosen: Contender) -> int:
         """Return the samples per pixel that the rest of the budget pays for."""

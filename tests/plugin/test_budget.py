@@ -719,3 +719,19 @@ def test_offset_paths_are_tried_only_where_they_may_pay(source, world: World) ->
         job = BudgetedRender(source, SETTINGS, Budget(seconds), adaptive=False, clock=world.clock)
         done = job.run()
         assert {int(p.split(":")[2]) for p in done.buffers.metadata["passes"].split()} == tried
+
+
+def test_a_history_of_kernels_that_the_user_records_is_left_alone(source) -> None:
+    import drjit as dr
+
+    from mitsuba_gdpt.rendering.limits import Purse
+
+    purse = Purse(Budget(seconds=60.0))
+    assert purse.knows_compiling
+    with dr.scoped_set_flag(dr.JitFlag.KernelHistory, True):
+        dr.kernel_history_clear()
+        assert not purse.knows_compiling
+        with purse.rendering():
+            dr.eval(dr.arange(dr.llvm.Float, 3) + 1)
+        assert dr.kernel_history([dr.KernelType.JIT])
+    assert purse.seconds["first"] == 0
