@@ -71,7 +71,9 @@ def _table() -> tuple[Key, ...]:
         ("format_version", "weights", "of the metadata"),
         # What is looked at.
         ("scene", "image job results sequence", "name of the scene or sequence"),
-        ("scene_hash", "image sequence", "of the file of the scene, textures and meshes left out"),
+        ("scene_hash", "image sequence set", "of the scene's own file"),
+        ("scene_files", "image sequence set", "hashes of what it includes and names, by name", 1),
+        ("scene_contents", "set", "the keys `scene_hash` and `scene_files`, by scene", 1),
         ("source", "image job", "file of the scene, or `builtin:NAME`"),
         ("split", "image", "`train` or `test`"),
         ("sensor", "image job", "number of the camera in the scene"),

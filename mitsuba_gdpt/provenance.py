@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ _LIBRARIES = ("mitsuba", "drjit", "torch", "numpy", "zarr", "mitsuba-oidn")
 #: Parts of the package that show, order or send around what others have computed. All else decides
 #: pixels, errors or times.
 _NO_PIXELS = frozenset({"cli", "execution", "report", "training", "__main__.py", "interrupts.py"})
+#: Nanoseconds between two changes of a file that its times may not tell apart (FAT: 2 s).
+_COARSEST_CLOCK = 2_000_000_000
 
 
 def describe(*, date: bool = True) -> dict[str, str]:
@@ -88,9 +91,37 @@ def digest(*values: Any) -> str:
 
 
 def content(path: str | os.PathLike[str]) -> str:
-    """Return a hash of a file; empty if it cannot be read."""
+    """Return a hash of a file; empty if it cannot be read.
+
+    A file is read once per process (1 GiB takes about a second), as long as its :func:`stamp` stays
+    the same; what was written just now is read again, for clocks of file systems are coarse.
+    """
+    known = stamp(path)
+    if known is None:
+        return ""
+    read = _content.__wrapped__ if _is_recent(known) else _content
+    return read(os.path.abspath(path), known)
+
+
+def stamp(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
+    """Return what changes with a file: number, size and times; None if there is no such file."""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    # The time of the last change of the inode, too: copying may keep that of the content.
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _is_recent(known: tuple[int, ...]) -> bool:
+    return abs(time.time_ns() - max(known[2:])) < _COARSEST_CLOCK
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _content(path: str, _stamp: tuple[int, ...]) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
 

@@ -65,7 +65,7 @@ def _unknown(content: Any, known: Mapping[str, keys.Key], names: int = 0) -> Ite
 
 def kind_of(path: Path, content: Any) -> str:
     """Return what kind of file it is, of the table; empty for files that are nobody's business."""
-    if path.name.startswith("."):
+    if path.name.startswith(".") or path.name == "zarr.json":  # of Zarr's making
         return ""
     if path.name in _BY_NAME:
         return _BY_NAME[path.name]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from mitsuba_gdpt.batch.spec import AXES, SUFFIX, Batch, Override
 from mitsuba_gdpt.channels import Layout
 from mitsuba_gdpt.data.frame_plan import CameraSequence, catalogue_sequence
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.provenance import fingerprint
+from mitsuba_gdpt.provenance import content, fingerprint
 from mitsuba_gdpt.rendering.fly_through import find_scene
 from mitsuba_gdpt.rendering.sequence import over_frames
 from mitsuba_gdpt.rendering.sequence_folder import frame_path
@@ -131,17 +130,17 @@ class Job:
 
     @functools.cached_property
     def scene_key(self) -> str:
-        """Fingerprint of the loaded scene: equal ones need not be loaded again.
-
-        Textures and meshes beside a scene file are not looked at.
-        """
+        """Fingerprint of the loaded scene: equal ones need not be loaded again."""
+        source, parameters = self.source, self.parameters
+        if self.fly_through is not None:
+            source, parameters = self.shot.source, {**self.shot.parameters, **parameters}
         return fingerprint(
             self.variant,
             self.source,
             dict(self.parameters),
             self.width,
             self.height,
-            SceneRef.parse(self.source).content,
+            _contents(source, tuple(sorted(parameters.items()))),
         )
 
     @functools.cached_property
@@ -157,7 +156,7 @@ class Job:
     @functools.cached_property
     def settings_key(self) -> str:
         """Fingerprint of all that decides on the files of the job."""
-        references = [_stamp(path) for path in self.reference]
+        references = [content(path) for path in self.reference]
         return fingerprint(
             self.render_key,
             str(self.call),
@@ -195,6 +194,7 @@ def expand(batch: Batch, variant: str) -> tuple[Job, ...]:
     if count > MOST_JOBS:
         raise ConfigError(f"got a batch of {count} jobs; expected at most {MOST_JOBS}")
     _shot.cache_clear()  # files may have changed
+    _contents.cache_clear()
     used: set[int] = set()
     jobs = tuple(_jobs(batch, variant, used))
     for number, override in enumerate(batch.overrides):
@@ -226,6 +226,11 @@ def expand(batch: Batch, variant: str) -> tuple[Job, ...]:
 @functools.lru_cache  # of all jobs of a scene the same
 def _shot(source: str, frames: int, span: tuple[float, float]) -> CameraSequence:
     return catalogue_sequence(find_scene(source), frames, span=span, split="test")
+
+
+@functools.lru_cache
+def _contents(source: str, parameters: tuple[tuple[str, str], ...]) -> str:
+    return SceneRef.parse(source).contents(dict(parameters)).key
 
 
 def _recorded(settings: Mapping[str, Any]) -> Layout | None:
@@ -309,11 +314,3 @@ def describe(job: Job) -> dict[str, Any]:
     values = {**asdict(job), "method": job.call}
     del values["call"]
     return {key: str(v) if isinstance(v, Path | denoisers.Call) else v for key, v in values.items()}
-
-
-def _stamp(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns

@@ -135,7 +135,8 @@ def _check_kind(target: Path, scene: str, size: tuple[int, int], max_depth: int)
 
     with suppress(FormatError):  # there is none, or it is damaged
         before = references.read(target)
-        if before.scene == scene and (before.size, before.max_depth) != (size, max_depth):
+        same = before.scene and references.is_same(before.scene, scene)
+        if same and (before.size, before.max_depth) != (size, max_depth):
             width, height = before.size
             raise ConfigError(
                 f"{target} has {width}x{height} pixels and paths up to {before.max_depth}, not "

@@ -266,7 +266,7 @@ def render(
     from mitsuba_gdpt import display  # brings torch
     from mitsuba_gdpt.denoisers import Call, check_method, extra_buffers
     from mitsuba_gdpt.denoisers import denoise as reconstruct
-    from mitsuba_gdpt.scenes.reference import scene_state
+    from mitsuba_gdpt.scenes import SceneRef
 
     level, before = None, 0  # noise that is left; samples that were there
     method = None if denoise is None else Call.parse(denoise).with_options(denoiser_options)
@@ -278,8 +278,9 @@ def render(
         "sensor": str(sensor),
         "parameters": " ".join(f"{key}={value}" for key, value in sorted(parameters.items())),
     }
-    state = scene_state(scene)
-    files = _Files(output, png, exposure + math.log2(source.exposure), {**described, **state})
+    contents = SceneRef.parse(scene).contents(parameters)
+    stops = exposure + math.log2(source.exposure)
+    files = _Files(output, png, stops, {**described, **contents.words()})
     live = display.Live(source.name, tev=True) if tev else None
 
     def update(image: torch.Tensor, buffers: FrameBuffers) -> None:
@@ -306,12 +307,9 @@ def render(
                 )
             before = 0 if resumed is None else resumed.spp
             if resumed is not None:
-                for key, now in state.items():
-                    if resumed.frame.metadata.get(key, now) != now:
-                        raise ConfigError(
-                            f"{scene} has been edited since {resume} was rendered; begin a new "
-                            "file, or take the scene back"
-                        )
+                contents.require(
+                    resumed.frame.metadata, f"{resume} was rendered", "begin a new file"
+                )
             job = rendering.BudgetedRender(
                 source,
                 settings,

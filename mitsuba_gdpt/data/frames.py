@@ -23,7 +23,7 @@ from mitsuba_gdpt import denoisers, execution, exr, provenance, rendering
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import GRADIENTS
-from mitsuba_gdpt.data import frame_set, workers
+from mitsuba_gdpt.data import frame_set, origins, workers
 from mitsuba_gdpt.data.frame_plan import (
     TARGET_DENOISER,
     TARGETS,
@@ -37,7 +37,8 @@ from mitsuba_gdpt.data.frame_plan import (
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.files import Checksums, replace_text, sweep_once
 from mitsuba_gdpt.motion import PinholeCamera, add_motion
-from mitsuba_gdpt.scenes import Camera, make_sensor
+from mitsuba_gdpt.scenes import Camera, SceneRef, make_sensor
+from mitsuba_gdpt.scenes.contents import Contents
 
 #: With what plans are made of (:mod:`.frame_plan`).
 __all__ = [
@@ -70,6 +71,7 @@ class FrameUnit:
         camera: Of this frame.
         previous: Of the previous frame, None for the first.
         settings: Of the set.
+        contents: Key of what the scene is made of, as of ``scenes.contents``.
     """
 
     root: str
@@ -83,6 +85,7 @@ class FrameUnit:
     camera: Camera
     previous: Camera | None
     settings: FrameSettings
+    contents: str
 
     @property
     def key(self) -> str:
@@ -118,13 +121,15 @@ class FrameUnit:
         """Render what is not there yet, the target last.
 
         Raises:
-            GDPTError: The scene cannot be loaded or rendered, or a file cannot be written.
+            GDPTError: The scene cannot be loaded or rendered, has been edited since the work was
+                begun, or a file cannot be written.
         """
         import mitsuba as mi
 
         self.folder.mkdir(parents=True, exist_ok=True)
         sweep_once(self.folder)
-        source = _open(mi.variant(), self.source, self.parameters)
+        origins.require_now(self.contents, self.source, dict(self.parameters))
+        source = _open(mi.variant(), self.source, self.parameters, self.contents)
         size = self.settings.width, self.settings.height
         sensor = make_sensor(self.camera, *size)
         camera = PinholeCamera.from_sensor(sensor)
@@ -195,6 +200,7 @@ class FrameUnit:
 def frame_units(plan: FramePlan, root: str | os.PathLike[str]) -> list[FrameUnit]:
     """Return the units of work of a plan, scene by scene."""
     units = []
+    contents = _contents(plan)
     for sequence in plan.sequences:
         target_index = 0
         for index, camera in enumerate(sequence.cameras):
@@ -213,6 +219,7 @@ def frame_units(plan: FramePlan, root: str | os.PathLike[str]) -> list[FrameUnit
                 camera=camera,
                 previous=previous,
                 settings=plan.settings,
+                contents=contents[sequence.scene].key,
             )
             units.append(unit)
     return units
@@ -238,7 +245,7 @@ def render_frames(
         How many frames were rendered, were there already, and failed, and why.
 
     Raises:
-        ConfigError: The folder holds a set of another plan.
+        ConfigError: The folder holds a set of another plan, or a scene of it has been edited.
         MissingDependencyError: Targets shall be denoised, and ``oidn`` is not installed.
         VariantError: No variant is set, where one is needed.
     """
@@ -257,21 +264,36 @@ def render_frames(
 def _describe(plan: FramePlan, root: Path) -> None:
     """Write the description of a set, or compare with the one that is there."""
     path = root / frame_set.DESCRIPTION
-    if not path.is_file():
-        description = {
-            "format": frame_set.FORMAT,
-            "version": frame_set.VERSION,
-            "plan": plan.as_dict(),
-            "provenance": provenance.describe(date=False),
-        }
-        replace_text(path, json.dumps(description, indent=1) + "\n")
-        return
-    stored = frame_set.read_description(path).get("plan")
+    description: dict[str, Any] = {
+        "format": frame_set.FORMAT,
+        "version": frame_set.VERSION,
+        "plan": plan.as_dict(),
+        "provenance": provenance.describe(date=False),
+    }
+    if path.is_file():
+        description = frame_set.read_description(path)
+    stored = description.get("plan")
     if stored != (wanted := plan.as_dict()):
         raise ConfigError(
             f"{path} describes another set; it differs in {_difference(stored, wanted)}. Choose "
             f"another folder, or the plan that this one was begun with"
         )
+    splits = {sequence.scene: sequence.split for sequence in plan.sequences}
+
+    def is_begun(scene: str) -> bool:
+        return any((root / splits[scene] / scene).glob("*/*.exr"))
+
+    kept = origins.agreed(_contents(plan), description.get(origins.SCENES), is_begun, root)
+    if not path.is_file() or kept != description.get(origins.SCENES):
+        replace_text(path, json.dumps({**description, origins.SCENES: kept}, indent=1) + "\n")
+
+
+def _contents(plan: FramePlan) -> dict[str, Contents]:
+    """Return what the scenes of a plan are made of, by the folders of the sequences."""
+    return {
+        sequence.scene: SceneRef.parse(sequence.source).contents(sequence.parameters)
+        for sequence in plan.sequences
+    }
 
 
 def _difference(stored: Any, wanted: Mapping[str, Any]) -> str:
@@ -286,7 +308,10 @@ def _difference(stored: Any, wanted: Mapping[str, Any]) -> str:
 
 @functools.lru_cache(maxsize=2)  # units come scene by scene; a scene may take gigabytes
 def _open(
-    variant: str | None, source: str, parameters: tuple[tuple[str, str], ...]
+    variant: str | None, source: str, parameters: tuple[tuple[str, str], ...], contents: str
 ) -> rendering.Source:
-    """Load a scene, once per process as long as the same one is asked for."""
+    """Load a scene, once per process as long as the same one is asked for.
+
+    The key of its contents tells files that have changed apart.
+    """
     return rendering.open_source(source, parameters=dict(parameters))

@@ -10,6 +10,7 @@ Radiance is stored as float16. Variances are stored as standard deviations, beca
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ from mitsuba_gdpt.data.metadata import (
 from mitsuba_gdpt.data.plan import Records
 from mitsuba_gdpt.data.shard import Array, Shard
 from mitsuba_gdpt.errors import ConfigError, FormatError, NonFiniteError
-from mitsuba_gdpt.files import sweep_once, temporary_beside
+from mitsuba_gdpt.files import read_json, replace_text, sweep_once, temporary_beside
 
 #: Largest value of float16, 65504.
 HALF_MAX = float(np.finfo(np.float16).max)
@@ -187,6 +188,22 @@ def create(
         )
     _mend(plan, layout, path, stored["crops_per_shard"])
     return stored
+
+
+def amend(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Change attributes of a set.
+
+    Raises:
+        FormatError: They cannot be read or written.
+    """
+    content = read_json(path / METADATA)
+    content["attributes"] |= attributes
+    replace_text(path / METADATA, json.dumps(content, indent=2) + "\n")
+
+
+def is_begun(folder: Path) -> bool:
+    """Tell whether a set holds crops of a scene, finished or not, by the folder of the scene."""
+    return any((folder / MARKER / "c").glob("*/*"))
 
 
 def _mend(plan: Content, layout: Layout, path: Path, crops_per_shard: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mitsuba_gdpt.data import store, workers
+from mitsuba_gdpt.data import origins, store, workers
 from mitsuba_gdpt.data.plan import CropPlan
 from mitsuba_gdpt.data.render import LAYOUT, CropRenderer, RenderedCrop
 from mitsuba_gdpt.data.shard import Array, ShardUnit
@@ -18,6 +18,7 @@ from mitsuba_gdpt.errors import NonFiniteError
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.execution import ClusterOptions, Summary
+    from mitsuba_gdpt.scenes import CatalogueScene
 
 #: What is rendered before it is written, and so at most lost when a process is killed.
 CROPS_PER_SHARD = 5
@@ -47,23 +48,31 @@ def render_crops(
         fails, and the others go on.
 
     Raises:
-        ConfigError: There is another set at ``path``.
+        ConfigError: There is another set at ``path``, or a scene of it has been edited.
         FormatError: The set cannot be created.
         VariantError: No variant is set, where one is needed.
     """
     from mitsuba_gdpt import execution
 
     cluster = workers.with_variant(cluster)
+    contents = {scene.name: scene.reference.contents(scene.parameters) for scene in plan.scenes}
     stored = store.create(
         plan,
         LAYOUT,
         path,
         crops_per_shard=crops_per_shard,
-        attributes={"variant": workers.variant()},
+        attributes={
+            "variant": workers.variant(),
+            origins.SCENES: origins.agreed(contents, None, lambda name: False, path),
+        },
     )
+    folder, known = Path(path).absolute(), stored.get(origins.SCENES)
+    kept = origins.agreed(contents, known, lambda name: store.is_begun(folder / name), path)
+    if kept != (known or {}):
+        store.amend(folder, {origins.SCENES: kept})
     units = [
-        CropUnit(shard, plan)
-        for shard in store.shards(plan, Path(path).absolute(), stored["crops_per_shard"])
+        CropUnit(shard, plan, contents[shard.scene].key)
+        for shard in store.shards(plan, folder, stored["crops_per_shard"])
     ]
     return execution.run(units, cluster=cluster, description="crops")
 
@@ -74,18 +83,21 @@ class CropUnit(ShardUnit):
 
     Attributes:
         plan: Of the set.
+        contents: Key of what the scene is made of, as of ``scenes.contents``.
     """
 
     plan: CropPlan
+    contents: str
 
     def run(self) -> None:
         """Render the crops and write them.
 
         Raises:
+            ConfigError: The scene has been edited since the work was begun.
             FormatError: The scene cannot be loaded or the shard cannot be written.
             NonFiniteError: A pixel is NaN or infinite; names scene, crop and seed.
         """
-        renderer = _renderer(self.plan, self.shard.scene)
+        renderer = _renderer(self.plan, self.shard.scene, self.contents)
         specs = [
             self.plan.crop(renderer.scene, index)
             for index in range(self.shard.start, self.shard.stop)
@@ -116,17 +128,20 @@ def encode(crop: RenderedCrop) -> tuple[Array, Array, Array, Array]:
     return halves, targets, deviation[..., 0], faults
 
 
-_open: list[CropRenderer] = []
+_open: list[tuple[tuple[str, CatalogueScene, CropPlan], CropRenderer]] = []
 
 
-def _renderer(plan: CropPlan, scene: str) -> CropRenderer:
+def _renderer(plan: CropPlan, scene: str, contents: str) -> CropRenderer:
     """Return a renderer; the last one is kept, for most units follow one of the same scene.
 
     Not an ``lru_cache``: the last scene has to go before the next one comes. Materials of all
     scenes in memory end up in the kernels.
     """
-    if not (_open and _open[0].scene == plan.scene(scene) and _open[0].plan == plan):
+    wanted = plan.scene(scene)
+    origins.require_now(contents, wanted.source, wanted.parameters)
+    key = contents, wanted, plan
+    if not (_open and _open[0][0] == key):
         _open.clear()
         gc.collect()
-        _open.append(CropRenderer(plan.scene(scene), plan))
-    return _open[0]
+        _open.append((key, CropRenderer(wanted, plan)))
+    return _open[0][1]

@@ -28,7 +28,7 @@ class Cells:
 
     def __init__(self, shot: Shot, settings: Settings, store: Store) -> None:
         self.shot, self.settings, self.store = shot, settings, store
-        source = str(shot.source), shot.source.content, dict(shot.parameters)
+        source = str(shot.source), shot.source.contents(shot.parameters).key, dict(shot.parameters)
         middle = None if shot.middle is None else dataclasses.asdict(shot.middle)
         #: What measured times depend on beyond the settings.
         self._timing_identity: tuple[Any, ...] = (*source, middle)

@@ -182,13 +182,30 @@ def load(paths: Sequence[str], width: int, height: int) -> metrics.Reference:
 
 
 def identity(scene: SceneRef, parameters: Mapping[str, str] | None = None) -> str:
-    """Return a hash of a scene's XML file and of the values for its ``$name`` parameters.
+    """Return a hash of a scene's files and of the values for its ``$name`` parameters.
 
     Args:
-        scene: The scene. Textures and meshes beside its file are not looked at.
+        scene: The scene.
         parameters: Values besides those of its catalogue.
+
+    Returns:
+        ``OWN-OTHERS``: of the scene's XML file and the values, and of the files that this includes
+        and names. Without such files it is ``OWN``, as it always is in references of before these
+        were looked at; see :func:`is_same`.
     """
-    return provenance.digest(scene.content, {**scene.parameters, **(parameters or {})})
+    contents = scene.contents(parameters)
+    own = provenance.digest(contents.own, {**scene.parameters, **(parameters or {})})
+    return f"{own}-{contents.key}" if contents.others else own
+
+
+def is_same(stored: str, scene: str) -> bool:
+    """Tell whether what is stored is of a scene, as far as it says.
+
+    Args:
+        stored: As :func:`identity` gave it once; empty where nobody wrote it down.
+        scene: As :func:`identity` gives it now.
+    """
+    return stored in ("", scene, scene.partition("-")[0])
 
 
 def places(scene: SceneRef) -> list[Path]:
@@ -218,7 +235,7 @@ def stored_path(scene: SceneRef, max_depth: int) -> Path | None:
     for path in places(scene):
         if path.is_file():
             halves = read(path)
-            if halves.max_depth == max_depth and halves.scene in ("", identity(scene)):
+            if halves.max_depth == max_depth and is_same(halves.scene, identity(scene)):
                 return path
     return None
 

@@ -23,7 +23,7 @@ from mitsuba_gdpt.channels import CORE, DIFFERENCE_AXES, PRIMAL, Layout
 from mitsuba_gdpt.denoisers.halves import reconstruct_halves
 from mitsuba_gdpt.errors import FormatError
 from mitsuba_gdpt.files import replace_file
-from mitsuba_gdpt.references.halves import DAMAGE, Halves, read
+from mitsuba_gdpt.references.halves import DAMAGE, Halves, is_same, read
 
 if TYPE_CHECKING:
     import mitsuba as mi
@@ -83,7 +83,7 @@ def render(
         halves = read(target)
         enough = halves.spp >= spp or 0 < halves.noise <= noise
         alike = (halves.max_depth, halves.size) == (max_depth, size)
-        if enough and alike and halves.scene in ("", scene):  # some do not say
+        if enough and alike and is_same(halves.scene, scene):
             return halves
     tracer = rendering.make_integrator(
         {**source.integrator, "max_depth": max_depth, "shifts": shifts, "features": ""}
@@ -199,6 +199,7 @@ class _Sums:
             passes, first, second, *made = (int(value) for value in stored["state"])
             values = [stored["a"], stored["b"]]
             sizes = {value.shape[1::-1] for value in values if value.ndim}  # 0 is of any
-            if [*made, str(stored["scene"])] == kind and sizes <= {size}:
+            alike = made == kind[:-1] and is_same(str(stored["scene"]), kind[-1])
+            if alike and sizes <= {size}:
                 return cls(kind, [first, second], passes, values)
         return cls(kind)

@@ -35,6 +35,7 @@ from mitsuba_gdpt.rendering.passes import (
 from mitsuba_gdpt.rendering.sequence_folder import Plan, frame_path
 from mitsuba_gdpt.rendering.source import Source
 from mitsuba_gdpt.scenes import Camera
+from mitsuba_gdpt.scenes.contents import Contents
 
 if TYPE_CHECKING:
     import mitsuba as mi
@@ -148,6 +149,7 @@ class SequenceRender:
         method: Call | None = None,
         on_frame: Callable[[int, torch.Tensor], None] | None = None,
         described: Mapping[str, str] | None = None,
+        contents: Contents | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Check what was asked for; see :func:`render_sequence`.
@@ -164,6 +166,7 @@ class SequenceRender:
             method: Method of reconstruction.
             on_frame: Called with the number and the image of each frame.
             described: Further words for the headers of files.
+            contents: What the scene is made of, if that is known.
             clock: For tests.
 
         Raises:
@@ -192,7 +195,9 @@ class SequenceRender:
                 f"{LEAST_SPP + self._least} or more"
             )
         self._quality, self._method = quality, method
-        self._on_frame, self._words, self._clock = on_frame, dict(described or {}), clock
+        self._contents = contents or Contents()
+        self._words = {**(described or {}), **self._contents.words()}
+        self._on_frame, self._clock = on_frame, clock
         self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
         self._integrator: Any = None
         self._cold = budget.seconds is not None  # kernels are still to be compiled
@@ -237,7 +242,7 @@ class SequenceRender:
             **self._words,
         }
         described = json.loads(json.dumps(described))  # as it will be read
-        if (plan := Plan.read(self._folder, described)) is not None:
+        if (plan := Plan.read(self._folder, described, self._contents)) is not None:
             return plan
         share = None if self._budget.seconds is None else self._budget.seconds / len(self._cameras)
         middle = BudgetedRender(

@@ -16,6 +16,7 @@ from typing import Any
 from mitsuba_gdpt import files
 from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.rendering.passes import Accumulation
+from mitsuba_gdpt.scenes.contents import FILES, HASH, Contents
 
 #: What was decided, in the folder of a sequence.
 PLAN = "sequence.json"
@@ -53,15 +54,16 @@ class Plan:
     rounds: list[list[int]] = field(default_factory=list)
 
     @classmethod
-    def read(cls, folder: Path, described: Mapping[str, Any]) -> Plan | None:
+    def read(cls, folder: Path, described: Mapping[str, Any], contents: Contents) -> Plan | None:
         """Read what an earlier call decided, if there was one.
 
         Args:
             folder: Of the sequence.
             described: What is rendered now.
+            contents: What the scene is made of now.
 
         Raises:
-            ConfigError: The folder holds another sequence.
+            ConfigError: The folder holds another sequence, or the scene has been edited.
             FormatError: The file is damaged.
         """
         path = folder / PLAN
@@ -69,11 +71,13 @@ class Plan:
             return None
         stored = files.read_json(path)
         before = stored.get("described", {})
-        if differing := [k for k, v in described.items() if before.get(k) != v]:
+        words = {key: value for key, value in described.items() if key not in (HASH, FILES)}
+        if differing := [key for key, value in words.items() if before.get(key) != value]:
             raise ConfigError(
                 f"{folder} holds another sequence: {', '.join(differing)} of it differ; "
                 "give the same settings, or another folder"
             )
+        contents.require(before, f"{folder} was begun", "give another folder")
         return cls(**{_RENAMED.get(key, key): value for key, value in stored.items()})
 
     def write(self, folder: Path) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mitsuba_gdpt import provenance
 from mitsuba_gdpt.errors import FormatError, GDPTError, MissingScenesError
-from mitsuba_gdpt.scenes import registry
+from mitsuba_gdpt.scenes import contents, registry
+from mitsuba_gdpt.scenes.blocks import find_blocks
+from mitsuba_gdpt.scenes.contents import Contents
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.scenes.catalogue import CatalogueScene
@@ -112,17 +113,20 @@ class SceneRef:
         entry = None if self.is_builtin else self.entry()
         return {} if entry is None else entry.parameters
 
-    @property
-    def content(self) -> str:
-        """Hash of the XML file, for fingerprints; empty for built-in scenes and missing files.
+    def contents(self, parameters: Mapping[str, str] | None = None) -> Contents:
+        """Return what the scene is made of; nothing where its file or catalogue is missing.
 
-        Textures and meshes beside the file are not looked at.
+        Args:
+            parameters: Values for ``$name`` parameters besides those of its catalogue.
         """
         try:
-            file = self.file
-        except GDPTError:
-            return ""
-        return "" if file is None else provenance.content(file)
+            file, known = self.file, {**self.parameters, **(parameters or {})}
+            if file is not None:
+                return contents.of_xml(file, known)
+            meshes, skies = find_blocks(known[registry.BLOCKS])
+        except (GDPTError, KeyError):  # a scene that does not load, or is made by code alone
+            return Contents()
+        return contents.of_files([*meshes, *skies])
 
     def check(self) -> None:
         """Make sure that there is such a scene, without loading it.
@@ -144,19 +148,6 @@ class SceneRef:
         known = self.target in registry.names()
         hint = f"; did you mean {BUILTIN}:{self.target}?" if known else ""
         raise FormatError(f"no scene: the file {file} does not exist{hint}")
-
-
-def scene_state(text: str | os.PathLike[str]) -> dict[str, str]:
-    """Return what a header says of the file of a scene, to see whether it has been edited since.
-
-    Args:
-        text: As for :meth:`SceneRef.parse`.
-
-    Returns:
-        ``scene_hash``; nothing where there is no file.
-    """
-    content = SceneRef.parse(text).content
-    return {"scene_hash": content[:16]} if content else {}
 
 
 def require_any(references: Iterable[SceneRef]) -> None:

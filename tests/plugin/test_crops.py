@@ -17,6 +17,8 @@ import torch
 
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.data import CropSet, OnlineCrops, render_crops, units, workers
+from mitsuba_gdpt.data.metadata import read_attributes
+from mitsuba_gdpt.data.origins import SCENES
 from mitsuba_gdpt.data.plan import CropPlan, CropSpec
 from mitsuba_gdpt.data.render import LAYOUT, CropRenderer, make_sensor
 from mitsuba_gdpt.errors import ConfigError, NonFiniteError, VariantError
@@ -167,10 +169,10 @@ def test_sets_are_reproducible_and_resumable(plan: CropPlan, tmp_path: Path) -> 
     assert (render_crops(plan, first, crops_per_shard=2)).done == 4
     missing = [
         replace(unit, shard=replace(unit.shard, path=second))
-        for unit in (units.CropUnit(s, plan) for s in units.store.shards(plan, first, 2))
+        for unit in (units.CropUnit(s, plan, "") for s in units.store.shards(plan, first, 2))
     ]
-    variant = {"variant": mi.variant()}
-    units.store.create(plan, LAYOUT, second, crops_per_shard=2, attributes=variant)
+    same = {key: read_attributes(first)[key] for key in ("variant", SCENES)}
+    units.store.create(plan, LAYOUT, second, crops_per_shard=2, attributes=same)
     missing[2].run()  # somebody rendered one shard, in another order
     summary = render_crops(plan, second)
     assert (summary.done, summary.skipped, summary.failed) == (3, 1, {})
