@@ -13,6 +13,10 @@ import drjit as dr
 import mitsuba as mi
 import numpy as np
 
+#: What is larger counts as infinite: the squared deviations of 2^24 samples have a sum that float32
+#: can hold, and so has whatever else is summed up.
+LARGEST = 1e15
+
 
 @dataclass
 class PixelMean:
@@ -25,6 +29,11 @@ class PixelMean:
 
     mean: list[mi.Float]
     variance: mi.Float | None = None
+
+
+def is_sound(value: Any) -> Any:
+    """Tell which entries of a Dr.Jit array can be summed up: neither NaN nor beyond LARGEST."""
+    return dr.abs(value) <= LARGEST
 
 
 def widened(tree: Any, width: int) -> Any:

@@ -18,6 +18,7 @@ import numpy as np
 
 from mitsuba_gdpt import channels
 from mitsuba_gdpt.errors import reraise_interrupt
+from mitsuba_gdpt.integrators.accumulate import is_sound
 from mitsuba_gdpt.integrators.color import Wavelengths, radiance_rgb, reflectance_rgb
 from mitsuba_gdpt.integrators.plugins import walk
 
@@ -180,7 +181,7 @@ def lanes(
         found["visibility"] = [dr.select(rays > 0, f.extra["lit"] / rays, 1)]
     if "roughness" in names:
         found["roughness"] = [f.extra["roughness"]]
-    counts = valid & dr.all(dr.isfinite(L))
+    counts = valid & dr.all(is_sound(L))
     parts = {}
     if "diffuse" in names or "specular" in names:
         parts["diffuse"] = dr.select(counts, f.extra["diffuse"], 0)

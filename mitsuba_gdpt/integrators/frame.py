@@ -12,7 +12,7 @@ import numpy as np
 from mitsuba_gdpt import progress
 from mitsuba_gdpt.channels import DIFFERENCE_AXES, Layout
 from mitsuba_gdpt.integrators import sampling
-from mitsuba_gdpt.integrators.accumulate import PixelMean, pooled
+from mitsuba_gdpt.integrators.accumulate import LARGEST, PixelMean, pooled
 from mitsuba_gdpt.integrators.camera import shared_subpixel
 from mitsuba_gdpt.integrators.features import roughness_table
 from mitsuba_gdpt.integrators.parameters import Parameters
@@ -38,7 +38,7 @@ class Frame:
     Attributes:
         width: Of the crop window, in pixels.
         height: Likewise.
-        nonfinite_samples: Samples that were NaN or infinite, in all tiles.
+        nonfinite_samples: Samples that were NaN or infinite (beyond ``LARGEST``), in all tiles.
     """
 
     def __init__(self, width: int, height: int):
@@ -229,8 +229,8 @@ def render_frame(
         mi.Log(
             mi.LogLevel.Warn,
             f"gdpt: {frame.nonfinite_samples} of {samples} samples were NaN or "
-            "infinite and were counted as black. Look for broken BSDF parameters, textures or "
-            "emitters in the scene.",
+            f"infinite (beyond {LARGEST:g}) and were counted as black. Look for broken BSDF "
+            "parameters, textures or emitters in the scene.",
         )
     return frame
 

@@ -9,7 +9,7 @@ import mitsuba as mi
 
 from mitsuba_gdpt.errors import reraise_interrupt
 from mitsuba_gdpt.integrators import features as feat
-from mitsuba_gdpt.integrators.accumulate import PixelMean, pixel_mean, widened
+from mitsuba_gdpt.integrators.accumulate import PixelMean, is_sound, pixel_mean, widened
 from mitsuba_gdpt.integrators.camera import Camera, SkipEmitters, primary_hit
 from mitsuba_gdpt.integrators.color import radiance_rgb
 from mitsuba_gdpt.integrators.emitter_table import EmitterTable
@@ -69,7 +69,7 @@ class TileMeans:
         sides: One-sided gradients by side (``shifts.SIDES``).
         alpha: Share of the samples that met something.
         bounces: How often paths were scattered.
-        nonfinite: Number of samples that were NaN or infinite (UInt32 of width 1).
+        nonfinite: Number of samples that were NaN, or infinite to ``LARGEST`` (UInt32 of width 1).
     """
 
     buffers: dict[str, PixelMean]
@@ -119,16 +119,16 @@ def render_tile(
     result = widened(result, pixels.area * spp)
     # A broken sample must not reach the pixel, nor its neighbours through a gradient.
     L = dr.select(result.valid, result.L, 0) * weight
-    broken = ~dr.all(dr.isfinite(L))
+    broken = ~dr.all(is_sound(L))
     values = feat.lanes(result.features, layout.names, result.L, result.valid, weight, wavelengths)
     for name, components in values.items():
-        values[name] = [dr.select(dr.isfinite(c), c, 0) for c in components]
+        values[name] = [dr.select(is_sound(c), c, 0) for c in components]
     values["primal"] = radiance_rgb(dr.select(broken, 0, L), wavelengths)
     alpha = [dr.select(result.valid, mi.Float(1), 0)]
     gradients = []
     for D in result.D:
         D = D * weight
-        ok = dr.all(dr.isfinite(D))
+        ok = dr.all(is_sound(D))
         broken |= ~ok
         gradients.append(radiance_rgb(dr.select(ok, D, 0), wavelengths))
     bounces = [mi.Float(result.bounces)]

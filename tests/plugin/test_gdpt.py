@@ -746,6 +746,31 @@ def test_nan_is_counted_and_does_not_spread(capfd: pytest.CaptureFixture[str]) -
         assert np.allclose(buffers[name][elsewhere], clean[name][elsewhere], atol=1e-4), name
 
 
+@pytest.mark.usefixtures("device_variant")
+@pytest.mark.parametrize(
+    ("kind", "value"), [("sphere", 1e25), ("sphere", 1e38), ("constant", 1e25), ("point", 1e38)]
+)
+def test_what_is_too_bright_for_sums_is_counted(
+    kind: str, value: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each sample is finite, but neither their sum nor the squares of their deviations are."""
+    light = {"type": "rgb", "value": value}
+    light_source = {
+        "sphere": {"type": "sphere", "center": [0, 1, 0], "radius": 0.3}
+        | {"emitter": {"type": "area", "radiance": light}},
+        "constant": {"type": "constant", "radiance": light},
+        "point": {"type": "point", "position": [0, 1, 1], "intensity": light},
+    }[kind]
+    features = "diffuse,specular,direct,emission"
+    scene = stage(light=light_source)
+    buffers, integrator = render(scene, 16, max_depth=3, features=features, variances=True)
+    assert any(name.endswith(".var") for name in buffers)
+    for name, values in buffers.items():
+        assert np.all(np.isfinite(values)), name
+    assert integrator.nonfinite_samples > 0
+    assert "beyond 1e+15) and were counted as black" in "".join(capfd.readouterr())
+
+
 def test_scalar_variant_is_refused() -> None:
     import mitsuba as mi
 
