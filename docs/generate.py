@@ -147,8 +147,7 @@ def stored_settings(module: str, name: str) -> str:
 def training_settings() -> str:
     """Every key of a training."""
     from mitsuba_gdpt.training.augment import Augmentation
-    from mitsuba_gdpt.training.config import TrainingConfig
-    from mitsuba_gdpt.training.windows import SequenceSettings
+    from mitsuba_gdpt.training.config import SequenceSettings, TrainingConfig
 
     rows = [
         (f"`{prefix}{name}`", default, meaning)

@@ -65,7 +65,8 @@ def _render(
     from mitsuba_gdpt.cli import session
     from mitsuba_gdpt.denoisers import denoise
     from mitsuba_gdpt.report import contact_sheet
-    from mitsuba_gdpt.scenes.reference import BUILTIN, SceneRef
+    from mitsuba_gdpt.scenes.places import BUILTIN
+    from mitsuba_gdpt.scenes.reference import SceneRef
 
     rendering.set_variant(variant)
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from mitsuba_gdpt.data.plan import CropPlan
 from mitsuba_gdpt.data.render import LAYOUT, CropRenderer, RenderedCrop
 from mitsuba_gdpt.data.shard import Array, ShardUnit
 from mitsuba_gdpt.errors import NonFiniteError
+from mitsuba_gdpt.scenes import SceneRef
 
 if TYPE_CHECKING:
     from mitsuba_gdpt.execution import ClusterOptions, Summary
@@ -55,7 +56,9 @@ def render_crops(
     from mitsuba_gdpt import execution
 
     cluster = workers.with_variant(cluster)
-    contents = {scene.name: scene.reference.contents(scene.parameters) for scene in plan.scenes}
+    contents = {
+        scene.name: SceneRef.parse(scene.source).contents(scene.parameters) for scene in plan.scenes
+    }
     stored = store.create(
         plan,
         LAYOUT,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from mitsuba_gdpt.scenes import builtin as _builtin  # noqa: F401  (registers the scenes)
 from mitsuba_gdpt.scenes.catalogue import CameraBox, Catalogue, CatalogueScene
+from mitsuba_gdpt.scenes.composing import as_dict, load
 from mitsuba_gdpt.scenes.flythrough import KeyFrame
 from mitsuba_gdpt.scenes.reference import SceneRef
 from mitsuba_gdpt.scenes.registry import (
@@ -16,11 +17,9 @@ from mitsuba_gdpt.scenes.registry import (
     TAGS,
     Camera,
     SceneInfo,
-    as_dict,
     check_parameters,
     describe,
     film,
-    load,
     make_sensor,
     names,
     scene,

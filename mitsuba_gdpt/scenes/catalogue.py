@@ -29,7 +29,7 @@ from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.scenes import registry
 from mitsuba_gdpt.scenes.blocks import find_blocks
 from mitsuba_gdpt.scenes.flythrough import KeyFrame, fly, vector
-from mitsuba_gdpt.scenes.reference import ROOT_VARIABLE, SceneRef, missing_files
+from mitsuba_gdpt.scenes.places import ROOT_VARIABLE, builtin_name, missing_files, scene_file
 from mitsuba_gdpt.scenes.registry import Camera, Vector
 
 #: What a catalogue may be used for.
@@ -113,9 +113,14 @@ class CatalogueScene:
             raise ConfigError(f"scene {self.name!r}: {problem}")
 
     @property
-    def reference(self) -> SceneRef:
-        """Where the scene comes from."""
-        return SceneRef.parse(self.source)
+    def builtin(self) -> str | None:
+        """Name of the built-in scene that it is, ``NAME@SEED`` for a variation; else None."""
+        return builtin_name(self.source)
+
+    @property
+    def file(self) -> Path | None:
+        """The XML file; None for a built-in scene."""
+        return Path(self.source) if self.builtin is None else None
 
     def sample_camera(self, u: Sequence[float] | NDArray[np.floating[Any]]) -> Camera:
         """Turn a point of the unit cube into a view; the same point always gives the same view.
@@ -233,7 +238,7 @@ class Catalogue:
         read = tuple(
             _read_scene(file, name, entry, split, folder) for name, entry in entries.items()
         )
-        files = [entry.reference.file for entry in read]
+        files = [entry.file for entry in read]
         missing = [f for f in files if f is not None and not f.is_file()]
         if check_files and missing:
             raise FormatError(
@@ -277,8 +282,7 @@ class Catalogue:
         parameters = {} if blocks is None else {registry.BLOCKS: str(Path(blocks).resolve())}
         made = []
         for scene in self.scenes:
-            target = scene.reference.target
-            if not scene.reference.is_builtin or registry.parse_name(target)[1] is not None:
+            if scene.builtin is None or registry.parse_name(scene.builtin)[1] is not None:
                 raise ConfigError(
                     f"variations are made of built-in scenes, got {scene.name} ({scene.source}); "
                     "choose the catalogue builtin, or some of its scenes"
@@ -418,7 +422,7 @@ def _read_scene(file: Path, name: str, entry: Any, split: str, root: Path) -> Ca
     try:
         scene = CatalogueScene(
             name=name,
-            source=str(SceneRef.parse(source, root)),
+            source=source if builtin_name(source) else str(scene_file(source, root)),
             split=split,
             title=table.take("title", toml.text),
             author=table.take("author", toml.text),
@@ -499,9 +503,9 @@ def _problem(scene: CatalogueScene) -> str | None:
         return "a name consists of small letters, digits, '-' and '_', and starts with neither sign"
     if scene.split not in SPLITS:
         return f"split is {scene.split!r}; expected one of {', '.join(SPLITS)}"
-    if scene.reference.is_builtin:
-        registry.describe(scene.reference.target)  # raises for an unknown name
-        registry.check_parameters(scene.reference.target, scene.parameters)
+    if scene.builtin is not None:
+        registry.describe(scene.builtin)  # raises for an unknown name
+        registry.check_parameters(scene.builtin, scene.parameters)
     if scene.max_depth != -1 and scene.max_depth < 1:
         return f"max_depth is {scene.max_depth}; expected at least 1, or -1 for no limit"
     low, high = scene.fov

@@ -6,23 +6,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mitsuba_gdpt.errors import FormatError, GDPTError, MissingScenesError
 from mitsuba_gdpt.scenes import contents, registry
 from mitsuba_gdpt.scenes.blocks import find_blocks
+from mitsuba_gdpt.scenes.catalogue import Catalogue, CatalogueScene, shipped
 from mitsuba_gdpt.scenes.contents import Contents
-
-if TYPE_CHECKING:
-    from mitsuba_gdpt.scenes.catalogue import CatalogueScene
-
-#: The catalogue of the scenes that are made by code.
-BUILTIN = "builtin"
-#: Environment variable with the folder that the sources of catalogues are relative to.
-ROOT_VARIABLE = "MITSUBA_GDPT_SCENES"
-#: File that a folder which is given as a scene has to hold.
-_FILE = "scene.xml"
-_SHOWN = 3  # missing files that are named
+from mitsuba_gdpt.scenes.places import BUILTIN, missing_files, scene_file
 
 
 @dataclass(frozen=True)
@@ -47,16 +37,13 @@ class SceneRef:
                 of an XML file, or that of a folder with a ``scene.xml``.
             folder: What paths are relative to; by default the current folder.
         """
-        from mitsuba_gdpt.scenes.catalogue import shipped
-
         text = str(text)
         catalogue, colon, name = text.rpartition(":")
         if colon and (catalogue in shipped() or catalogue.endswith(".toml")):
             if folder is not None and catalogue.endswith(".toml"):
                 catalogue = str(folder / catalogue)
             return cls(name, catalogue)
-        path = Path(text) if folder is None else folder / text
-        return cls(str(path / _FILE if path.is_dir() else path))
+        return cls(str(scene_file(text, folder)))
 
     def __str__(self) -> str:
         return self.target if self.catalogue is None else f"{self.catalogue}:{self.target}"
@@ -85,8 +72,6 @@ class SceneRef:
             FormatError: There is no such catalogue, or it is no TOML.
             ConfigError: There is no such scene in it.
         """
-        from mitsuba_gdpt.scenes.catalogue import Catalogue
-
         if self.catalogue is None:
             return None
         return Catalogue.open(self.catalogue, check_files=False).scene(self.target)
@@ -168,13 +153,3 @@ def require_any(references: Iterable[SceneRef]) -> None:
         missing[0].check()
     if missing:
         raise MissingScenesError(missing_files(ref.file for ref in missing if ref.file))
-
-
-def missing_files(files: Iterable[Path]) -> str:
-    """Say in one line which scene files are missing, and what to do."""
-    paths = [str(path) for path in dict.fromkeys(files)]
-    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return (
-        f"missing scene files: {', '.join(paths[:_SHOWN])}{more}. Scenes of catalogues do not come "
-        f"with the package: set {ROOT_VARIABLE} to the folder that has them"
-    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import provenance
 from mitsuba_gdpt.denoisers.learned.model import Model
+from mitsuba_gdpt.training.tasks import task_of
 from mitsuba_gdpt.training.validation import LABELS
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def model_card(
 *Draft, written by the training run. Before publishing: say what it is good and bad at, and measure
 it on test scenes that it was not trained on.*
 
-- **Use:** `{config.task.use(config.method, path)}`
+- **Use:** `{task_of(config).use(config.method, path)}`
 - **Size:** {parameters:,} parameters
 - **Reads:** {", ".join(model.needs)}{images}
 - **Data:** {len(sets.training)} examples of {", ".join(Path(data).name for data in config.data)}; \

@@ -18,12 +18,39 @@ from mitsuba_gdpt.denoisers.registry import Call
 from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.scenes.catalogue import require_unmeasured
 from mitsuba_gdpt.training.augment import Augmentation
-from mitsuba_gdpt.training.losses import LOSSES, check_terms
+from mitsuba_gdpt.training.losses import LOSSES, NAMES, check_terms
 from mitsuba_gdpt.training.recipes import recipes
-from mitsuba_gdpt.training.tasks import SequenceTask, StillTask, Task
-from mitsuba_gdpt.training.windows import SequenceSettings
+from mitsuba_gdpt.training.sequence_losses import SEQUENCE_TERMS
 
 SCHEDULES = ("ngpt", "one-cycle", "constant", "inverse-sqrt")
+
+
+@dataclass(frozen=True)
+class SequenceSettings:
+    """How recurrent methods are trained.
+
+    Attributes:
+        length: Frames of a window.
+        size: Rows and columns of the crop that is the same for all its frames.
+        stop: Probability that the camera is stopped: one frame with the noise of other renders.
+        reverse: Probability that time runs backwards.
+    """
+
+    length: int = 7
+    size: int = 128
+    stop: float = 0.2
+    reverse: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        checks.whole("sequence.length", self.length, least=1)
+        checks.pixels("sequence.size", self.size)
+        for name in ("stop", "reverse"):
+            checks.real(f"sequence.{name}", getattr(self, name), least=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -164,8 +191,8 @@ class TrainingConfig:
         checks.file_name("tag", f"{self.method}-{self.tag}-00000000.safetensors")
         if not self.data:
             raise ConfigError("got no data; expected at least one crop set or frame set")
-        self.task.check(self)
-        check_terms(self.loss_terms, self.task.terms)
+        self._check_kind()
+        check_terms(self.loss_terms, tuple(SEQUENCE_TERMS) if self.is_recurrent else NAMES)
         check_portable(self.model)  # and the overridden sizes have to fit together
 
     @property
@@ -174,10 +201,21 @@ class TrainingConfig:
         return self.terms or LOSSES[self.loss or PRESETS[self.method].loss]
 
     @property
-    def task(self) -> Task:
-        """What is particular to the kind of the method."""
-        recurrent = isinstance(PRESETS[self.method].config, RecurrentModelConfig)
-        return SequenceTask() if recurrent else StillTask()
+    def is_recurrent(self) -> bool:
+        """Whether the method sees sequences of frames instead of single images."""
+        return isinstance(PRESETS[self.method].config, RecurrentModelConfig)
+
+    def _check_kind(self) -> None:
+        """Refuse settings that mean nothing for the kind of the method."""
+        if not self.is_recurrent and self.sequence is not None:
+            raise ConfigError(f"method {self.method!r} sees single frames; leave 'sequence' out")
+        if self.is_recurrent and self.resident:
+            raise ConfigError("resident is true, but windows of sequences are cut out as they come")
+        if self.is_recurrent and self.targets:
+            raise ConfigError(
+                f"targets is {self.targets!r}, but frame sets are rendered with their targets; "
+                f"see 'dataset frames --targets'"
+            )
 
     def require_unmeasured(self, scenes: Iterable[str]) -> None:
         """Refuse to train on scenes that methods are measured on, unless told otherwise.

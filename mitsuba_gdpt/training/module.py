@@ -12,6 +12,7 @@ from mitsuba_gdpt.errors import NonFiniteError
 from mitsuba_gdpt.training.config import TrainingConfig
 from mitsuba_gdpt.training.examples import Example, seeded
 from mitsuba_gdpt.training.framework import pl
+from mitsuba_gdpt.training.tasks import task_of
 
 _ORIGINAL_STEPS = 600_000
 _BETA1, _ADAM_EPSILON = 0.9, 1e-8
@@ -44,7 +45,7 @@ class Training(pl.LightningModule):
         super().__init__()
         self.model = model
         self.averaged = copy.deepcopy(model).requires_grad_(False)
-        self.task = config.task
+        self.task = task_of(config)
         self.loss = self.task.loss(config.loss_terms)
         self.settings, self.examples = config, examples
         self.teacher = None if teacher is None else teacher.requires_grad_(False)

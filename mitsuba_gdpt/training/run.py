@@ -57,6 +57,7 @@ from mitsuba_gdpt.training.folder import (
 from mitsuba_gdpt.training.framework import TensorBoardLogger, TorchCheckpointIO, pl
 from mitsuba_gdpt.training.losses import SUIT_NOISE
 from mitsuba_gdpt.training.module import Training
+from mitsuba_gdpt.training.tasks import task_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +159,9 @@ def fitting(config: TrainingConfig, sets: Sets, report: Callable[[str], None]) -
         report: Gets a line for each change.
     """
     if not config.loss and not config.terms:
-        loss, remark = config.task.default_loss(PRESETS[config.method].loss, sets.training.targets)
+        loss, remark = task_of(config).default_loss(
+            PRESETS[config.method].loss, sets.training.targets
+        )
         config = dataclasses.replace(config, loss=loss)
         if remark:
             report(remark)
@@ -247,7 +250,7 @@ def _compute_on(examples: ExampleSet, device: torch.device) -> None:
 
 def open_sets(config: TrainingConfig) -> Sets:
     """Open the data of a configuration; raises as :meth:`~.tasks.Task.open_sets`."""
-    return Sets(*config.task.open_sets(config, make_model(config.model)))
+    return Sets(*task_of(config).open_sets(config, make_model(config.model)))
 
 
 def export(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -20,30 +20,15 @@ from mitsuba_gdpt.errors import ConfigError
 from mitsuba_gdpt.metrics import find
 from mitsuba_gdpt.training import losses, sequence_losses
 from mitsuba_gdpt.training.augment import augment
+from mitsuba_gdpt.training.config import TrainingConfig
 from mitsuba_gdpt.training.crops import Crops, crop_names, split
 from mitsuba_gdpt.training.examples import Example, ExampleSet
 from mitsuba_gdpt.training.guides import GuideCache
 from mitsuba_gdpt.training.windows import open_windows
 
-if TYPE_CHECKING:
-    from mitsuba_gdpt.training.config import TrainingConfig
-
 
 class Task(Protocol):
-    """A kind of training.
-
-    Attributes:
-        terms: Names of the terms that its loss can have.
-    """
-
-    terms: tuple[str, ...]
-
-    def check(self, config: TrainingConfig) -> None:
-        """Refuse settings that mean nothing for it.
-
-        Raises:
-            ConfigError: There is one.
-        """
+    """A kind of training."""
 
     def open_sets(self, config: TrainingConfig, model: Any) -> tuple[ExampleSet, ExampleSet]:
         """Open the data of a configuration.
@@ -89,13 +74,6 @@ class Task(Protocol):
 
 class StillTask:
     """Single images, of crop sets."""
-
-    terms: tuple[str, ...] = losses.NAMES
-
-    def check(self, config: TrainingConfig) -> None:
-        """See :meth:`Task.check`."""
-        if config.sequence is not None:
-            raise ConfigError(f"method {config.method!r} sees single frames; leave 'sequence' out")
 
     def open_sets(self, config: TrainingConfig, model: Model) -> tuple[ExampleSet, ExampleSet]:
         """See :meth:`Task.open_sets`."""
@@ -188,18 +166,6 @@ class StillTask:
 class SequenceTask:
     """Windows of frame sets, for recurrent models; gradients go back to their first frame."""
 
-    terms: tuple[str, ...] = tuple(sequence_losses.SEQUENCE_TERMS)
-
-    def check(self, config: TrainingConfig) -> None:
-        """See :meth:`Task.check`."""
-        if config.resident:
-            raise ConfigError("resident is true, but windows of sequences are cut out as they come")
-        if config.targets:
-            raise ConfigError(
-                f"targets is {config.targets!r}, but frame sets are rendered with their targets; "
-                f"see 'dataset frames --targets'"
-            )
-
     def open_sets(
         self, config: TrainingConfig, model: RecurrentModel
     ) -> tuple[ExampleSet, ExampleSet]:
@@ -234,6 +200,11 @@ class SequenceTask:
         """See :meth:`Task.use`."""
         stream = f"mitsuba_gdpt.stream({runs_as(method)!r}, weights={weights.name!r})"
         return f"{stream}, called frame by frame"
+
+
+def task_of(config: TrainingConfig) -> Task:
+    """Return what is particular to the kind of the method of a configuration."""
+    return SequenceTask() if config.is_recurrent else StillTask()
 
 
 def loss_window(

@@ -9,54 +9,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from mitsuba_gdpt import checks
 from mitsuba_gdpt.buffers import FrameBuffers
 from mitsuba_gdpt.channels import MOTION, PRIMAL, Layout
 from mitsuba_gdpt.data.frame_set import CONVERTED, Frame, FrameSequence, FrameSet
 from mitsuba_gdpt.denoisers.learned.recurrent import RecurrentModel
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.motion import screen_motion
+from mitsuba_gdpt.training.config import SequenceSettings, TrainingConfig
 from mitsuba_gdpt.training.examples import Example, ExampleSet, Key, seeded
 from mitsuba_gdpt.training.guides import GuideCache
 
-if TYPE_CHECKING:
-    from mitsuba_gdpt.training.config import TrainingConfig
-
 _FEATURES_OF_TARGETS = {"depth", "normal"}
-
-
-@dataclass(frozen=True)
-class SequenceSettings:
-    """How recurrent methods are trained.
-
-    Attributes:
-        length: Frames of a window.
-        size: Rows and columns of the crop that is the same for all its frames.
-        stop: Probability that the camera is stopped: one frame with the noise of other renders.
-        reverse: Probability that time runs backwards.
-    """
-
-    length: int = 7
-    size: int = 128
-    stop: float = 0.2
-    reverse: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense.
-
-        Raises:
-            ConfigError: A number is out of range.
-        """
-        checks.whole("sequence.length", self.length, least=1)
-        checks.pixels("sequence.size", self.size)
-        for name in ("stop", "reverse"):
-            checks.real(f"sequence.{name}", getattr(self, name), least=0, most=1)
 
 
 class Windows(ExampleSet):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,6 +75,7 @@ class Module:
     name: str
     at_import: set[str] = field(default_factory=set)
     anywhere: set[str] = field(default_factory=set)
+    for_types: set[str] = field(default_factory=set)  # where TYPE_CHECKING holds, and only there
 
     @property
     def part(self) -> str:
@@ -95,27 +97,28 @@ def read(root: Path) -> dict[str, Module]:
     for name, path in files.items():
         module = modules[name] = Module(name)
         package = name if path.stem == "__init__" else name.rpartition(".")[0]
-        for node, immediate in imports(ast.parse(path.read_text()), True):
-            names = {resolve(target, files) for target in targets(node, package)}
-            module.anywhere |= names
-            if immediate:
-                module.at_import |= names
+        by_time: dict[str, set[str]] = {"import": set(), "call": set(), "types": set()}
+        for node, when in imports(ast.parse(path.read_text()), "import"):
+            by_time[when] |= {resolve(target, files) for target in targets(node, package)}
+        module.at_import = by_time["import"]
+        module.anywhere = set.union(*by_time.values())
+        module.for_types = by_time["types"] - by_time["import"] - by_time["call"]
     return modules
 
 
-def imports(node: ast.AST, immediate: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-    """Yield import statements, and whether they run when the module is imported."""
+def imports(node: ast.AST, when: str) -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
+    """Yield import statements, and when they run: at "import", at a "call", or for "types"."""
     if isinstance(node, ast.Import | ast.ImportFrom):
-        yield node, immediate
+        yield node, when
     elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
         for child in node.body:
-            yield from imports(child, False)
+            yield from imports(child, "types")
         for child in node.orelse:
-            yield from imports(child, immediate)
+            yield from imports(child, when)
     else:
         in_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
-            yield from imports(child, immediate and not in_function)
+            yield from imports(child, "call" if in_function and when == "import" else when)
 
 
 def targets(node: ast.Import | ast.ImportFrom, package: str) -> list[str]:
@@ -171,8 +174,43 @@ def path_to(library: str, start: Module, modules: dict[str, Module]) -> list[str
     return []
 
 
+def circle(modules: dict[str, Module]) -> list[str]:
+    """Return modules that import each other in a circle, in functions or not; none if all is well.
+
+    An import in a function hides a circle, but does not dissolve it.
+    """
+    graph = {
+        name: {other for other in module.anywhere - module.for_types - {name} if other in modules}
+        for name, module in modules.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def test_package_obeys() -> None:
     assert violations(read(ROOT)) == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circle(read(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    ("back", "found"),
+    [
+        ("from mitsuba_gdpt.scenes import x", True),
+        ("def f():\n    from mitsuba_gdpt.scenes.x import X", True),
+        ("if TYPE_CHECKING:\n    from . import x", False),
+        ("if TYPE_CHECKING:\n    pass\nelse:\n    from . import x", True),
+    ],
+)
+def test_a_circle_is_found(tmp_path: Path, back: str, found: bool) -> None:
+    files = {"scenes/x.py": "from mitsuba_gdpt.scenes.y import Y", "scenes/y.py": back}
+    expected = {f"{PACKAGE}.scenes.x", f"{PACKAGE}.scenes.y"} if found else set()
+    assert {*circle(read(fabricate(tmp_path, files)))} == expected
 
 
 def test_rooms_of_the_denoisers_build_on_those_below() -> None:

@@ -316,7 +316,9 @@ def test_what_failed_after_the_render_leaves_its_buffers(source, monkeypatch) ->
     monkeypatch.setattr(denoisers, "denoise", failing)
     with pytest.raises(ConfigError):
         job.run()
-    assert job.buffers.metadata["spp"] == "4"
+    kept: FrameBuffers | None = job.buffers  # not what it was
+    assert kept is not None
+    assert kept.metadata["spp"] == "4"
 
 
 @pytest.mark.parametrize("budget", [Budget(0.01), Budget(1e-9), Budget(0.1, wall=True, spent=9.0)])

@@ -234,7 +234,7 @@ def test_changed_parameters_of_the_integrator_show() -> None:
 
     from mitsuba_gdpt.integrators.parameters import Parameters
 
-    changes = {
+    changes: dict[str, list[Any]] = {
         "max_depth": [2, -1, 1],
         "rr_depth": [1],
         "hide_emitters": [True],

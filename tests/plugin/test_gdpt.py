@@ -480,14 +480,14 @@ def test_what_is_the_same_in_all_samples_counts_for_all(scene: dict[str, Any], s
 
     sensor = camera()
     sensor["film"] |= {"pixel_format": "rgba", "width": 3, "height": 3}
-    scene = mi.load_dict({"type": "scene", "sensor": sensor} | scene)
+    loaded = mi.load_dict({"type": "scene", "sensor": sensor} | scene)
     features = "position,visibility,diffuse,specular,roughness,emission,direct"
     options = {"features": features, "variances": spp > 1, "max_depth": 2}
-    buffers, integrator = render(scene, spp, **options)
+    buffers, integrator = render(loaded, spp, **options)
     assert integrator.nonfinite_samples == 0
-    ours = np.array(scene.sensors()[0].film().bitmap())[..., :4]
+    ours = np.array(loaded.sensors()[0].film().bitmap())[..., :4]
     assert np.all(ours[..., 3] == 1)
-    if len(scene.shapes()) == 0:
+    if len(loaded.shapes()) == 0:
         for name in ("primal", "emission", "direct", "specular", "visibility"):
             assert np.allclose(buffers[name], 1), name
         for name in ("diffuse", "albedo", "depth", "position", "dx", "dy", "roughness"):

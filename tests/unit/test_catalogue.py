@@ -15,12 +15,12 @@ from mitsuba_gdpt.errors import ConfigError, FormatError
 from mitsuba_gdpt.scenes import Camera, CameraBox, Catalogue, CatalogueScene, KeyFrame
 from mitsuba_gdpt.scenes.catalogue import (
     CAMERA_DIMENSIONS,
-    ROOT_VARIABLE,
     require_unmeasured,
     shipped,
     to_toml,
 )
 from mitsuba_gdpt.scenes.flythrough import fly
+from mitsuba_gdpt.scenes.places import ROOT_VARIABLE
 
 FILE = """
 split = "train"

@@ -195,6 +195,8 @@ class TestProgress:
 class FakeIpc:
     """Stands for ``tevclient.Ipc``: keeps what it is told."""
 
+    last: FakeIpc
+
     def __init__(self, host: str, port: int) -> None:
         self.told: list[Any] = [(host, port)]
         FakeIpc.last = self

@@ -10,7 +10,8 @@ import pytest
 from mitsuba_gdpt.errors import ConfigError, FormatError, MissingScenesError
 from mitsuba_gdpt.scenes import SceneRef, film
 from mitsuba_gdpt.scenes.catalogue import Catalogue
-from mitsuba_gdpt.scenes.reference import ROOT_VARIABLE, require_any
+from mitsuba_gdpt.scenes.places import ROOT_VARIABLE
+from mitsuba_gdpt.scenes.reference import require_any
 
 ENTRY = """split = "dev"
 [scenes.hall]
@@ -72,7 +73,8 @@ def test_paths_relative_to_a_folder(folder: Path) -> None:
 def test_what_a_catalogue_knows(folder: Path) -> None:
     entry = SceneRef.parse("mine.toml:hall").entry()
     assert entry == Catalogue.open("mine.toml").scene("hall")
-    assert entry.reference == SceneRef(str(folder / "hall/scene.xml"))
+    assert entry.file == folder / "hall/scene.xml"
+    assert entry.builtin is None
     assert SceneRef.parse("mine.toml:hall").parameters == {"depth": "3"}
     assert SceneRef.parse("hall").entry() is None
     assert SceneRef.parse("builtin:chess").parameters == {}

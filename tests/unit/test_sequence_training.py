@@ -23,11 +23,11 @@ from mitsuba_gdpt.denoisers.learned.weights import make_model, read_weights
 from mitsuba_gdpt.errors import ConfigError, FormatError, LayoutError, NonFiniteError
 from mitsuba_gdpt.training import run, sequence_losses
 from mitsuba_gdpt.training.augment import Augmentation, augment
-from mitsuba_gdpt.training.config import TrainingConfig, load_config
+from mitsuba_gdpt.training.config import SequenceSettings, TrainingConfig, load_config
 from mitsuba_gdpt.training.examples import Example, seeded
 from mitsuba_gdpt.training.guides import GuideCache
 from mitsuba_gdpt.training.tasks import SequenceTask
-from mitsuba_gdpt.training.windows import SequenceSettings, Windows
+from mitsuba_gdpt.training.windows import Windows
 from tests import sequences
 
 TINY = {"stages": [3, 4, 4], "decoder": [4], "finest": [4, 4]}

@@ -13,7 +13,7 @@ import pytest
 
 from mitsuba_gdpt import rendering, scenes
 from mitsuba_gdpt.errors import ConfigError, FormatError
-from mitsuba_gdpt.scenes import Catalogue, SceneRef, cameras
+from mitsuba_gdpt.scenes import Catalogue, cameras
 from mitsuba_gdpt.scenes.geometry import box
 
 NAME = "corner-gallery"
@@ -90,7 +90,7 @@ def test_blocks_are_used(tmp_path: Path) -> None:
         str(part["filename"])
         for scene in catalogue.scenes
         for part in scenes.as_dict(
-            scene.reference.target, width=16, blocks=scene.parameters["blocks"]
+            scene.builtin, width=16, blocks=scene.parameters["blocks"]
         ).values()
         if isinstance(part, dict) and "filename" in part
     ]
@@ -105,7 +105,8 @@ def test_catalogues_of_variations() -> None:
     assert [scene.name for scene in catalogue.scenes[:2]] == ["chess-v1", "chess-v2"]
     assert len(catalogue.scenes) == 6
     scene = catalogue.scene(f"{NAME}-v3")
-    assert scene.reference == SceneRef(f"{NAME}@3", "builtin")
+    assert scene.builtin == f"{NAME}@3"
+    assert scene.file is None
     assert scene.boxes == Catalogue.builtin().scene(NAME).boxes
     assert scenes.describe(f"{NAME}@3").name == f"{NAME}@3"
 
