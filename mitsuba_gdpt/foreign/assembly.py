@@ -27,7 +27,7 @@ from mitsuba_gdpt.foreign.sources import (
 from mitsuba_gdpt.foreign.words import Words
 from mitsuba_gdpt.naming import Frame
 
-_RGB, _XYZ = ("R", "G", "B"), ("X", "Y", "Z")
+_RGB, _XYZ, _GREY = ("R", "G", "B"), ("X", "Y", "Z"), ("Y",)
 _FAR = 1e9  # depths from here on stand for a ray that escapes
 _NORMAL = "normal"
 
@@ -186,7 +186,10 @@ def _renamed(
         LayoutError: There is no layer of a name.
     """
     result = dict(found)
-    for name, word in ((PRIMAL, "noisy_ch"), ("albedo", "albedo_ch"), (_NORMAL, "normals_ch")):
+    if words.noisy_ch:  # of luminance alone, too
+        image = _layer(named, words.noisy_ch, "noisy_ch", (_RGB, _XYZ, _GREY))
+        result[PRIMAL] = image.expand(-1, -1, 3)
+    for name, word in (("albedo", "albedo_ch"), (_NORMAL, "normals_ch")):
         if asked := getattr(words, word):
             result[name] = _layer(named, asked, word)
     if words.flow_ch:
@@ -247,7 +250,7 @@ def _from_other_colour(named: Named) -> torch.Tensor:
     """
     xyz, grey = naming.find_layer(named.names, "", (_XYZ,)), None
     if xyz is None:
-        grey = naming.find_layer(named.names, "", (("Y",),))
+        grey = naming.find_layer(named.names, "", (_GREY,))
     if xyz is None and grey is None:
         if (lone := naming.lone_layer(named.names)) is not None:
             warnings.warn(
@@ -256,8 +259,8 @@ def _from_other_colour(named: Named) -> torch.Tensor:
             )
             return _layer(named, lone, "noisy_ch")
         raise LayoutError(
-            f"no channels of an image (R, G, B); there are: {exr.summarise(named.names)}. Pass "
-            f"its layer as noisy_ch"
+            f"no channels of an image (R, G, B); there are: {exr.summarise(named.names)}. Name "
+            f"its layer: noisy_ch, on the command line --noisy-ch"
         )
     if any(name.startswith("dx.") for name in named.names):
         held = "luminance" if xyz is None else "xyz"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -227,16 +228,25 @@ def places(scene: SceneRef) -> list[Path]:
 def stored_path(scene: SceneRef, max_depth: int) -> Path | None:
     """Return the file of the reference of a scene, if there is one of that path depth.
 
-    One that was made of another scene, or of an earlier state of this one, does not count.
+    One that was made of another scene, or of an earlier state of this one, does not count: a
+    warning tells.
 
     Raises:
         FormatError: A file is damaged.
     """
     for path in places(scene):
         if path.is_file():
-            halves = read(path)
-            if halves.max_depth == max_depth and is_same(halves.scene, identity(scene)):
+            halves, now = read(path), identity(scene)
+            if halves.max_depth == max_depth and is_same(halves.scene, now):
                 return path
+            if halves.max_depth == max_depth:
+                same_xml = halves.scene.partition("-")[0] == now.partition("-")[0]
+                what = "files that it includes or names" if same_xml else "its XML or parameters"
+                warnings.warn(
+                    f"{path} is left out: it is of another state of the scene {scene.name} "
+                    f"({what} were edited since), or of another scene of that name",
+                    stacklevel=2,
+                )
     return None
 
 

@@ -268,7 +268,8 @@ class TestReferences:
         described = references.describe(folder / "room.npz")
         assert (described["spp"], described["noise"], described["width"]) == (2, 0.0, 3)
         (room / "scene.xml").write_text("<scene><!-- edited --></scene>")
-        assert references.stored_path(scene, 12) == room / references.FILE_NAME
+        with pytest.warns(UserWarning, match=r"room\.npz is left out"):
+            assert references.stored_path(scene, 12) == room / references.FILE_NAME
 
     @pytest.mark.parametrize(
         ("damage", "message"),

@@ -229,6 +229,12 @@ FILES: dict[str, tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any], tu
         {"primal": tuple(f"A1-L.{c}" for c in RGB)},
         ("the image is taken from the layer 'A1-L'",),
     ),
+    "one of two layers of luminance": (
+        planes(connect=("Y",), merge=("Y",)),
+        {"noisy_ch": "merge"},
+        {"primal": ("merge.Y",) * 3},
+        (),
+    ),
     "depth alone": (planes(root=(*RGB, "Z")), {}, {"primal": RGB, "depth": ("Z",)}, ()),
 }
 

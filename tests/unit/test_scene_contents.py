@@ -158,12 +158,15 @@ def test_references_of_an_edited_scene_do_not_count(scene: Path) -> None:
     own, image = provenance.digest(contents(scene).own, {}), np.ones((2, 2, 3), np.float32)
     place = scene.parent / references.FILE_NAME
     references.Halves(image, image, 12, 1, references.identity(reference)).save(place)
+    assert references.stored_path(reference, 12) == place
     assert edited(scene, lambda: references.identity(reference))
-    assert references.stored_path(reference, 12) is None
+    with pytest.warns(UserWarning, match=r"reference\.npz is left out.* \(files that it includes"):
+        assert references.stored_path(reference, 12) is None
     references.Halves(image, image, 12, 1, own).save(place)  # of an older version
     assert references.stored_path(reference, 12) == place
     scene.write_text(MAIN + " ")
-    assert references.stored_path(reference, 12) is None
+    with pytest.warns(UserWarning, match=r"reference\.npz is left out.* \(its XML or parameters"):
+        assert references.stored_path(reference, 12) is None
 
 
 def test_evaluations(scene: Path, tmp_path: Path) -> None:
