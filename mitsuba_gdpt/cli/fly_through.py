@@ -55,7 +55,6 @@ def render_fly_through(
     from mitsuba_gdpt.data.frame_plan import catalogue_sequence
     from mitsuba_gdpt.rendering.fly_through import find_scene
     from mitsuba_gdpt.rendering.sequence_folder import frame_path
-    from mitsuba_gdpt.scenes import SceneRef
 
     found = find_scene(scene)
     shot = catalogue_sequence(found, frames, span=span, split="test")
@@ -84,7 +83,6 @@ def render_fly_through(
             method=method,
             on_frame=picture,
             described={"scene": scene, "variant": variant, "version": __version__},
-            contents=SceneRef.parse(shot.source).contents(shot.parameters),
         ).run()
     samples = ", ".join(map(str, done.spp))
     first = f"compiled in {done.seconds['first']:.2f} s, " if done.seconds["first"] else ""

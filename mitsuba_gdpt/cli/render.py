@@ -266,7 +266,6 @@ def render(
     from mitsuba_gdpt import display  # brings torch
     from mitsuba_gdpt.denoisers import Call, check_method, extra_buffers
     from mitsuba_gdpt.denoisers import denoise as reconstruct
-    from mitsuba_gdpt.scenes import SceneRef
 
     level, before = None, 0  # noise that is left; samples that were there
     method = None if denoise is None else Call.parse(denoise).with_options(denoiser_options)
@@ -278,9 +277,8 @@ def render(
         "sensor": str(sensor),
         "parameters": " ".join(f"{key}={value}" for key, value in sorted(parameters.items())),
     }
-    contents = SceneRef.parse(scene).contents(parameters)
     stops = exposure + math.log2(source.exposure)
-    files = _Files(output, png, stops, {**described, **contents.words()})
+    files = _Files(output, png, stops, {**described, **source.contents.words()})
     live = display.Live(source.name, tev=True) if tev else None
 
     def update(image: torch.Tensor, buffers: FrameBuffers) -> None:
@@ -307,7 +305,7 @@ def render(
                 )
             before = 0 if resumed is None else resumed.spp
             if resumed is not None:
-                contents.require(
+                source.contents.require(
                     resumed.frame.metadata, f"{resume} was rendered", "begin a new file"
                 )
             job = rendering.BudgetedRender(

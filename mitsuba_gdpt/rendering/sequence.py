@@ -35,7 +35,6 @@ from mitsuba_gdpt.rendering.passes import (
 from mitsuba_gdpt.rendering.sequence_folder import Plan, frame_path
 from mitsuba_gdpt.rendering.source import Source
 from mitsuba_gdpt.scenes import Camera
-from mitsuba_gdpt.scenes.contents import Contents
 
 if TYPE_CHECKING:
     import mitsuba as mi
@@ -112,7 +111,8 @@ def render_sequence(
         parameters: Of ``gdpt``.
 
     Raises:
-        ConfigError: A value makes no sense, or the folder holds another sequence.
+        ConfigError: A value makes no sense, the folder holds another sequence, or a scene that
+            :func:`~mitsuba_gdpt.rendering.open_source` loaded has been edited since.
         FormatError: A file of the folder is damaged or cannot be written.
         KeyboardInterrupt: Ctrl-C, before there was a sample of each frame or while the frames are
             reconstructed; the same call goes on.
@@ -149,7 +149,6 @@ class SequenceRender:
         method: Call | None = None,
         on_frame: Callable[[int, torch.Tensor], None] | None = None,
         described: Mapping[str, str] | None = None,
-        contents: Contents | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Check what was asked for; see :func:`render_sequence`.
@@ -166,7 +165,6 @@ class SequenceRender:
             method: Method of reconstruction.
             on_frame: Called with the number and the image of each frame.
             described: Further words for the headers of files.
-            contents: What the scene is made of, if that is known.
             clock: For tests.
 
         Raises:
@@ -195,8 +193,7 @@ class SequenceRender:
                 f"{LEAST_SPP + self._least} or more"
             )
         self._quality, self._method = quality, method
-        self._contents = contents or Contents()
-        self._words = {**(described or {}), **self._contents.words()}
+        self._words = {**(described or {}), **source.contents.words()}
         self._on_frame, self._clock = on_frame, clock
         self._seconds = dict.fromkeys(("render", "denoise", "first"), 0.0)
         self._integrator: Any = None
@@ -242,7 +239,7 @@ class SequenceRender:
             **self._words,
         }
         described = json.loads(json.dumps(described))  # as it will be read
-        if (plan := Plan.read(self._folder, described, self._contents)) is not None:
+        if (plan := Plan.read(self._folder, described, self._source.contents)) is not None:
             return plan
         share = None if self._budget.seconds is None else self._budget.seconds / len(self._cameras)
         middle = BudgetedRender(

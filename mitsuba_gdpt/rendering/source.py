@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.errors import ConfigError, FormatError, plain
 from mitsuba_gdpt.rendering.integrators import all_have_films, settings_of_scene
+from mitsuba_gdpt.scenes.contents import Contents
 from mitsuba_gdpt.scenes.loading import loading_threads
 from mitsuba_gdpt.scenes.reference import SceneRef
 
@@ -30,12 +31,14 @@ class Source:
         scene: The scene.
         integrator: Settings for ``gdpt`` that the scene's own integrator asks for.
         exposure: Factor on the radiance that suits an 8-bit picture.
+        contents: What it is made of, if it comes from files.
     """
 
     name: str
     scene: mi.Scene
     integrator: dict[str, Any] = field(default_factory=dict)
     exposure: float = 1.0
+    contents: Contents = field(default_factory=Contents)
 
     @classmethod
     def of(cls, scene: mi.Scene | Source) -> Source:
@@ -120,17 +123,22 @@ def open_source(
     reference = source if isinstance(source, SceneRef) else SceneRef.parse(source)
     reference.check()
     path = reference.file
+    contents = reference.contents(parameters)  # first: what is edited now has been edited since
     if path is None:
-        return _open_builtin(reference.target, width, height, parameters or {})
+        return _open_builtin(reference.target, width, height, parameters or {}, contents)
     entry = reference.entry()
     known = {} if entry is None else entry.parameters
     scene, settings = _open_file(path, width, height, {**known, **(parameters or {})})
     exposure = 1.0 if entry is None else entry.exposure
-    return Source(reference.name, scene, settings, exposure)
+    return Source(reference.name, scene, settings, exposure, contents)
 
 
 def _open_builtin(
-    name: str, width: int | None, height: int | None, parameters: Mapping[str, str]
+    name: str,
+    width: int | None,
+    height: int | None,
+    parameters: Mapping[str, str],
+    contents: Contents,
 ) -> Source:
     import mitsuba as mi
 
@@ -147,6 +155,7 @@ def _open_builtin(
         scene=scene,
         integrator={"max_depth": description["integrator"]["max_depth"]},
         exposure=scenes.describe(name).exposure,
+        contents=contents,
     )
 
 

@@ -143,15 +143,9 @@ def test_frame_sets(scene: Path, tmp_path: Path) -> None:
 
 def test_sequences(scene: Path, tmp_path: Path) -> None:
     def render() -> None:
-        rendering.SequenceRender(
-            rendering.open_source(str(scene)),
-            [CAMERA] * 2,
-            tmp_path / "frames",
-            {"max_depth": 2},
-            rendering.Budget(spp=4),
-            size=(12, 8),
-            contents=SceneRef.parse(scene).contents(),
-        ).run()
+        source = rendering.open_source(str(scene))
+        options = {"width": 12, "height": 8, "spp": 4, "max_depth": 2}
+        rendering.render_sequence(source, [CAMERA] * 2, tmp_path / "frames", **options)
 
     render()
     paint(scene.parent, 100)
