@@ -304,10 +304,6 @@ def render(
                     "leave --seed out, or begin a new file"
                 )
             before = 0 if resumed is None else resumed.spp
-            if resumed is not None:
-                source.contents.require(
-                    resumed.frame.metadata, f"{resume} was rendered", "begin a new file"
-                )
             job = rendering.BudgetedRender(
                 source,
                 settings,
@@ -321,6 +317,10 @@ def render(
                 resumed=resumed,
                 described=described,
             )
+            if resumed is not None:  # of the same settings
+                source.contents.require(
+                    resumed.frame.metadata, f"{resume} was rendered", "begin a new file"
+                )
             try:
                 done = job.run()
             except Exception:

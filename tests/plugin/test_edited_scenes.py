@@ -23,7 +23,7 @@ from mitsuba_gdpt.scenes import Camera, SceneRef
 from tests.crops import scene as entry
 
 MAIN = """<scene version="3.0.0">
-  <path value="pictures"/>
+  <path value="pictures"/><default name="paint" value="paint"/>
   <include filename="parts/wall.xml"/>
   <sensor type="perspective">
     <transform name="to_world"><lookat origin="0,0,3" target="0,0,0" up="0,1,0"/></transform>
@@ -33,7 +33,7 @@ MAIN = """<scene version="3.0.0">
 </scene>"""
 WALL = """<scene version="3.0.0"><shape type="ply"><string name="filename" value="wall.ply"/>
   <bsdf type="diffuse"><texture type="bitmap" name="reflectance">
-    <string name="filename" value="paint.png"/></texture></bsdf></shape></scene>"""
+    <string name="filename" value="$paint.png"/></texture></bsdf></shape></scene>"""
 FILES = {
     "parts/wall.xml": "parts/wall.xml",
     "sky.exr": "sky.exr",
@@ -54,13 +54,14 @@ def scene(tmp_path: Path, device_variant: str) -> Iterator[Path]:
     mi.Bitmap(np.full((4, 8, 3), 0.5, np.float32)).write(str(folder / "sky.exr"))
     mi.load_dict({"type": "rectangle"}).write_ply(str(folder / "wall.ply"))
     paint(folder, 200)
+    paint(folder, 30, "other")
     yield path
     units._open.clear()
     frames._open.cache_clear()
 
 
-def paint(folder: Path, level: int) -> None:
-    mi.Bitmap(np.full((2, 2, 3), level, np.uint8)).write(str(folder / "pictures/paint.png"))
+def paint(folder: Path, level: int, name: str = "paint") -> None:
+    mi.Bitmap(np.full((2, 2, 3), level, np.uint8)).write(str(folder / f"pictures/{name}.png"))
 
 
 def test_what_mitsuba_reads_is_found(scene: Path) -> None:
@@ -91,6 +92,9 @@ def test_renders(scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert command(*again) == 2
     said = capfd.readouterr().err
     assert f"paint.png has been edited since {part} was rendered; begin a new file" in said
+    # Another file by another parameter is no edit.
+    assert command(*again, "-D", "paint=other") == 2
+    assert "has parameters" in capfd.readouterr().err
     paint(scene.parent, 200)
     assert command(*again) == 0
     frame = FrameBuffers.from_exr(part)  # of an older version, which knew the XML alone
