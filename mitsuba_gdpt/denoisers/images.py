@@ -148,7 +148,7 @@ def without_spikes(buffers: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     """
     primal = buffers[PRIMAL]
     mean = primal.mean(-1)
-    limit = _brightest(mean, center=False)
+    limit = brightest_around(mean)
     limited = {PRIMAL: primal * _at_most(mean, limit)}
     around = _brightest(torch.minimum(mean, limit), center=True)
     for name in DIFFERENCE_AXES:
@@ -156,6 +156,15 @@ def without_spikes(buffers: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
             gradient = buffers[name]
             limited[name] = gradient * _at_most(gradient.abs().mean(-1), around)
     return limited
+
+
+def brightest_around(image: torch.Tensor) -> torch.Tensor:
+    """Return the brightest of the eight pixels around each one; itself where there is none.
+
+    Args:
+        image: (N, H, W).
+    """
+    return _brightest(image, center=False)
 
 
 def _brightest(image: torch.Tensor, *, center: bool) -> torch.Tensor:

@@ -24,7 +24,7 @@ from mitsuba_gdpt.rendering.adaptive import Streams
 from mitsuba_gdpt.rendering.choice import Choice, Chooser, extra_buffers
 from mitsuba_gdpt.rendering.contenders import Contender
 from mitsuba_gdpt.rendering.frame import with_buffers
-from mitsuba_gdpt.rendering.halves import Halves
+from mitsuba_gdpt.rendering.halves import PARTS, Halves
 from mitsuba_gdpt.rendering.limits import Budget, Purse
 from mitsuba_gdpt.rendering.passes import Accumulation
 from mitsuba_gdpt.rendering.session import Session, Update
@@ -311,10 +311,10 @@ def _check_least(session: Session) -> None:
         ConfigError: It would come to that.
     """
     have, budget, least = session.accumulation.spp, session.budget, session.least_spp
-    if budget.noise is not None and budget.spp is not None and budget.spp < 2 * least:
+    if budget.noise is not None and budget.spp is not None and budget.spp < PARTS * least:
         raise ConfigError(
-            f"spp is {budget.spp}; a noise level needs two halves of the samples: expected "
-            f"{2 * least} or more"
+            f"spp is {budget.spp}; a noise level needs {PARTS} parts of the samples: expected "
+            f"{PARTS * least} or more"
         )
     if have and budget.spp is not None and have < budget.spp < have + least:
         raise ConfigError(

@@ -1,6 +1,7 @@
 """Samples in two independent halves, until their reconstructions say that the image is good enough.
 
-What they say is in :mod:`.noise`.
+Each half is of two independent parts, which tell its noise. What all of them say is in
+:mod:`.noise`.
 """
 
 from __future__ import annotations
@@ -18,57 +19,65 @@ from mitsuba_gdpt.rendering.spending import Spending
 if TYPE_CHECKING:
     import torch
 
+#: Parts of the first half and of the second, by the number of their sequence of random numbers.
+_PARTS = (0, 2), (1, 3)
+#: How many there are.
+PARTS = 4
 #: Errors that are further off than this are all alike.
 _FAR = 1e6
 
 
 class Halves(Spending):
-    """Pairs of passes, one for each half, for a budget with a noise level."""
+    """Rounds of passes, one for each part of each half, for a budget with a noise level."""
 
     def __init__(self, session: Session) -> None:
         """Begin; a session that goes on with a file cannot be taken apart in halves."""
         super().__init__(session)
-        self._halves = (Accumulation(), Accumulation())
+        self._parts = [Accumulation() for _ in range(PARTS)]
 
     def spend(self, chosen: Contender) -> torch.Tensor:
-        """Render pairs of passes until the error is estimated small enough; return the image."""
+        """Render rounds of passes until the error is estimated small enough; return the image."""
         session = self._session
         assert session.budget.noise is not None
         level = math.inf
         while True:
-            spp = self._next_pair(chosen, level)
-            for number, half in enumerate(self._halves):
-                session.take(chosen.shifts, spp, number, half.add)
+            spp = self._next_round(chosen, level)
+            for number, part in enumerate(self._parts):
+                session.take(chosen.shifts, spp, number, part.add)
             frame = session.accumulation.frame
             image = session.denoise(chosen, frame)
             self.error = self._estimate(chosen, image)
             level = float(self.error.mean())
-            if level <= session.budget.noise or self._next_pair(chosen, level) == 0:
+            if level <= session.budget.noise or self._next_round(chosen, level) == 0:
                 return image
             if session.update is not None:
                 session.update(image, frame.appended(ERROR, self.error))
 
-    def _next_pair(self, chosen: Contender, level: float) -> int:
-        """Return the samples of each of the next two passes; 0 where no more are allowed."""
+    def _next_round(self, chosen: Contender, level: float) -> int:
+        """Return the samples of each of the next passes; 0 where no more are allowed."""
         budget, have = self._session.budget, self._session.accumulation.spp
         least = self._session.integrator(chosen.shifts).parameters.least_spp
-        spp = max(FIRST_SPP, min(have // 2, LARGEST_SPP))
+        spp = max(FIRST_SPP, min(have // PARTS, LARGEST_SPP))
         if have and math.isfinite(level):
             assert budget.noise is not None
             ratio = min(level / budget.noise, _FAR)
-            wanted = have * (ratio ** (1 / chosen.errors[1]) - 1) / 2
+            wanted = have * (ratio ** (1 / chosen.errors[1]) - 1) / PARTS
             spp = min(spp, max(least, math.ceil(wanted)))
         if budget.spp is not None:
-            spp = min(spp, (budget.spp - have) // 2)
+            spp = min(spp, (budget.spp - have) // PARTS)
         return spp if spp >= least else 0
 
     def judge(self, chosen: Contender, image: torch.Tensor) -> None:
-        """Estimate the error of an image, if there is something of both halves."""
-        if all(half.passes for half in self._halves):
+        """Estimate the error of an image, if there is something of all parts."""
+        if all(part.passes for part in self._parts):
             self.error = self._estimate(chosen, image)
 
     def _estimate(self, chosen: Contender, image: torch.Tensor) -> torch.Tensor:
-        """Return the map of the estimated error of an image of both halves, (H, W, 1)."""
-        halves = [half.frame for half in self._halves]
-        images = [self._session.denoise(chosen, half) for half in halves]
-        return noises.error_map(image, images, [half.primal for half in halves])
+        """Return the map of the estimated error of an image of all parts, (H, W, 1)."""
+        halves = []
+        for numbers in _PARTS:
+            first, second = (self._parts[number] for number in numbers)
+            frame = Accumulation.together(first, second).frame
+            parts = first.frame.primal, second.frame.primal
+            halves.append(noises.Half(self._session.denoise(chosen, frame), frame.primal, parts))
+        return noises.error_map(image, *halves)
