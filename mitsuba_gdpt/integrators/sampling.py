@@ -33,6 +33,12 @@ _LEVELS = 3
 #: pixels first, then of blocks of 2 x 2 and 4 x 4 pixels, for all powers of two up to 65,536
 #: samples: as (t, m, 2)-nets, those of pixels have t <= 1 up to 4096 samples, and t <= 2 beyond.
 COLUMNS = (43, 58, 20, 50, 37, 29, 54, 45, 35, 11, 18, 41, 24, 21, 34, 9)
+#: Rows of the matrix: which digits of the sample number decide over each digit of the stratum. A
+#: count of these is half as long a program as a sum of columns.
+_ROWS = tuple(
+    sum(((column >> row) & 1) << digit for digit, column in enumerate(COLUMNS))
+    for row in range(2 * _LEVELS)
+)
 
 #: Class of the samplers that are replaced: what a scene has that asks for nothing special.
 PLAIN = "IndependentSampler"
@@ -112,8 +118,8 @@ class SobolSampler:
         # Samples and pixels are shuffled alike for all of a block: that keeps what is spread.
         sample = _shuffle(self.index, order)
         stratum = _shuffle(self.place, _other(order)) & (4**_LEVELS - 1)
-        for digit, column in enumerate(COLUMNS):
-            stratum ^= ((sample >> digit) & 1) * column
+        for digit, mask in enumerate(_ROWS):
+            stratum ^= (dr.popcnt(sample & mask) & 1) << digit
         return (sample << (2 * _LEVELS)) | stratum, seed
 
 
