@@ -176,8 +176,6 @@ class FusionModel(Model):
                 x = features(data, layout, image, split, scale, aligned)
             else:
                 x = block_features(data, layout, image, split, scale, size.patch, aligned)
-            if torch.is_autocast_enabled(x.device.type):  # once, not for every layer that reads it
-                x = x.to(torch.get_autocast_dtype(x.device.type))
             x = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
             values = torch.as_tensor(self.network(x)).permute(0, 3, 1, 2).float()
             values = functional.pixel_shuffle(values, size.patch)[..., :height, :width]
@@ -336,7 +334,7 @@ def block_features(
         _log(around(variance)),
         means(filled(_shown_brightness(brightness, scale))),
     ]
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=1).to(_precision(image))
 
 
 def features(
@@ -385,9 +383,35 @@ def features(
         _deviation(primal, image, brightness),
         _shown_brightness(brightness, scale),
     ]
-    x = torch.cat([plane.permute(0, 3, 1, 2) for plane in (*directed, *shared)], dim=1)
-    rest = (-width % aligned, -height % aligned)
-    return functional.pad(x, (0, rest[0], 0, rest[1])) if any(rest) else x
+    return _stacked(
+        [plane[..., 0] for plane in (*directed, *shared)],
+        height + -height % aligned,
+        width + -width % aligned,
+    )
+
+
+def _stacked(planes: list[torch.Tensor], height: int, width: int) -> torch.Tensor:
+    """Make one input of planes (N, H, W), filled up with zeros, in the network's precision.
+
+    Returns:
+        (N, C, height, width).
+    """
+    dtype = _precision(planes[0])
+    n, rows, columns = planes[0].shape
+    if torch.is_grad_enabled() or planes[0].device.type != "cpu":
+        x = torch.stack(planes, dim=1).to(dtype)
+        return functional.pad(x, (0, width - columns, 0, height - rows))
+    # One by one, and rounded on the way: each is still in the cache.
+    x = planes[0].new_zeros(n, len(planes), height, width, dtype=dtype)
+    for channel, plane in enumerate(planes):
+        x[:, channel, :rows, :columns] = plane
+    return x
+
+
+def _precision(x: torch.Tensor) -> torch.dtype:
+    """Return what the network computes in: inputs are rounded once, not for each of its halves."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def _log(x: torch.Tensor) -> torch.Tensor:

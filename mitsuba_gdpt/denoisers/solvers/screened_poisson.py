@@ -71,7 +71,9 @@ class ConjugateGradients:
     """
 
     def __init__(self, like: torch.Tensor) -> None:
-        self._solution, self._direction, self._product = (torch.empty_like(like) for _ in range(3))
+        self._solution, self._direction, self._product, self._scratch = (
+            torch.empty_like(like) for _ in range(4)
+        )
 
     def __call__(
         self,
@@ -100,7 +102,8 @@ class ConjugateGradients:
         goal = squared * tolerance**2
         for step in range(1, iterations + 1):
             _multiply(direction, coupling_x, coupling_y, product)
-            length = squared / _dot(direction, product).clamp_min_(_TINY)
+            torch.mul(direction, product, out=self._scratch)
+            length = squared / self._scratch.sum((-2, -1), keepdim=True).clamp_min_(_TINY)
             solution.addcmul_(length, direction)
             residual.addcmul_(length, product, value=-1)
             previous, squared = squared, _squared(residual)
@@ -114,11 +117,6 @@ class ConjugateGradients:
                 squared *= going
             direction.mul_(squared / previous.clamp_min_(_TINY)).add_(residual)
         return solution
-
-
-def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Inner product per image and channel, (..., 1, 1)."""
-    return (a * b).sum((-2, -1), keepdim=True)
 
 
 def _squared(a: torch.Tensor) -> torch.Tensor:

@@ -124,8 +124,8 @@ class FusionWeights(nn.Module):
 def _merged(x: torch.Tensor, y: torch.Tensor, layer: Convolution, *, turned: bool) -> torch.Tensor:
     """Apply a layer of 3x3 filters, and the activation, to x beside y at twice its resolution.
 
-    Each pixel of a block of 2x2 sees 2x2 values of y, some of them twice: filters of that size do
-    with half of the multiplications, and neither the larger y nor both in one are ever made.
+    The values of y are never repeated, nor both made one: each spreads over 4x4 pixels, with
+    filters that hold the sums of what would be the same value. A transposed convolution does that.
 
     Args:
         x: (N, C, 2h, 2w).
@@ -137,19 +137,19 @@ def _merged(x: torch.Tensor, y: torch.Tensor, layer: Convolution, *, turned: boo
     weight = weight.transpose(2, 3) if turned else weight
     fine, coarse = weight.split([x.shape[1], y.shape[1]], dim=1)
     result = functional.conv2d(x, fine, layer.bias, padding=1)
-    height, width = y.shape[2:]
-    filters = [part for rows in _seen_twice(coarse, 2) for part in _seen_twice(rows, 3)]
-    values = functional.conv2d(y, torch.cat(filters), padding=1)
-    for block, part in enumerate(values.split(result.shape[1], dim=1)):
-        row, column = divmod(block, 2)
-        result[:, :, row::2, column::2] += part[:, :, row : row + height, column : column + width]
+    result += functional.conv_transpose2d(y, _spread(coarse), stride=2, padding=1)
     return functional.leaky_relu(result, _SLOPE, inplace=True)
 
 
-def _seen_twice(weight: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum filters over what is the same value along an axis, for the first and second of a pair."""
-    before, here, after = weight.split(1, dim)
-    return torch.cat([before, here + after], dim), torch.cat([before + here, after], dim)
+def _spread(weight: torch.Tensor) -> torch.Tensor:
+    """Return 4x4 filters of a transposed convolution, (c, C, 4, 4), that do what 3x3 filters would.
+
+    Args:
+        weight: (C, c, 3, 3), of a convolution that sees each value in a block of 2x2 pixels.
+    """
+    spread = weight.flip(2, 3).transpose(0, 1)
+    spread = functional.pad(spread, (0, 1)) + functional.pad(spread, (1, 0))
+    return functional.pad(spread, (0, 0, 0, 1)) + functional.pad(spread, (0, 0, 1, 0))
 
 
 def _filtered(
