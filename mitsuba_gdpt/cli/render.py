@@ -267,7 +267,7 @@ def render(
     from mitsuba_gdpt.denoisers import Call, check_method, extra_buffers
     from mitsuba_gdpt.denoisers import denoise as reconstruct
 
-    level, before = None, 0  # noise that is left; samples that were there
+    reached, before = None, 0  # the estimated error; samples that were there
     method = None if denoise is None else Call.parse(denoise).with_options(denoiser_options)
     if method is not None:
         settings = rendering.with_buffers(settings, method.requires)
@@ -329,7 +329,8 @@ def render(
                 raise
             buffers, call, image = done.buffers, done.method, done.image
             watch.seconds |= done.seconds
-            level = done.noise
+            if done.noise is not None:
+                reached = _reached(done.noise, done.noise_range, noise)
         else:
             if method is None:
                 settings = rendering.with_buffers(settings, extra_buffers(quality))
@@ -357,7 +358,7 @@ def render(
         *([f"compiled in {first:.2f} s"] if first else []),
         f"rendered in {taken:.2f} s ({rate} samples/s)",
         f"{call} in {watch.seconds['denoise']:.2f} s",
-        *([] if level is None else [_reached(level, noise)]),
+        *([] if reached is None else [reached]),
         f"peak memory {session.peak_memory()}",
     ]
     if written := [str(path) for path in (output, png) if path]:
@@ -409,10 +410,12 @@ class _Files:
             exr.write_png(self.png, image, exposure=self.stops)
 
 
-def _reached(level: float, noise: float | None) -> str:
+def _reached(level: float, ends: tuple[float, float] | None, noise: float | None) -> str:
     """Say which estimated error was reached, and where that is not what was asked for."""
     text = f"estimated relMSE {level:.2g}"
-    return text if noise is None or level <= noise else f"{text} (asked for {noise:g})"
+    if ends is not None:
+        text += " ({:.2g} to {:.2g})".format(*ends)
+    return text if noise is None or level <= noise else f"{text}, asked for {noise:g}"
 
 
 def _default(integrator: mi.Integrator, quality: str | None) -> Call:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _PARTS = (0, 2), (1, 3)
 #: How many there are.
 PARTS = 4
+#: How far the error may be above the level, in one of ten renders.
+_ABOVE = 1.5
 #: Errors that are further off than this are all alike.
 _FAR = 1e6
 
@@ -36,32 +38,34 @@ class Halves(Spending):
         self._parts = [Accumulation() for _ in range(PARTS)]
 
     def spend(self, chosen: Contender) -> torch.Tensor:
-        """Render rounds of passes until the error is estimated small enough; return the image."""
+        """Render rounds of passes until the error is small enough for sure; return the image."""
         session = self._session
-        assert session.budget.noise is not None
-        level = math.inf
         while True:
-            spp = self._next_round(chosen, level)
+            spp = self._next_round(chosen)
             for number, part in enumerate(self._parts):
                 session.take(chosen.shifts, spp, number, part.add)
             frame = session.accumulation.frame
             image = session.denoise(chosen, frame)
-            self.error = self._estimate(chosen, image)
-            level = float(self.error.mean())
-            if level <= session.budget.noise or self._next_round(chosen, level) == 0:
+            self.estimate = self._estimated(chosen, image)
+            if self._excess() <= 1 or self._next_round(chosen) == 0:
                 return image
             if session.update is not None:
-                session.update(image, frame.appended(ERROR, self.error))
+                session.update(image, frame.appended(ERROR, self.estimate.map))
 
-    def _next_round(self, chosen: Contender, level: float) -> int:
+    def _excess(self) -> float:
+        """Return the estimated error over the level: what is likely, or what is still possible."""
+        noise, found = self._session.budget.noise, self.estimate
+        assert noise is not None
+        assert found is not None
+        return min(max(found.level, found.high / _ABOVE) / noise, _FAR)
+
+    def _next_round(self, chosen: Contender) -> int:
         """Return the samples of each of the next passes; 0 where no more are allowed."""
         budget, have = self._session.budget, self._session.accumulation.spp
         least = self._session.integrator(chosen.shifts).parameters.least_spp
         spp = max(FIRST_SPP, min(have // PARTS, LARGEST_SPP))
-        if have and math.isfinite(level):
-            assert budget.noise is not None
-            ratio = min(level / budget.noise, _FAR)
-            wanted = have * (ratio ** (1 / chosen.errors[1]) - 1) / PARTS
+        if self.estimate is not None:
+            wanted = have * (self._excess() ** (1 / chosen.errors[1]) - 1) / PARTS
             spp = min(spp, max(least, math.ceil(wanted)))
         if budget.spp is not None:
             spp = min(spp, (budget.spp - have) // PARTS)
@@ -70,14 +74,14 @@ class Halves(Spending):
     def judge(self, chosen: Contender, image: torch.Tensor) -> None:
         """Estimate the error of an image, if there is something of all parts."""
         if all(part.passes for part in self._parts):
-            self.error = self._estimate(chosen, image)
+            self.estimate = self._estimated(chosen, image)
 
-    def _estimate(self, chosen: Contender, image: torch.Tensor) -> torch.Tensor:
-        """Return the map of the estimated error of an image of all parts, (H, W, 1)."""
+    def _estimated(self, chosen: Contender, image: torch.Tensor) -> noises.Estimate:
+        """Return the estimated error of an image of all parts."""
         halves = []
         for numbers in _PARTS:
             first, second = (self._parts[number] for number in numbers)
             frame = Accumulation.together(first, second).frame
             parts = first.frame.primal, second.frame.primal
             halves.append(noises.Half(self._session.denoise(chosen, frame), frame.primal, parts))
-        return noises.error_map(image, *halves)
+        return noises.estimate(image, *halves)

@@ -15,7 +15,7 @@ Four steps make a map of it:
   variance of the image of all samples, (A - B)^2 / 4, is known closely; alone it misses what both
   halves get wrong alike, mostly more than half. But on training scenes the error of a half is
   :data:`TIMES_VARIANCE` times as large, within a factor of exp(:data:`SPREAD`). Both are put
-  together by Bayes' rule: :func:`_level`.
+  together by Bayes' rule: :func:`_levels`.
 - The variance of a half is twice that of all samples, and the bias is about the same: the error of
   the image of all samples is less by the variance.
 - Likewise in a window around each pixel, where the ratio to the variance is that of the frame.
@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 #: Squared error of a half over the variance of the image of all samples: the geometric mean over
 #: renders of training scenes, and the standard deviation of its logarithm.
 TIMES_VARIANCE, SPREAD = 4.4, 0.45
+#: Degrees of freedom of its distribution.
+_FREEDOM = 4
+#: Standard error of what is measured, relative to it, besides that of the mean. With it true
+#: errors of renders of training scenes are in the range of an :class:`Estimate` as often as told.
+_UNSURE = 0.1
+#: What is at the ends of that range, and in between.
+_QUANTILES = 0.1, 0.5, 0.9
 #: Of that ratio in a window, about that of the frame.
 _LOCAL_SPREAD = 0.5
 #: Side of the window that the map is smoothed with, in pixels.
@@ -61,17 +68,34 @@ class Half:
     parts: tuple[torch.Tensor, torch.Tensor]
 
 
-def error_map(image: torch.Tensor, first: Half, second: Half) -> torch.Tensor:
+@dataclass(frozen=True)
+class Estimate:
+    """How far an image is off.
+
+    Attributes:
+        map: Squared error relative to squared brightness, (H, W, 1), 0 or more, smooth. The mean
+            estimates :func:`~mitsuba_gdpt.metrics.relmse`; the constant in it is the same.
+        low: The true one is above this in nine of ten renders.
+        high: And below this in nine of ten.
+    """
+
+    map: torch.Tensor
+    low: float
+    high: float
+
+    @property
+    def level(self) -> float:
+        """The mean of the map."""
+        return float(self.map.mean())
+
+
+def estimate(image: torch.Tensor, first: Half, second: Half) -> Estimate:
     """Estimate the squared error of an image, relative to its squared brightness.
 
     Args:
         image: Reconstruction of all samples, (H, W, 3).
         first: Half of the samples.
         second: The other half.
-
-    Returns:
-        (H, W, 1), 0 or more, smooth. The mean estimates
-        :func:`~mitsuba_gdpt.metrics.relmse`; the constant in it is the same.
     """
     from mitsuba_gdpt.denoisers.images import mean_square, window_mean
     from mitsuba_gdpt.metrics.pixelwise import RELMSE_EPSILON
@@ -81,9 +105,9 @@ def error_map(image: torch.Tensor, first: Half, second: Half) -> torch.Tensor:
     variance = mean_square(first.image - second.image) * scale / 4
     deviation = error.std(correction=0) / error.numel() ** 0.5
     mean = float(variance.mean())
-    level = _level(float(error.mean()), float(deviation), mean)
+    low, level, high = _levels(float(error.mean()), float(deviation), mean)
     if not level > 0:
-        return error.new_zeros(error.shape)
+        return Estimate(error.new_zeros(error.shape), 0.0, high)
     local, squares, least = (
         window_mean(values[None], _WINDOW)[0] for values in (error, error.square(), variance)
     )
@@ -92,7 +116,7 @@ def error_map(image: torch.Tensor, first: Half, second: Half) -> torch.Tensor:
     known = (expected * _LOCAL_SPREAD).square()
     local = (local * known + expected * uncertain) / (known + uncertain).clamp_min(_TINY)
     local = (local - least).maximum(least)
-    return local * ((level - mean) / local.mean())
+    return Estimate(local * ((level - mean) / local.mean()), low - mean, high - mean)
 
 
 def _error_of_half(first: Half, second: Half) -> torch.Tensor:
@@ -131,8 +155,8 @@ def _brightness(image: torch.Tensor, first: Half, second: Half) -> torch.Tensor:
     return grey + change * (beyond / (beyond + variance).clamp_min(_TINY))
 
 
-def _level(error: float, deviation: float, variance: float) -> float:
-    """Return what the squared error of a half is, by what is measured and by its variance.
+def _levels(error: float, deviation: float, variance: float) -> tuple[float, ...]:
+    """Return what the squared error of a half may be, by what is measured and by its variance.
 
     Args:
         error: Unbiased estimate.
@@ -140,15 +164,18 @@ def _level(error: float, deviation: float, variance: float) -> float:
         variance: Of the image of all samples; that of a half is twice as large.
 
     Returns:
-        Median of what both leave: 0 or more.
+        Quantiles of what both leave: 0 or more.
     """
     import torch
 
     if not variance > 0:
-        return max(0.0, error)
+        return (max(0.0, error),) * len(_QUANTILES)
     least, most = math.log(2 * variance), math.log(60 * variance + max(0.0, error) + 4 * deviation)
     logarithm = torch.linspace(least, most, _STEPS, dtype=torch.float64)
+    level = logarithm.exp()
     off = (logarithm - math.log(TIMES_VARIANCE * variance)) / SPREAD
-    missed = (logarithm.exp() - error) / max(deviation, 1e-3 * abs(error), _TINY)
-    likely = torch.softmax(-(off.square() + missed.square()) / 2, 0).cumsum(0)
-    return float(logarithm[int((likely < 0.5).sum())].exp())
+    missed = (level - error) / max(math.hypot(deviation, _UNSURE * error), _TINY)
+    # Student's t, as a ratio that is far off is possible: of methods that blur, say.
+    usual = torch.log1p(off.square() / _FREEDOM) * (_FREEDOM + 1)
+    likely = torch.softmax(-(usual + missed.square()) / 2, 0).cumsum(0)
+    return tuple(float(level[int((likely < quantile).sum())]) for quantile in _QUANTILES)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mitsuba_gdpt.rendering.contenders import Contender
+from mitsuba_gdpt.rendering.noise import Estimate
 from mitsuba_gdpt.rendering.session import Session
 from mitsuba_gdpt.rendering.state import attach
 
@@ -29,7 +30,7 @@ class Spending:
     """The same number of samples in all pixels.
 
     Attributes:
-        error: Map of the estimated error of the image, (H, W, 1), where there is one.
+        estimate: Of the error of the image, where there is one.
     """
 
     def __init__(self, session: Session, sequence: int = 0, *, piloted: bool = False) -> None:
@@ -40,7 +41,7 @@ class Spending:
             sequence: Of random numbers.
             piloted: Whether this is what a pilot said, which a file then remembers.
         """
-        self.error: torch.Tensor | None = None
+        self.estimate: Estimate | None = None
         self._session, self._sequence, self._piloted = session, sequence, piloted
 
     def take(self, shifts: int, spp: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
@@ -42,7 +44,7 @@ def test_bias_of_a_reconstruction_is_part_of_the_estimate(size: int, tolerance: 
     a, b, c, d = noisy(truth, 0.2)
     halves = [half(blurred((p + q) / 2, size), p, q) for p, q in ((a, b), (c, d))]
     image = (halves[0].image + halves[1].image) / 2
-    found = noise.error_map(image, *halves)
+    found = noise.estimate(image, *halves).map
     true = float(metrics.relmse(image, truth))
     alike = float((halves[0].image - halves[1].image).square().mean()) / 4
     assert float(found.mean()) == pytest.approx(true, rel=tolerance)
@@ -73,7 +75,7 @@ def test_what_noise_hides_is_told_by_the_variance(spikes: bool) -> None:
         for part in (a, c):
             part[::40, ::40] = 300.0
     halves = half(truth, a, b), half(truth + 0.1, c, d)
-    found = noise.error_map(truth + 0.05, *halves)
+    found = noise.estimate(truth + 0.05, *halves).map
     error = noise._error_of_half(*halves)
     if spikes:
         assert float(error.std()) / error.numel() ** 0.5 > 1.0
@@ -93,7 +95,7 @@ def test_brightness_is_that_of_the_primal_where_noise_does_not_explain_the_diffe
     spread[36:40] = 2.0
     halves = half(spread, a, b), half(spread, c, d)
     true = float(metrics.relmse(spread, truth))
-    assert float(noise.error_map(spread, *halves).mean()) == pytest.approx(true, rel=0.05)
+    assert noise.estimate(spread, *halves).level == pytest.approx(true, rel=0.05)
     # With noise that explains it the reconstruction counts.
     truth[36:40] = 2.0
     halves = half(truth, *noisy(truth, 1.0)[:2]), half(truth, *noisy(truth, 1.0)[2:])
@@ -115,27 +117,40 @@ def test_a_spike_that_one_half_keeps_is_an_error_of_its_height() -> None:
 
 def test_no_less_than_the_variance_that_is_seen() -> None:
     image = torch.ones(4, 4, 3)
-    found = noise.error_map(image, half(image - 0.1, image, image), half(image + 0.1, image, image))
-    assert float(found.mean()) == pytest.approx(0.01 / 1.01)
+    found = noise.estimate(image, half(image - 0.1, image, image), half(image + 0.1, image, image))
+    assert found.level == pytest.approx(0.01 / 1.01, rel=0.05)
+    assert found.low >= 0.99 * 0.01 / 1.01
 
 
-def test_level() -> None:
+def test_levels() -> None:
     """Between what is measured and what the variance says, by how sure the first is."""
-    assert noise._level(0.3, 1e-5, 0.1) == pytest.approx(0.3, rel=0.01)
-    assert noise._level(20.0, 1e-3, 0.1) == pytest.approx(20.0, rel=0.01)
-    told = noise._level(0.0, 1e9, 0.1)
-    assert told == pytest.approx(0.1 * noise.TIMES_VARIANCE, rel=0.1)
-    assert 0.5 < noise._level(0.6, 0.1, 0.1) < 0.6
-    assert noise._level(-1.0, 0.01, 0.1) == pytest.approx(0.2, rel=0.05)  # that of a half
-    assert noise._level(0.5, 0.1, 0.0) == 0.5
-    assert noise._level(-0.5, 0.1, 0.0) == 0.0
+
+    def likely(*numbers: float) -> float:
+        low, middle, high = noise._levels(*numbers)
+        assert low <= middle <= high
+        return middle
+
+    assert likely(0.4, 1e-5, 0.1) == pytest.approx(0.4, rel=0.02)
+    assert likely(20.0, 1e-3, 0.1) > 10.0
+    assert likely(0.0, 1e9, 0.1) == pytest.approx(0.1 * noise.TIMES_VARIANCE, rel=0.1)
+    assert 0.5 < likely(0.6, 0.1, 0.1) < 0.6
+    assert likely(-1.0, 0.01, 0.1) == pytest.approx(0.2, rel=0.05)  # that of a half
+    assert likely(0.5, 0.1, 0.0) == 0.5
+    assert likely(-0.5, 0.1, 0.0) == 0.0
+    # The range is as wide as its ends are uncertain.
+    low, middle, high = noise._levels(0.4, 1e-5, 0.1)
+    assert 1.1 < high / low < 1.4
+    low, middle, high = noise._levels(0.4, 1.0, 0.1)
+    assert high / middle == pytest.approx(math.exp(1.28 * noise.SPREAD), rel=0.1)
 
 
 def test_black_and_noiseless() -> None:
     black = torch.zeros(3, 5, 3)
     nothing = half(black, black, black)
-    assert not noise.error_map(black, nothing, nothing).any()
+    found = noise.estimate(black, nothing, nothing)
+    assert not found.map.any()
+    assert found.low == found.level == found.high == 0.0
     # Both halves are off alike, and nothing else is known.
     grey = torch.ones(3, 5, 3)
     off = half(grey, grey + 0.1, grey + 0.1)
-    assert float(noise.error_map(grey, off, off).mean()) == pytest.approx(0.01 / (1.21 + 0.01))
+    assert noise.estimate(grey, off, off).level == pytest.approx(0.01 / (1.21 + 0.01))
