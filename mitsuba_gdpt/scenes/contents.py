@@ -142,7 +142,7 @@ def _named(
     for kind, text in _texts(path, provenance.content(path)):
         if kind == "default":
             name, _, value = text.partition("\n")
-            parameters.setdefault(name, value)
+            parameters.setdefault(name, _substituted(value, parameters))
             continue
         name = _substituted(text, parameters)
         if kind == "path":

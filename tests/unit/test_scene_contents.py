@@ -24,7 +24,7 @@ from mitsuba_gdpt.scenes import SceneRef
 from mitsuba_gdpt.scenes.contents import Contents
 
 MAIN = """<scene version="3.0.0">
-  <default name="wood" value="oak"/>
+  <default name="kind" value="oak"/><default name="wood" value="$kind"/>
   <path value="lib"/>
   <include filename="parts/all.xml"/>
   <emitter type="envmap"><string name="filename" value="sky.exr"/></emitter>
