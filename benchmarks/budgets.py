@@ -1,47 +1,66 @@
 """What becomes of budgets: time asked and taken, true error, and whether another choice was better.
 
     python benchmarks/budgets.py --output DIR [SCENE ...] [--budgets 3 10 30 100] [--noise 0.02]
-        [--publish]
+        [--curves] [--publish]
 
-Renders each scene with each budget as ``gdpt.render(scene, seconds=...)`` does, and once more with
-each of the choices that it has. The best of these in hindsight is what the choice is measured by.
-With levels of noise, what was estimated is compared with what is true. By default: the six
-development scenes and fourteen built-in ones, in the size of their reference or 320 pixels wide.
+Three things are found for each scene. How errors fall with the samples, for each of the choices
+that ``gdpt.render(scene, seconds=...)`` has: one render per number of offset paths, reconstructed
+in between. What a sample and a reconstruction cost here. And what becomes of each budget. The best
+choice in hindsight is the one whose curve is lowest where that choice would have ended, had it
+taken all of the time in one pass. With levels of noise, what was estimated is compared with what is
+true. By default: the six development scenes and fourteen built-in ones, in the size of their
+reference or 320 pixels wide.
 
-Each render leaves a line in DIR/results.jsonl, so a call that was interrupted goes on. References
+Each of these leaves a line in DIR/results.jsonl, so a call that was interrupted goes on. References
 that are not there are rendered first, into DIR. For figures that are to be published nothing else
-may run on the machine; all of it takes about four hours and the references.
+may run on the machine, but for ``--curves``: that finds the curves only, which know no clock. All
+of it takes about three hours and the references.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from common import dev_scenes, geometric_mean, publish, table
 from references import DEPTH, open_scene, scene_file
 
-from mitsuba_gdpt import provenance, references, rendering, scenes
+from mitsuba_gdpt import denoisers, metrics, provenance, references, rendering, scenes
 from mitsuba_gdpt.rendering import Budget, BudgetedRender
-from mitsuba_gdpt.rendering.contenders import ERRORS
+from mitsuba_gdpt.rendering.contenders import ERRORS, Costs
+from mitsuba_gdpt.rendering.frame import make_integrator
+from mitsuba_gdpt.rendering.passes import Accumulation, render_pass
 from mitsuba_gdpt.scenes import SceneRef
+
+if TYPE_CHECKING:
+    import torch
+
+    from mitsuba_gdpt.buffers import FrameBuffers
+    from mitsuba_gdpt.denoisers import Call
 
 SCENES = 20
 BUDGETS = (3.0, 10.0, 30.0, 100.0)
-FREE = "chosen"
 #: Of renders to a level of noise.
 MOST_SPP = 1024
 METRICS = ("relmse", "relmse-trimmed")
 LEAST = 1e-9  # an unbiased estimate of an error may be below 0
-#: The ways to spend a time, by the name that rows have.
-CHOICES: Mapping[str, tuple[dict[str, Any], str | None]] = {
-    FREE: ({}, None),
-    **{f"{shifts} {quality}": ({"shifts": shifts}, quality) for shifts, quality in ERRORS},
-}
+SEED = 1
+SHIFTS = tuple(dict.fromkeys(shifts for shifts, _ in ERRORS))
+#: Curves have a point at so many samples per pixel, and one after each growth by a factor.
+FIRST_SPP, GROWTH = 8, 2
+#: They go on for this share of the longest budget: processor seconds over the processors.
+LONGER = 1.0
+#: Passes that tell what a sample costs, and how often these and reconstructions are timed.
+TIMED_SPP, TIMES = (8, 32), 3
 
 
 def default_scenes() -> list[str]:
@@ -65,51 +84,134 @@ def reference(name: str, args: argparse.Namespace) -> references.Halves:
     )
 
 
-def measure(
-    source: rendering.Source, halves: references.Halves, budget: Budget, choice: str
-) -> dict[str, Any]:
-    """Render once; return the figures."""
-    from mitsuba_gdpt import metrics
+class Scene:
+    """A scene, and what is found for it."""
 
-    settings, quality = CHOICES[choice]
-    parameters = {**source.integrator, "max_depth": DEPTH, **settings}
-    done = BudgetedRender(source, parameters, budget, seed=1, quality=quality).run()
-    if done.interrupted:
-        raise KeyboardInterrupt
-    image = done.image.cpu()
-    found = {name: metrics.find(name)(image, halves.reference()).value for name in METRICS}
-    return {
-        "taken": done.seconds["render"] + done.seconds["denoise"],
-        "first": done.seconds["first"],
-        "spp": int(done.buffers.metadata["spp"]),
-        "shifts": done.shifts,
-        "method": str(done.method),
-        "noise": done.noise,
-        **{name: max(LEAST, value) for name, value in found.items()},
-    }
+    def __init__(self, name: str, args: argparse.Namespace) -> None:
+        """Load it."""
+        self.args, self.halves = args, reference(name, args)
+        width, height = self.halves.size
+        self.source = rendering.open_source(scene_file(name), width=width, height=height)
+
+    def errors(self, image: torch.Tensor) -> dict[str, float]:
+        """Return the errors of an image by metric."""
+        found = {n: metrics.find(n)(image.cpu(), self.halves.reference()).value for n in METRICS}
+        return {name: max(LEAST, value) for name, value in found.items()}
+
+    def integrator(self, shifts: int) -> Any:
+        """Return ``gdpt`` with the buffers that all levels of quality make use of."""
+        extra = {name for level in denoisers.LEVELS for name in denoisers.extra_buffers(level)}
+        parameters = {"max_depth": DEPTH, "shifts": shifts, "features": ",".join(sorted(extra))}
+        return make_integrator({**self.source.integrator, **parameters})
+
+    def take(self, integrator: Any, passes: Accumulation, spp: int) -> None:
+        """Add a pass."""
+        done = render_pass(self.source, integrator, spp=spp, seed=SEED, sensor=0, before=passes)
+        passes.add(*done)
+
+    def curve(self, shifts: int) -> dict[str, Any]:
+        """Return errors by level of quality, at growing numbers of samples."""
+        integrator, passes = self.integrator(shifts), Accumulation()
+        limit = LONGER * max(self.args.budgets) * (os.cpu_count() or 1)
+        spent = 0.0
+        points: list[dict[str, Any]] = []
+        for spp in sizes():
+            start = time.process_time()
+            self.take(integrator, passes, spp - passes.spp)
+            if len(points) > 1:  # the first ones compile
+                spent += time.process_time() - start
+            images = {q: denoisers.denoise(passes.frame, c) for q, c in calls(shifts, passes.frame)}
+            errors = {quality: self.errors(image) for quality, image in images.items()}
+            points.append({"spp": passes.spp, "errors": errors})
+            if spent > limit:
+                return {"points": points}
+        raise AssertionError("sizes have no end")
+
+    def cost(self, shifts: int) -> dict[str, Any]:
+        """Return what is fixed in a pass, what a sample takes, and each reconstruction, in s."""
+        integrator, passes, costs = self.integrator(shifts), Accumulation(), Costs()
+        for spp in TIMED_SPP:
+            costs.note(spp, timed(partial(self.take, integrator, passes, spp)))
+        fixed, sample = costs.line
+        reconstruction = {
+            quality: timed(partial(denoisers.denoise, passes.frame, call))
+            for quality, call in calls(shifts, passes.frame)
+        }
+        return {"fixed": fixed, "sample": sample, "reconstruction": reconstruction}
+
+    def budget(self, seconds: float) -> dict[str, Any]:
+        """Render with a budget of time."""
+        return self._spent(Budget(seconds))
+
+    def level(self, level: float) -> dict[str, Any]:
+        """Render to a level of noise."""
+        return self._spent(Budget(spp=MOST_SPP, noise=level))
+
+    def _spent(self, budget: Budget) -> dict[str, Any]:
+        """Render with a budget, and return what became of it."""
+        parameters = {**self.source.integrator, "max_depth": DEPTH}
+        done = BudgetedRender(self.source, parameters, budget, seed=SEED).run()
+        if done.interrupted:
+            raise KeyboardInterrupt
+        return {
+            "taken": done.seconds["render"] + done.seconds["denoise"],
+            "first": done.seconds["first"],
+            "spp": int(done.buffers.metadata["spp"]),
+            "shifts": done.shifts,
+            "method": str(done.method),
+            "noise": done.noise,
+            **self.errors(done.image),
+        }
+
+
+def sizes() -> Iterator[int]:
+    """Return the samples per pixel at the points of a curve."""
+    return (FIRST_SPP * GROWTH**k for k in itertools.count())
+
+
+def calls(shifts: int, frame: FrameBuffers) -> list[tuple[str, Call]]:
+    """Return the method of each level of quality."""
+    layout = frame.layout if shifts else denoisers.without_gradients(frame.layout)
+    return [(q, denoisers.default_call(layout, q)) for s, q in ERRORS if s == shifts]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the median of the seconds that something takes, after once that does not count."""
+    found = []
+    for _ in range(1 + TIMES):
+        start = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - start)
+    return float(np.median(found[1:]))
 
 
 def work(args: argparse.Namespace, path: Path) -> list[dict[str, Any]]:
-    """Render what is missing; return all rows."""
+    """Find what is missing; return all rows."""
     rows = []
     if path.exists():
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    keys = ("scene", "choice", "budget", "level")
+    keys = ("scene", "what", "value")
     done = {tuple(row[key] for key in keys) for row in rows}
-    timed = [(choice, seconds, None) for seconds in args.budgets for choice in CHOICES]
+    wanted: list[tuple[str, float]] = []
+    if args.budgets:
+        wanted += [("curve", shifts) for shifts in SHIFTS]
+    if not args.curves:
+        wanted += [("cost", shifts) for shifts in SHIFTS if args.budgets]
+        wanted += [("budget", seconds) for seconds in args.budgets]
+        wanted += [("level", level) for level in args.noise]
     for name in args.scenes:
-        todo = [
-            t for t in [*timed, *((FREE, None, n) for n in args.noise)] if (name, *t) not in done
-        ]
+        todo = [w for w in wanted if (name, *w) not in done]
         if not todo:
             continue
-        halves = reference(name, args)
-        width, height = halves.size
-        source = rendering.open_source(scene_file(name), width=width, height=height)
-        for choice, seconds, level in todo:
-            limit = MOST_SPP if seconds is None else None
-            result = measure(source, halves, Budget(seconds, limit, level), choice)
-            row = dict(zip(keys, (name, choice, seconds, level), strict=True)) | result
+        scene = Scene(name, args)
+        find: dict[str, Callable[[Any], dict[str, Any]]] = {
+            "curve": scene.curve,
+            "cost": scene.cost,
+            "budget": scene.budget,
+            "level": scene.level,
+        }
+        for what, value in todo:
+            row = dict(zip(keys, (name, what, value), strict=True)) | find[what](value)
             rows.append(row)
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row) + "\n")
@@ -139,17 +241,35 @@ SUMMARY_HEAD = [
 ]
 
 
+def hindsight(rows: list[dict[str, Any]], scene: str, seconds: float) -> dict[str, float]:
+    """Return the trimmed relMSE of each choice, had it taken all of the time in one pass."""
+    mine = {(row["what"], row["value"]): row for row in rows if row["scene"] == scene}
+    found = {}
+    for shifts, quality in ERRORS:
+        curve, cost = mine.get(("curve", shifts)), mine.get(("cost", shifts))
+        if curve is None or cost is None:
+            continue
+        left = seconds - cost["reconstruction"][quality] - cost["fixed"]
+        spp = left / cost["sample"]
+        known = [point["spp"] for point in curve["points"]]
+        if not known[0] <= spp <= known[-1]:
+            continue
+        errors = [point["errors"][quality][METRICS[-1]] for point in curve["points"]]
+        found[f"{shifts} {quality}"] = float(
+            np.exp(np.interp(np.log(spp), np.log(known), np.log(errors)))
+        )
+    return found
+
+
 def times(rows: list[dict[str, Any]]) -> tuple[list[list[object]], list[list[object]]]:
     """Return a row per render of a time, and one per budget that sums them up."""
-    errors = {(r["scene"], r["budget"], r["choice"]): r["relmse-trimmed"] for r in rows}
     details: list[list[object]] = []
     ratios: dict[float, list[tuple[float, float]]] = {}
     for row in rows:
-        if row["choice"] != FREE or row["budget"] is None:
+        if row["what"] != "budget":
             continue
-        scene, seconds = row["scene"], row["budget"]
-        fixed = {c: errors[scene, seconds, c] for c in CHOICES if (scene, seconds, c) in errors}
-        fixed.pop(FREE)
+        scene, seconds = row["scene"], row["value"]
+        fixed = hindsight(rows, scene, seconds)
         if not fixed:
             continue
         best = min(fixed, key=fixed.__getitem__)
@@ -160,6 +280,7 @@ def times(rows: list[dict[str, Any]]) -> tuple[list[list[object]], list[list[obj
             + [row[name] for name in METRICS]
             + [best, ratio]
         )
+    details.sort(key=lambda cells: cells[1])  # type: ignore[arg-type, return-value]
     summary: list[list[object]] = []
     for seconds, pairs in sorted(ratios.items()):
         taken, ratio = zip(*pairs, strict=True)
@@ -172,9 +293,9 @@ def times(rows: list[dict[str, Any]]) -> tuple[list[list[object]], list[list[obj
 def levels(rows: list[dict[str, Any]]) -> list[list[object]]:
     """Return a row per render to a level of noise."""
     return [
-        [r["scene"], r["level"], r["spp"], r["noise"], r["relmse"], r["relmse"] / r["noise"]]
+        [r["scene"], r["value"], r["spp"], r["noise"], r["relmse"], r["relmse"] / r["noise"]]
         for r in rows
-        if r["level"] is not None
+        if r["what"] == "level"
     ]
 
 
@@ -189,6 +310,7 @@ def main() -> None:
     parser.add_argument("--reference-spp", type=int, default=4096, help="of each half")
     parser.add_argument("--reference-seconds", type=float, default=300.0)
     parser.add_argument("--variant")
+    parser.add_argument("--curves", action="store_true", help="find what knows no clock only")
     parser.add_argument("--publish", action="store_true", help="write docs/results/data")
     args = parser.parse_args()
     rendering.set_variant(args.variant)

@@ -198,8 +198,8 @@ def budgets(table: Table) -> str:
         return [f"{cell:.3g}" if isinstance(cell, float) else cell for cell in row]
 
     said = (
-        "Shares of the time asked for that were taken, and trimmed relMSE over that of the best of "
-        f"the fixed choices\nin hindsight ({source}):\n"
+        "Shares of the time asked for that were taken, and trimmed relMSE over that of the best "
+        f"choice in hindsight\n({source}):\n"
     )
     return (
         f"{said}\n{table(benchmark.SUMMARY_HEAD, map(cells, summary))}\n"
