@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _UPDATE_SHARE = 0.1
 #: A last pass may be larger than the next of the usual sequence by this factor.
 _LAST = 1.5
+#: A last pass that is larger than any before by more than this factor is taken in two: the first
+#: time that a pass needs so much memory, it takes longer than others tell.
+_GROWN = 2
 #: Samples of a pass take at least so many times what a pass takes whatever its samples.
 _OVER_FIXED = 4
 
@@ -79,7 +82,10 @@ class Spending:
         affordable = costs.affordable(session.purse.left - chosen.denoise)
         if affordable < least:
             return 0
-        return affordable if affordable <= _LAST * usual else usual
+        if affordable > _LAST * usual:
+            return usual
+        grown = affordable > _GROWN * max(costs.timed) and affordable >= 2 * least
+        return affordable // 2 if grown else affordable
 
     def judge(self, chosen: Contender, image: torch.Tensor) -> None:
         """Estimate the error of an image that :meth:`spend` did not come to, if that is known.

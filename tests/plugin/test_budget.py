@@ -36,11 +36,14 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.sample, self.fixed, self.megapixel = 0.0, {0: 0.1, 1: 0.15}, 0.05, 2000.0
         self.compile, self.compiled = 3.0, set()
+        self.growth, self.largest = 0.0, 0.0  # seconds of a sample beyond the largest pass so far
         render, denoise = rendering.frame.render, denoisers.denoise
 
         def rendered(source, integrator, *, spp, seed, sensor, counts=None, first=0):
             mean = spp if counts is None else float(counts.mean())
             self.now += self.fixed + self.sample[integrator.shifts] * mean
+            self.now += self.growth * max(0.0, mean - self.largest)
+            self.largest = max(self.largest, mean)
             kernel = integrator.shifts, counts is None
             if kernel not in self.compiled:
                 self.now += self.compile
@@ -106,6 +109,21 @@ def test_what_a_pass_takes_whatever_its_samples_is_told_apart(source, world: Wor
     world.fixed, world.sample = 0.1, {0: 0.02, 1: 0.06}
     job = BudgetedRender(source, SETTINGS, Budget(100.0), clock=world.clock)
     assert job.choose().shifts == 0
+
+
+@pytest.mark.parametrize("seconds", [3.0, 4.0, 6.0, 9.0, 13.0])
+def test_memory_that_a_larger_pass_needs_first_is_no_surprise(
+    source, world: World, seconds: float
+) -> None:
+    """What samples take beyond the largest pass so far, no earlier pass can tell."""
+    world.sample, world.fixed, world.growth = {0: 0.1}, 0.0, 0.1
+    parameters = {**SETTINGS, "shifts": 0}
+    done = BudgetedRender(
+        source, parameters, Budget(seconds), quality="balanced", clock=world.clock
+    ).run()
+    passes = [int(p.split(":")[1]) for p in done.buffers.metadata["passes"].split()]
+    assert done.seconds["render"] + done.seconds["denoise"] < 1.1 * seconds
+    assert passes[-1] <= 2 * max(passes[:-1])
 
 
 @pytest.mark.parametrize(
