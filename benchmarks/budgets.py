@@ -36,7 +36,7 @@ from references import DEPTH, open_scene, scene_file
 
 from mitsuba_gdpt import denoisers, metrics, provenance, references, rendering, scenes
 from mitsuba_gdpt.rendering import Budget, BudgetedRender
-from mitsuba_gdpt.rendering.contenders import ERRORS, Costs
+from mitsuba_gdpt.rendering.contenders import ERRORS, ERRORS_SPP, Costs
 from mitsuba_gdpt.rendering.frame import make_integrator
 from mitsuba_gdpt.rendering.passes import Accumulation, render_pass
 from mitsuba_gdpt.scenes import SceneRef
@@ -258,6 +258,34 @@ def hindsight(rows: list[dict[str, Any]], scene: str, seconds: float) -> dict[st
         found[f"{shifts} {quality}"] = float(
             np.exp(np.interp(np.log(spp), np.log(known), np.log(errors)))
         )
+    return found
+
+
+def mean_errors(rows: list[dict[str, Any]]) -> dict[tuple[int, str], list[float]]:
+    """Return what :data:`ERRORS` has by choice: geometric means over the scenes.
+
+    Curves that end before the last number of samples go on as they fell between their last points.
+    """
+    curves = {(r["scene"], r["value"]): r["points"] for r in rows if r["what"] == "curve"}
+    first = next(iter(ERRORS))
+
+    def errors(scene: str, shifts: int, quality: str) -> list[float]:
+        points = curves[scene, shifts]
+        spp = np.log([point["spp"] for point in points])
+        logs = np.log([point["errors"][quality][METRICS[-1]] for point in points])
+        wanted = np.log(ERRORS_SPP)
+        slope = (logs[-1] - logs[-3]) / (spp[-1] - spp[-3])
+        beyond = logs[-1] + slope * (wanted - spp[-1])
+        found = np.where(wanted > spp[-1], beyond, np.interp(wanted, spp, logs))
+        return [float(error) for error in np.exp(found)]
+
+    found = {}
+    for shifts, quality in ERRORS:
+        ratios = []
+        for scene in dict.fromkeys(scene for scene, _ in curves):
+            base = errors(scene, *first)[0]
+            ratios.append([error / base for error in errors(scene, shifts, quality)])
+        found[shifts, quality] = [geometric_mean(column) for column in zip(*ratios, strict=True)]
     return found
 
 

@@ -219,19 +219,17 @@ def training_recipes() -> str:
 def quality_levels() -> str:
     """What denoise() does where no method is named."""
     from mitsuba_gdpt.channels import OPTIONAL, Layout
-    from mitsuba_gdpt.denoisers.choice import LEVELS, default_call, without_gradients
+    from mitsuba_gdpt.denoisers.choice import LEVELS, default_candidate, without_gradients
 
     whole = Layout.make(features=[buffer.name for buffer in OPTIONAL])
-    rows = [
-        (
-            f"`{name}`",
-            f"`{default_call(whole, name)}`",
-            f"`{default_call(without_gradients(whole), name)}`",
-            f"{level.seconds_per_megapixel:g}",
-        )
-        for name, level in LEVELS.items()
-    ]
-    return table(("`quality`", "with gradients", "without", "s per megapixel"), rows)
+    rows = []
+    for name in LEVELS:
+        found = [default_candidate(kind, name) for kind in (whole, without_gradients(whole))]
+        seconds = " / ".join(f"{best.seconds_per_megapixel:g}" for best in found)
+        rows.append((f"`{name}`", *(f"`{best.call}`" for best in found), seconds))
+    return table(
+        ("`quality`", "with gradients", "without", "s per megapixel, with / without"), rows
+    )
 
 
 def cuda_goals() -> str:

@@ -207,6 +207,14 @@ def budgets(table: Table) -> str:
     )
 
 
+def budget_errors() -> dict[tuple[int, str], list[float]]:
+    """What a render on a budget should expect of errors, by its choice."""
+    import budgets as benchmark
+
+    found: dict[tuple[int, str], list[float]] = benchmark.mean_errors(newest("budgets")[0]["rows"])
+    return found
+
+
 def recipe(table: Table) -> str:
     """What the steps of the guide that trains a network take."""
     values, source = newest("recipe")

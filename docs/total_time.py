@@ -56,21 +56,6 @@ class TotalTime:
             if (spp := self.spp.get((scene, pair, seconds))) is not None
         }
 
-    def power_law(self, pair: str, metric: str) -> tuple[float, float]:
-        """Return what an error is at 8 spp, and the power of the samples that it falls with.
-
-        Geometric and arithmetic means over the scenes; each scene's line goes through the least and
-        the most samples that were rendered.
-        """
-        at, powers = [], []
-        for scene in self.scenes:
-            known = self.by_spp(scene, pair, metric)
-            few, many = min(known), max(known)
-            power = math.log(known[few] / known[many]) / math.log(many / few)
-            powers.append(power)
-            at.append(known[few] * (8 / few) ** -power)
-        return statistics.geometric_mean(at), statistics.fmean(powers)
-
     def ratios(self, pair: str, seconds: float, metric: str, over: str) -> dict[str, float]:
         """Return a pair's errors over those of another, scene by scene."""
         return {

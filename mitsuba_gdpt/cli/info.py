@@ -88,9 +88,11 @@ def _denoisers(width: int) -> str:
     for quality, level in denoisers.LEVELS.items():
         name = f"{quality} (default)" if quality == denoisers.DEFAULT_QUALITY else quality
         try:
-            call = str(denoisers.default_call(quality=quality))
+            best = denoisers.default_candidate(quality=quality)
         except GDPTError as error:
-            call = f"NOT AVAILABLE: {error}"
-        levels.append((name, f"{level.seconds_per_megapixel:g}", f"{call}: {level.doc}"))
+            levels.append((name, "", f"NOT AVAILABLE: {error}: {level.doc}"))
+        else:
+            cost = f"{best.seconds_per_megapixel:g}"
+            levels.append((name, cost, f"{best.text}: {level.doc}"))
     quality = pictures.to_text(("s/MP", ""), {"quality": levels}, width)
     return f"{denoisers.methods().text(width)}\n\n{quality}"

@@ -16,10 +16,12 @@ class Candidate:
 
     Attributes:
         text: Method with options, as for :meth:`~mitsuba_gdpt.denoisers.registry.Call.parse`.
+        seconds_per_megapixel: What it takes on two CPU cores, roughly.
         needs: Names of the buffers that its options ask for besides those that the method needs.
     """
 
     text: str
+    seconds_per_megapixel: float
     needs: tuple[str, ...] = ()
 
     @property
@@ -47,46 +49,41 @@ class Level:
 
     Attributes:
         candidates: The first that can run is used.
-        seconds_per_megapixel: What the first of them takes on two CPU cores, roughly.
         doc: One line.
     """
 
     candidates: tuple[Candidate, ...]
-    seconds_per_megapixel: float
     doc: str
 
 
 _GUIDES = ("albedo", "normal")
-_RAW = Candidate("oidn(aux=raw)", _GUIDES)
-_CLEAN = Candidate("oidn(aux=clean)", _GUIDES)
-_SPLIT = Candidate("oidn(aux=clean, split=true)", _GUIDES)
-_TWICE = Candidate("oidn(aux=clean, ensemble=2)", _GUIDES)
-_ALONE = Candidate("oidn(aux=none)")
+_RAW = Candidate("oidn(aux=raw)", 1.4, _GUIDES)
+_CLEAN = Candidate("oidn(aux=clean)", 3.1, _GUIDES)
+_SPLIT = Candidate("oidn(aux=clean, split=true)", 6.3, _GUIDES)
+_TWICE = Candidate("oidn(aux=clean, ensemble=2)", 6.3, _GUIDES)
+_ALONE = Candidate("oidn(aux=none)", 1.2)
 # Where OIDN is not installed.
-_POISSON = Candidate("poisson-l1")
+_POISSON = Candidate("poisson-l1", 0.8)
 
 #: Levels of quality, by rising cost.
 LEVELS: dict[str, Level] = {
     "fast": Level(
-        (Candidate(f"ngpt-fusion(using={_RAW.text})"), _RAW, _ALONE, _POISSON),
-        2.1,
+        (Candidate(f"ngpt-fusion(using={_RAW.text})", 2.1), _RAW, _ALONE, _POISSON),
         "one pass of OIDN's smaller network, fused with the gradients",
     ),
     "balanced": Level(
-        (Candidate("ngpt-fusion"), _CLEAN, _ALONE, _POISSON),
-        4.0,
+        (Candidate("ngpt-fusion", 4.0), _CLEAN, _ALONE, _POISSON),
         "one pass of OIDN's large network, fused with the gradients",
     ),
     "high": Level(
         (
-            Candidate(f"ngpt-fusion(using={_SPLIT.text})"),
-            Candidate(f"ngpt-fusion(using={_TWICE.text})"),
+            Candidate(f"ngpt-fusion(using={_SPLIT.text})", 7.3),
+            Candidate(f"ngpt-fusion(using={_TWICE.text})", 7.3),
             _SPLIT,
             _TWICE,
             _ALONE,
             _POISSON,
         ),
-        7.3,
         "the large network on direct and indirect light apart (without the buffer direct: on two "
         "mirror images), fused with the gradients",
     ),
@@ -153,10 +150,19 @@ def default_call(layout: Layout | None = None, quality: str | None = None) -> Ca
         ConfigError: There is no such level.
         LayoutError: No method of the level can run here on such buffers.
     """
-    return _chosen(layout, quality).call
+    return default_candidate(layout, quality).call
 
 
-def _chosen(layout: Layout | None, quality: str | None) -> Candidate:
+def default_candidate(layout: Layout | None = None, quality: str | None = None) -> Candidate:
+    """Return what :func:`default_call` is the call of, with what it takes.
+
+    Args:
+        layout: See :func:`default_call`.
+        quality: See :func:`default_call`.
+
+    Raises:
+        GDPTError: See :func:`default_call`.
+    """
     obstacles = []
     for candidate in find_level(quality).candidates:
         if (obstacle := candidate.obstacle(layout)) is None:
@@ -176,7 +182,7 @@ def default_sequence_call(layout: Layout, quality: str | None = None) -> Call:
     Raises:
         GDPTError: See :func:`default_call`.
     """
-    single = _chosen(layout, quality).call
+    single = default_call(layout, quality)
     if all(name in layout for name in (*find("temporal").needs, MOTION)):
         return Call("temporal", {"using": single})
     return single

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from mitsuba_gdpt.denoisers import Call
 
 #: Reconstruction is timed on the middle of the frame: this share of its area, and less where that
-#: would take more than a share of the time that is left.
-_LEAST_PROBE, _PROBE, _PROBE_SHARE = 1 / 16, 1 / 4, 0.02
-#: Where there is a choice of offset paths, what a sample takes is told by another pass, of so many
-#: samples, if that takes no more than this share of the time that is left.
-_LARGER, _LARGER_SHARE = 8, 0.03
+#: would take more than a share of the time that is left; but so many pixels, since of fewer the
+#: time says nothing about more.
+_PROBE, _PROBE_SHARE, _PROBE_PIXELS = 1 / 4, 0.03, 1 << 14
+#: What a sample takes is told by a larger pass, which takes this share of the time that is left.
+_TELLING_SHARE = 0.04
 #: A sample with an offset path costs at least so much more than one without.
 _LEAST_PRICE = 1.15
 
@@ -111,8 +111,8 @@ class Chooser:
         for (shifts, name), errors in rows.items():
             layout = session.integrator(shifts).layout
             layout = layout if shifts else denoisers.without_gradients(layout)
-            seconds = denoisers.find_level(name).seconds_per_megapixel
-            found.append(Contender(shifts, denoisers.default_call(layout, name), errors, seconds))
+            best = denoisers.default_candidate(layout, name)
+            found.append(Contender(shifts, best.call, errors, best.seconds_per_megapixel))
         return found
 
     def most_telling(self) -> Contender:
@@ -132,26 +132,15 @@ class Chooser:
         if purse.budget.seconds is None:
             return self._contenders[0]
         number, *rivals = dict.fromkeys(contender.shifts for contender in self._contenders)
-        cold = take(number, FIRST_SPP)
-        warm = take(number, FIRST_SPP)
-        purse.excuse(cold - warm, "render")
-        larger = warm * _LARGER / FIRST_SPP < _LARGER_SHARE * purse.left
+        telling = self._measure_passes(take, number)
         for shifts in rivals:
             # What takes too long, or has no chance, is not tried.
-            if purse.left < 2 * warm or not self._may_be_best(shifts, number):
-                continue
-            warm = take(shifts, FIRST_SPP)
-            if not purse.knows_compiling:
-                cold, warm = warm, take(shifts, FIRST_SPP)
-                purse.excuse(cold - warm, "render")
-            # What a pass takes whatever its samples would make all of them look alike.
-            if larger:
-                take(number, _LARGER)
-                take(shifts, _LARGER)
+            if self._is_affordable(number) and self._may_be_best(shifts, number):
+                self._measure_passes(take, shifts, telling)
         if purse.left <= 0:
             return self._contenders[0]
         first, *others = (c for c in self._contenders if c.shifts in session.costs)
-        self._measure_denoise(first)  # the cheapest
+        self._measure_denoise(first, _PROBE)  # the cheapest
         assert first.denoise is not None
         for other in others:
             other.denoise = first.denoise * other.megapixel / first.megapixel
@@ -160,11 +149,50 @@ class Chooser:
         tried = [first]
         for _ in range(2):
             chosen = min((first, *others), key=self._expected)
-            if any(chosen is contender for contender in tried):
+            area = self._affordable_probe(chosen)
+            if area == 0 or any(chosen is contender for contender in tried):
                 return chosen
-            self._measure_denoise(chosen)
+            self._measure_denoise(chosen, area)
             tried.append(chosen)
         return min(tried, key=self._expected)
+
+    def _measure_passes(
+        self, take: Callable[[int, int], float], shifts: int, telling: int | None = None
+    ) -> int:
+        """Find what passes cost.
+
+        Args:
+            take: As of :meth:`choose`.
+            shifts: Offset paths per sample.
+            telling: Samples of the pass that tells what a sample takes, since to compare small
+                passes would be to compare what they take whatever their samples. By default
+                those of a share of the time.
+
+        Returns:
+            The samples of that pass.
+        """
+        session, purse = self._session, self._session.purse
+        if purse.knows_compiling and telling is not None:
+            take(shifts, telling)
+            return telling
+        cold = take(shifts, FIRST_SPP)
+        if not purse.knows_compiling:
+            warm = take(shifts, FIRST_SPP)
+            purse.excuse(cold - warm, "render")
+        costs = session.costs[shifts]
+        if telling is None:
+            telling = max(FIRST_SPP, int(_TELLING_SHARE * purse.left / costs.line[1]))
+        if purse.knows_compiling or telling > FIRST_SPP:
+            take(shifts, telling)
+        if purse.knows_compiling:
+            fixed, slope = costs.line
+            purse.excuse(cold - fixed - slope * FIRST_SPP, "render")
+        return telling
+
+    def _is_affordable(self, shifts: int) -> bool:
+        """Whether there is time for two more passes of the smallest size."""
+        fixed, slope = self._session.costs[shifts].line
+        return self._session.purse.left > 2 * (fixed + slope * FIRST_SPP)
 
     def _may_be_best(self, shifts: int, known: int) -> bool:
         """Whether offset paths that cost as little as they ever do would be worth it.
@@ -203,13 +231,28 @@ class Chooser:
         spp = costs.affordable(session.purse.left - denoise) / price
         return contender.error(session.accumulation.spp + spp if spp > 0 else 0)
 
-    def _measure_denoise(self, contender: Contender) -> None:
-        """Time a reconstruction of the middle of the frame, after one that is not counted."""
+    def _affordable_probe(self, contender: Contender) -> float:
+        """Return the share of the frame on which to time a reconstruction; 0 where it is too dear.
+
+        Args:
+            contender: Whose time is guessed.
+        """
+        session, frame = self._session, self._session.accumulation.frame
+        assert contender.denoise is not None
+        # One reconstruction is for nothing, as it may be the first of its kind.
+        affordable = _PROBE_SHARE * max(0.0, session.purse.left) / (2 * contender.denoise)
+        least = min(_PROBE, _PROBE_PIXELS / (frame.width * frame.height))
+        return min(affordable, _PROBE) if affordable >= least else 0.0
+
+    def _measure_denoise(self, contender: Contender, area: float) -> None:
+        """Time a reconstruction of the middle of the frame, after one that is not counted.
+
+        Args:
+            contender: Whose time is found.
+            area: Share of the frame.
+        """
         session, purse = self._session, self._session.purse
-        frame, area = session.accumulation.frame, _PROBE
-        if contender.denoise:
-            affordable = _PROBE_SHARE * max(0.0, purse.left) / (2 * contender.denoise)
-            area = min(max(affordable, _LEAST_PROBE), _PROBE)
+        frame = session.accumulation.frame
         sides = (frame.width, frame.height)
         width, height = (max(1, round(math.sqrt(area) * side)) for side in sides)
         probe = frame.crop((frame.width - width) // 2, (frame.height - height) // 2, width, height)
@@ -219,4 +262,4 @@ class Chooser:
             session.denoise(contender, probe)
             seconds.append(purse.seconds["denoise"] - before)
         purse.excuse(seconds[0] - seconds[1], "denoise")
-        contender.denoise = seconds[1] * frame.width * frame.height / (width * height)
+        contender.denoise = min(seconds) * frame.width * frame.height / (width * height)

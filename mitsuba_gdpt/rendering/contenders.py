@@ -6,6 +6,7 @@ errors fall like is a table, made from the published evaluation.
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,20 +14,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mitsuba_gdpt.denoisers import Call
 
-#: Trimmed relMSE of a number of shifts and a level of quality at 8 spp, over that of the first row,
-#: and the power of the samples that it falls with: means over the development scenes, of
-#: docs/results/data.
-ERRORS: dict[tuple[int, str], tuple[float, float]] = {
-    (0, "fast"): (1.0, 0.55),
-    (0, "balanced"): (0.79, 0.53),
-    (0, "high"): (0.74, 0.57),
-    (1, "fast"): (0.90, 0.61),
-    (1, "balanced"): (0.77, 0.60),
-    (1, "high"): (0.78, 0.65),
+#: Trimmed relMSE of a number of shifts and a level of quality at :data:`ERRORS_SPP` samples per
+#: pixel, over that of the first at the fewest: geometric means over twenty scenes, of the curves
+#: that benchmarks/budgets.py has published in docs/results/data.
+ERRORS: dict[tuple[int, str], tuple[float, ...]] = {
+    (0, "fast"): (1.0, 0.473, 0.233, 0.12),
+    (0, "balanced"): (0.89, 0.415, 0.201, 0.105),
+    (0, "high"): (0.802, 0.348, 0.152, 0.072),
+    (1, "fast"): (0.862, 0.385, 0.168, 0.071),
+    (1, "balanced"): (0.776, 0.343, 0.153, 0.066),
+    (1, "high"): (0.726, 0.307, 0.13, 0.054),
 }
-_REFERENCE_SPP = 8
+ERRORS_SPP = (8, 32, 128, 512)
 #: What counts where nothing is compared.
-ANY_ERROR = (1.0, 0.5)
+ANY_ERROR = tuple((ERRORS_SPP[0] / spp) ** 0.5 for spp in ERRORS_SPP)
 #: A sample costs at least this share of the mean cost per sample; timings are noisy.
 _LEAST_SLOPE = 0.5
 #: Sizes of passes are clearly different from this factor on.
@@ -40,43 +41,64 @@ class Contender:
     Attributes:
         shifts: Offset paths per sample.
         method: Of reconstruction.
-        errors: What errors fall like, see :data:`ERRORS`.
+        errors: At :data:`ERRORS_SPP`, see :data:`ERRORS`.
         megapixel: Seconds that a megapixel is said to take, for what is not measured.
         denoise: Seconds of a reconstruction here, as far as known.
     """
 
     shifts: int
     method: Call
-    errors: tuple[float, float] = ANY_ERROR
+    errors: tuple[float, ...] = ANY_ERROR
     megapixel: float = 0.0
     denoise: float | None = None
 
     def error(self, spp: float) -> float:
-        """Return the error that is expected with so many samples, in units of the table."""
-        factor, exponent = self.errors
-        return factor * (spp / _REFERENCE_SPP) ** -exponent if spp > 0 else math.inf
+        """Return the error that is expected with so many samples, in units of the table.
+
+        Between two numbers of the table, and beyond them, it is a power of the samples.
+        """
+        if spp <= 0:
+            return math.inf
+        last = len(ERRORS_SPP) - 1
+        i = min(max(bisect.bisect(ERRORS_SPP, spp) - 1, 0), last - 1)
+        growth = math.log(spp / ERRORS_SPP[i]) / math.log(ERRORS_SPP[i + 1] / ERRORS_SPP[i])
+        error: float = self.errors[i] * (self.errors[i + 1] / self.errors[i]) ** growth
+        return error
 
 
 @dataclass
 class Costs:
-    """What passes of one integrator take; the latest of clearly different sizes tell.
+    """What passes of one integrator take; the latest tell.
 
     Attributes:
         timed: Seconds of passes by their samples per pixel, the latest last.
+        growing: Part of these that grows with the samples, by the same, where that is known.
     """
 
     timed: dict[float, float] = field(default_factory=dict)
+    growing: dict[float, float] = field(default_factory=dict)
 
-    def note(self, spp: float, seconds: float) -> None:
-        """Add a pass."""
-        self.timed.pop(spp, None)
+    def note(self, spp: float, seconds: float, growing: float | None = None) -> None:
+        """Add a pass.
+
+        Args:
+            spp: Its samples per pixel.
+            seconds: That it took.
+            growing: Part of them that grows with the samples, if that is known.
+        """
+        for known in (self.timed, self.growing):
+            known.pop(spp, None)
         self.timed[spp] = seconds
+        if growing is not None:
+            self.growing[spp] = growing
 
     @property
     def line(self) -> tuple[float, float]:
         """Fixed seconds of a pass, and seconds of a sample."""
         (spp, seconds), *others = reversed(self.timed.items())
         mean = seconds / spp
+        if spp in self.growing:
+            return seconds - self.growing[spp], self.growing[spp] / spp
         # The difference of passes of nearly equal sizes would be nothing but noise.
         apart = (other for other in others if max(spp, other[0]) >= _APART * min(spp, other[0]))
         other = next(apart, None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mitsuba_gdpt import checks
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.rendering import compiling
+from mitsuba_gdpt.rendering import timing
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class Purse:
     @property
     def knows_compiling(self) -> bool:
         """Whether :meth:`rendering` tells compiling apart."""
-        return compiling.is_known(self.clock)
+        return timing.is_known(self.clock)
 
     @contextmanager
-    def rendering(self) -> Iterator[compiling.Timed]:
+    def rendering(self) -> Iterator[timing.Timed]:
         """Count what happens inside as rendering, but for compiling."""
-        with compiling.timed(self.clock) as block:
+        with timing.timed(self.clock) as block:
             yield block
         self.seconds["render"] += block.seconds
         self.seconds["first"] += block.compiling

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import checks, files, progress
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.rendering import compiling
+from mitsuba_gdpt.rendering import timing
 from mitsuba_gdpt.rendering.budget import BudgetedRender, named_method
 from mitsuba_gdpt.rendering.frame import make_integrator, with_buffers
 from mitsuba_gdpt.rendering.limits import Budget
@@ -312,7 +312,7 @@ class SequenceRender:
             start, self._cold = self._clock(), False
             self._rendered(number, done, FIRST_SPP)
             self._seconds["first"] += self._clock() - start
-        with compiling.timed(self._clock) as block:
+        with timing.timed(self._clock) as block:
             done.add(*self._rendered(number, done, spp))
         self._seconds["first"] += block.compiling
         self._spend("render", block.seconds)

@@ -113,7 +113,7 @@ class Session:
             if add is not None:
                 add(frame, done)
             self.accumulation.add(frame, done)
-        self.costs.setdefault(shifts, Costs()).note(done.spp, block.seconds)
+        self.costs.setdefault(shifts, Costs()).note(done.spp, block.seconds, block.growing)
         return block.seconds
 
     def render(

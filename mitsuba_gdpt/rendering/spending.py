@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mitsuba_gdpt.rendering.contenders import Contender
 from mitsuba_gdpt.rendering.noise import Estimate
+from mitsuba_gdpt.rendering.passes import FIRST_SPP
 from mitsuba_gdpt.rendering.session import Session
 from mitsuba_gdpt.rendering.state import attach
 
@@ -20,13 +21,12 @@ if TYPE_CHECKING:
 
 #: An image in between is worth its time if it takes no more than this share of what is left.
 _UPDATE_SHARE = 0.1
-#: A last pass may be larger than the next of the usual sequence by this factor.
-_LAST = 1.5
-#: A last pass that is larger than any before by more than this factor is taken in two: the first
-#: time that a pass needs so much memory, it takes longer than others tell.
+#: A pass that is larger than any before by more than this factor is not the last: the first time
+#: that a pass needs so much memory, it takes longer than others tell.
 _GROWN = 2
-#: Samples of a pass take at least so many times what a pass takes whatever its samples.
-_OVER_FIXED = 4
+#: It takes this share of what is left, and no more seconds than that, since a pass that is
+#: interrupted is lost.
+_SHARE, _LONGEST = 0.5, 10.0
 
 
 class Spending:
@@ -70,22 +70,19 @@ class Spending:
 
     def _next_spp(self, chosen: Contender) -> int:
         session, budget = self._session, self._session.budget
-        usual = session.accumulation.next_spp()
         least = session.integrator(chosen.shifts).parameters.least_spp
         if budget.spp is not None:
-            left = budget.spp - session.accumulation.spp
+            usual, left = session.accumulation.next_spp(), budget.spp - session.accumulation.spp
             return left if left < usual + least else usual  # what is left would be no pass
         assert chosen.denoise is not None
         costs = session.costs[chosen.shifts]
-        fixed, slope = costs.line
-        usual = max(usual, round(_OVER_FIXED * fixed / slope))
         affordable = costs.affordable(session.purse.left - chosen.denoise)
+        least = max(least, FIRST_SPP)  # a kernel for a single sample would have to be compiled
         if affordable < least:
             return 0
-        if affordable > _LAST * usual:
-            return usual
-        grown = affordable > _GROWN * max(costs.timed) and affordable >= 2 * least
-        return affordable // 2 if grown else affordable
+        part = max(least, int(min(_SHARE * affordable, _LONGEST / costs.line[1])))
+        is_last = affordable <= _GROWN * max(costs.timed) or affordable < part + least
+        return affordable if is_last else part
 
     def judge(self, chosen: Contender, image: torch.Tensor) -> None:
         """Estimate the error of an image that :meth:`spend` did not come to, if that is known.

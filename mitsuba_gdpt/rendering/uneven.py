@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import mitsuba as mi
 
     from mitsuba_gdpt.buffers import FrameBuffers
-    from mitsuba_gdpt.denoisers import Call
+    from mitsuba_gdpt.denoisers import Candidate
 
 #: Samples go where they are needed if deciding where takes no more than this share of the time, and
 #: with ``wall`` if there is time enough to compile another kernel.
@@ -94,15 +94,15 @@ def resumed(session: Session, state: State, adaptive: bool | None) -> Spending:
     return Uneven(session, before, streams, adaptive=adaptive)
 
 
-def _quick(session: Session) -> Call:
-    """Return the method whose reconstructions tell where samples are needed.
+def _quick(session: Session) -> Candidate:
+    """Return the way to reconstruct that tells where samples are needed.
 
     Raises:
         LayoutError: None can run here without gradients, as without OIDN.
     """
     from mitsuba_gdpt import denoisers
 
-    return denoisers.default_call(denoisers.without_gradients(session.layout), _QUICK)
+    return denoisers.default_candidate(denoisers.without_gradients(session.layout), _QUICK)
 
 
 class Uneven(Spending):
@@ -153,8 +153,6 @@ class Uneven(Spending):
 
     def _plan(self, chosen: Contender) -> float | None:
         """Plan; return what a sample will cost over what one of the pilot costs, or None."""
-        from mitsuba_gdpt import denoisers
-
         session, purse, streams = self._session, self._session.purse, self._streams
         have = sum(done.spp for done in session.accumulation.passes[self._kept :])
         spp = have + self._spp_to_come(chosen)
@@ -164,7 +162,7 @@ class Uneven(Spending):
         streams.part = part
         if not self._adaptive:
             pixels = session.accumulation.frame.width * session.accumulation.frame.height
-            seconds = denoisers.find_level(_QUICK).seconds_per_megapixel * pixels / 1e6
+            seconds = _quick(session).seconds_per_megapixel * pixels / 1e6
             left = purse.left
             if seconds > _PLAN_SHARE * left or (purse.budget.wall and left < _LEAST_WALL):
                 return None
@@ -173,7 +171,7 @@ class Uneven(Spending):
             if session.update is not None and purse.budget.seconds is None:
                 self._show(chosen)
         start = purse.clock()
-        price = streams.plan(_quick(session), self._spp_to_come(chosen))
+        price = streams.plan(_quick(session).call, self._spp_to_come(chosen))
         purse.pay("denoise", start)
         return price
 
@@ -200,14 +198,15 @@ class Uneven(Spending):
 
         session, purse = self._session, self._session.purse
         counts = np.zeros(session.accumulation.frame.data.shape[:2], np.intp)
-        counts[0, 0] = PORTION
+        # More than one pixel and portion: what has one of them is another kernel.
+        counts.flat[:2] = PORTION, 2 * PORTION
         seconds = []
         for _ in range(2):
-            start = purse.clock()
-            session.render(chosen.shifts, PORTION, PARTS, counts)
-            seconds.append(purse.clock() - start)
-        purse.seconds["render"] += sum(seconds)
-        purse.excuse(seconds[0] - seconds[1], "render")
+            with purse.rendering() as block:
+                session.render(chosen.shifts, PORTION, PARTS, counts)
+            seconds.append(block.seconds)
+        if not purse.knows_compiling:
+            purse.excuse(seconds[0] - seconds[1], "render")
 
     def _next_mean(self, chosen: Contender) -> float:
         """Return the samples per pixel of the next pass, in the mean; 0 where all are taken."""
@@ -239,7 +238,7 @@ class Uneven(Spending):
             streams.add(frame, done, counts, spp)
             session.accumulation = Accumulation.together(self._before, streams.mean())
         if self._costs is not None:
-            self._costs.note(mean, block.seconds)
+            self._costs.note(mean, block.seconds, block.growing)
 
     def _spp_to_come(self, chosen: Contender) -> int:
         """Return the samples per pixel that the rest of the budget pays for."""

@@ -1,11 +1,13 @@
-"""What Dr.Jit spends on compiling, told apart from rendering."""
+"""What a block of work takes: compiling told apart, and what grows with the samples."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -15,10 +17,12 @@ class Timed:
     Attributes:
         seconds: Without compiling.
         compiling: As far as it is known.
+        growing: Part of ``seconds`` that grows with the samples; None where it is not known.
     """
 
     seconds: float = 0.0
     compiling: float = 0.0
+    growing: float | None = None
 
 
 def is_known(clock: Callable[[], float]) -> bool:
@@ -34,7 +38,7 @@ def is_known(clock: Callable[[], float]) -> bool:
 
 @contextmanager
 def timed(clock: Callable[[], float]) -> Iterator[Timed]:
-    """Time a block, and what kernels that are compiled inside take of it."""
+    """Time a block: what kernels take that are compiled inside, and those that trace samples."""
     import drjit as dr
 
     result, start = Timed(), clock()
@@ -53,3 +57,20 @@ def timed(clock: Callable[[], float]) -> Iterator[Timed]:
     taken = clock() - start
     result.compiling = min(compiled, taken)  # several threads compile
     result.seconds = taken - result.compiling
+    result.growing = min(of_samples(kernels), result.seconds)
+
+
+def of_samples(kernels: Sequence[Mapping[str, Any]]) -> float:
+    """Return the seconds of the kernels that have a lane per sample: most of the time is theirs.
+
+    All tiles of a frame have the same size but for the last, and those of pixels of different
+    numbers of samples nearly so.
+
+    Args:
+        kernels: Entries of Dr.Jit's history.
+    """
+    by_size: defaultdict[int, float] = defaultdict(float)
+    for kernel in kernels:
+        by_size[kernel["size"]] += kernel["execution_time"]
+    lanes = max(by_size, key=by_size.__getitem__, default=0)
+    return sum(time for size, time in by_size.items() if lanes / 4 < size <= lanes) / 1e3
