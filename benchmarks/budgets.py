@@ -4,12 +4,12 @@
         [--curves] [--publish]
 
 Three things are found for each scene. How errors fall with the samples, for each of the choices
-that ``gdpt.render(scene, seconds=...)`` has: one render per number of offset paths, reconstructed
-in between. What a sample and a reconstruction cost here. And what becomes of each budget. The best
-choice in hindsight is the one whose curve is lowest where that choice would have ended, had it
-taken all of the time in one pass. With levels of noise, what was estimated is compared with what is
-true. By default: the six development scenes and fourteen built-in ones, in the size of their
-reference or 320 pixels wide.
+that ``gdpt.render(scene, seconds=...)`` has, and for Mitsuba's ``path``: one render per number of
+offset paths, reconstructed in between. What a sample and a reconstruction cost here. And what
+becomes of each budget. The best choice in hindsight is the one whose curve is lowest where that
+choice would have ended, had it taken all of the time in one pass; so is the best of ``path`` and
+OIDN. With levels of noise, what was estimated is compared with what is true. By default: the six
+development scenes and fourteen built-in ones, in the size of their reference or 320 pixels wide.
 
 Each of these leaves a line in DIR/results.jsonl, so a call that was interrupted goes on. References
 that are not there are rendered first, into DIR. For figures that are to be published nothing else
@@ -22,10 +22,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ from common import dev_scenes, geometric_mean, publish, table
 from references import DEPTH, open_scene, scene_file
 
 from mitsuba_gdpt import denoisers, metrics, provenance, references, rendering, scenes
+from mitsuba_gdpt.denoisers import Call
+from mitsuba_gdpt.evaluation.settings import PLAIN
 from mitsuba_gdpt.rendering import Budget, BudgetedRender
 from mitsuba_gdpt.rendering.contenders import ERRORS, ERRORS_SPP, Costs
 from mitsuba_gdpt.rendering.frame import make_integrator
@@ -45,7 +48,6 @@ if TYPE_CHECKING:
     import torch
 
     from mitsuba_gdpt.buffers import FrameBuffers
-    from mitsuba_gdpt.denoisers import Call
 
 SCENES = 20
 BUDGETS = (3.0, 10.0, 30.0, 100.0)
@@ -54,7 +56,17 @@ MOST_SPP = 1024
 METRICS = ("relmse", "relmse-trimmed")
 LEAST = 1e-9  # an unbiased estimate of an error may be below 0
 SEED = 1
+#: What renders: numbers of offset paths, and Mitsuba's path tracer, whose images ``gdpt`` renders
+#: with what is its own switched off. Times are those of ``path`` itself.
 SHIFTS = tuple(dict.fromkeys(shifts for shifts, _ in ERRORS))
+PATH = "path"
+#: What ``path`` is reconstructed by.
+PATH_METHODS = {
+    "raw": "oidn(aux=raw)",
+    "clean": "oidn(aux=clean)",
+    "twice": "oidn(aux=clean, ensemble=2)",
+    "prefiltered": "oidn",
+}
 #: Curves have a point at so many samples per pixel, and one after each growth by a factor.
 FIRST_SPP, GROWTH = 8, 2
 #: They go on for this share of the longest budget: processor seconds over the processors.
@@ -98,8 +110,10 @@ class Scene:
         found = {n: metrics.find(n)(image.cpu(), self.halves.reference()).value for n in METRICS}
         return {name: max(LEAST, value) for name, value in found.items()}
 
-    def integrator(self, shifts: int) -> Any:
+    def integrator(self, shifts: int | str) -> Any:
         """Return ``gdpt`` with the buffers that all levels of quality make use of."""
+        if shifts == PATH:
+            return make_integrator({**self.source.integrator, **PLAIN, "max_depth": DEPTH})
         extra = {name for level in denoisers.LEVELS for name in denoisers.extra_buffers(level)}
         parameters = {"max_depth": DEPTH, "shifts": shifts, "features": ",".join(sorted(extra))}
         return make_integrator({**self.source.integrator, **parameters})
@@ -109,7 +123,7 @@ class Scene:
         done = render_pass(self.source, integrator, spp=spp, seed=SEED, sensor=0, before=passes)
         passes.add(*done)
 
-    def curve(self, shifts: int) -> dict[str, Any]:
+    def curve(self, shifts: int | str) -> dict[str, Any]:
         """Return errors by level of quality, at growing numbers of samples."""
         integrator, passes = self.integrator(shifts), Accumulation()
         limit = LONGER * max(self.args.budgets) * (os.cpu_count() or 1)
@@ -127,17 +141,32 @@ class Scene:
                 return {"points": points}
         raise AssertionError("sizes have no end")
 
-    def cost(self, shifts: int) -> dict[str, Any]:
+    def cost(self, shifts: int | str) -> dict[str, Any]:
         """Return what is fixed in a pass, what a sample takes, and each reconstruction, in s."""
         integrator, passes, costs = self.integrator(shifts), Accumulation(), Costs()
+        self.take(integrator, passes, TIMED_SPP[0])
+        take = self.path() if shifts == PATH else partial(self.take, integrator, passes)
         for spp in TIMED_SPP:
-            costs.note(spp, timed(partial(self.take, integrator, passes, spp)))
+            costs.note(spp, timed(partial(take, spp)))
         fixed, sample = costs.line
         reconstruction = {
             quality: timed(partial(denoisers.denoise, passes.frame, call))
             for quality, call in calls(shifts, passes.frame)
         }
         return {"fixed": fixed, "sample": sample, "reconstruction": reconstruction}
+
+    def path(self) -> Callable[[int], None]:
+        """Return what renders with Mitsuba's own path tracer."""
+        import drjit as dr
+        import mitsuba as mi
+
+        tracer = mi.load_dict({**self.source.integrator, "max_depth": DEPTH, "type": PATH})
+
+        def take(spp: int) -> None:
+            tracer.render(self.source.scene, sensor=self.source.sensor(0), seed=SEED, spp=spp)
+            dr.sync_thread()
+
+        return take
 
     def budget(self, seconds: float) -> dict[str, Any]:
         """Render with a budget of time."""
@@ -169,8 +198,10 @@ def sizes() -> Iterator[int]:
     return (FIRST_SPP * GROWTH**k for k in itertools.count())
 
 
-def calls(shifts: int, frame: FrameBuffers) -> list[tuple[str, Call]]:
-    """Return the method of each level of quality."""
+def calls(shifts: int | str, frame: FrameBuffers) -> list[tuple[str, Call]]:
+    """Return the method of each level of quality, or those that ``path`` is reconstructed by."""
+    if shifts == PATH:
+        return [(name, Call.parse(text)) for name, text in PATH_METHODS.items()]
     layout = frame.layout if shifts else denoisers.without_gradients(frame.layout)
     return [(q, denoisers.default_call(layout, q)) for s, q in ERRORS if s == shifts]
 
@@ -192,11 +223,11 @@ def work(args: argparse.Namespace, path: Path) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     keys = ("scene", "what", "value")
     done = {tuple(row[key] for key in keys) for row in rows}
-    wanted: list[tuple[str, float]] = []
+    wanted: list[tuple[str, float | str]] = []
     if args.budgets:
-        wanted += [("curve", shifts) for shifts in SHIFTS]
+        wanted += [("curve", shifts) for shifts in (*SHIFTS, PATH)]
     if not args.curves:
-        wanted += [("cost", shifts) for shifts in SHIFTS if args.budgets]
+        wanted += [("cost", shifts) for shifts in (*SHIFTS, PATH) if args.budgets]
         wanted += [("budget", seconds) for seconds in args.budgets]
         wanted += [("level", level) for level in args.noise]
     for name in args.scenes:
@@ -229,35 +260,46 @@ TIMES_HEAD = [
     "relMSE",
     "trimmed",
     "best",
-    "ratio",
+    "over best",
+    "relMSE over path",
+    "trimmed over path",
 ]
 SUMMARY_HEAD = [
     "asked, s",
     "scenes",
     "least share",
     "largest share",
-    "ratio to best",
-    "worst ratio",
+    "over the best choice",
+    "relMSE over path + OIDN",
+    "trimmed over path + OIDN",
 ]
 
 
-def hindsight(rows: list[dict[str, Any]], scene: str, seconds: float) -> dict[str, float]:
-    """Return the trimmed relMSE of each choice, had it taken all of the time in one pass."""
+def hindsight(
+    rows: list[dict[str, Any]],
+    scene: str,
+    seconds: float,
+    metric: str,
+    tracers: Sequence[int | str],
+) -> dict[str, float]:
+    """Return the error of each choice of these tracers, had it taken all of the time in one pass.
+
+    Choices whose curves do not reach as far are left out.
+    """
     mine = {(row["what"], row["value"]): row for row in rows if row["scene"] == scene}
     found = {}
-    for shifts, quality in ERRORS:
-        curve, cost = mine.get(("curve", shifts)), mine.get(("cost", shifts))
+    for tracer in tracers:
+        curve, cost = mine.get(("curve", tracer)), mine.get(("cost", tracer))
         if curve is None or cost is None:
             continue
-        left = seconds - cost["reconstruction"][quality] - cost["fixed"]
-        spp = left / cost["sample"]
         known = [point["spp"] for point in curve["points"]]
-        if not known[0] <= spp <= known[-1]:
-            continue
-        errors = [point["errors"][quality][METRICS[-1]] for point in curve["points"]]
-        found[f"{shifts} {quality}"] = float(
-            np.exp(np.interp(np.log(spp), np.log(known), np.log(errors)))
-        )
+        for name, reconstruction in cost["reconstruction"].items():
+            spp = (seconds - reconstruction - cost["fixed"]) / cost["sample"]
+            if not known[0] <= spp <= known[-1]:
+                continue
+            errors = [point["errors"][name][metric] for point in curve["points"]]
+            logs = np.interp(np.log(spp), np.log(known), np.log(errors))
+            found[f"{tracer} {name}"] = float(np.exp(logs))
     return found
 
 
@@ -292,30 +334,39 @@ def mean_errors(rows: list[dict[str, Any]]) -> dict[tuple[int, str], list[float]
 def times(rows: list[dict[str, Any]]) -> tuple[list[list[object]], list[list[object]]]:
     """Return a row per render of a time, and one per budget that sums them up."""
     details: list[list[object]] = []
-    ratios: dict[float, list[tuple[float, float]]] = {}
+    ratios: dict[float, list[list[float]]] = {}
     for row in rows:
         if row["what"] != "budget":
             continue
         scene, seconds = row["scene"], row["value"]
-        fixed = hindsight(rows, scene, seconds)
-        if not fixed:
+        choices = hindsight(rows, scene, seconds, METRICS[-1], SHIFTS)
+        if not choices:
             continue
-        best = min(fixed, key=fixed.__getitem__)
-        ratio = row["relmse-trimmed"] / fixed[best]
-        ratios.setdefault(seconds, []).append((row["taken"] / seconds, ratio))
+        best = min(choices, key=choices.__getitem__)
+        over = [row[METRICS[-1]] / choices[best]]
+        for metric in METRICS:
+            of_path = hindsight(rows, scene, seconds, metric, [PATH]).values()
+            over.append(row[metric] / min(of_path) if of_path else math.nan)
+        ratios.setdefault(seconds, []).append([row["taken"] / seconds, *over])
         details.append(
             [scene, seconds, row["taken"], row["spp"], f"{row['shifts']} {row['method']}"]
             + [row[name] for name in METRICS]
-            + [best, ratio]
+            + [best, *over]
         )
     details.sort(key=lambda cells: cells[1])  # type: ignore[arg-type, return-value]
     summary: list[list[object]] = []
-    for seconds, pairs in sorted(ratios.items()):
-        taken, ratio = zip(*pairs, strict=True)
-        summary.append(
-            [seconds, len(pairs), min(taken), max(taken), geometric_mean(ratio), max(ratio)]
-        )
+    for seconds, found in sorted(ratios.items()):
+        taken, *over = zip(*found, strict=True)
+        means = [_mean_and_worst([r for r in ratio if math.isfinite(r)]) for ratio in over]
+        summary.append([seconds, len(found), min(taken), max(taken), *means])
     return details, summary
+
+
+def _mean_and_worst(ratios: list[float]) -> str:
+    """Return the mean, the largest, and of how many scenes."""
+    if not ratios:
+        return ""
+    return f"{geometric_mean(ratios):.2f} ({max(ratios):.2f}; {len(ratios)})"
 
 
 def levels(rows: list[dict[str, Any]]) -> list[list[object]]:

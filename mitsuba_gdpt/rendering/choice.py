@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _PROBE, _PROBE_SHARE, _PROBE_PIXELS = 1 / 4, 0.03, 1 << 14
 #: What a sample takes is told by a larger pass, which takes this share of the time that is left.
 _TELLING_SHARE = 0.04
+#: Other numbers of offset paths are tried if such a pass takes no more than this share.
+_TRIAL_SHARE = 0.07
 #: A sample with an offset path costs at least so much more than one without.
 _LEAST_PRICE = 1.15
 
@@ -135,7 +137,7 @@ class Chooser:
         telling = self._measure_passes(take, number)
         for shifts in rivals:
             # What takes too long, or has no chance, is not tried.
-            if self._is_affordable(number) and self._may_be_best(shifts, number):
+            if self._is_affordable(number, telling) and self._may_be_best(shifts, number):
                 self._measure_passes(take, shifts, telling)
         if purse.left <= 0:
             return self._contenders[0]
@@ -189,10 +191,15 @@ class Chooser:
             purse.excuse(cold - fixed - slope * FIRST_SPP, "render")
         return telling
 
-    def _is_affordable(self, shifts: int) -> bool:
-        """Whether there is time for two more passes of the smallest size."""
+    def _is_affordable(self, shifts: int, spp: int) -> bool:
+        """Whether another pass takes little enough of the time that is left to be a trial.
+
+        Args:
+            shifts: Offset paths per sample that have been tried.
+            spp: Samples per pixel.
+        """
         fixed, slope = self._session.costs[shifts].line
-        return self._session.purse.left > 2 * (fixed + slope * FIRST_SPP)
+        return fixed + slope * spp < _TRIAL_SHARE * self._session.purse.left
 
     def _may_be_best(self, shifts: int, known: int) -> bool:
         """Whether offset paths that cost as little as they ever do would be worth it.

@@ -31,6 +31,8 @@ _QUICK = "fast"
 #: Share of what is left that the first pass of each stream takes: much at once, for the
 #: sake of stratification, and not more, since what it costs is a guess.
 _FIRST_ROUND = 0.75
+#: Parts of a pilot may lack this fraction of their samples.
+_LACK = 4
 #: No pass is worth while with fewer samples, as a share of all.
 _LEAST_ROUND = 0.02
 
@@ -166,7 +168,10 @@ class Uneven(Spending):
             left = purse.left
             if seconds > _PLAN_SHARE * left or (purse.budget.wall and left < _LEAST_WALL):
                 return None
-        while (missing := part - streams.least_spp) > 0:
+        # With a time, a pass for a few samples takes more of it than they are worth.
+        enough = part if purse.budget.seconds is None else part - part // _LACK
+        while streams.least_spp < enough:
+            missing = part - streams.least_spp
             self.take(chosen.shifts, missing)
             if session.update is not None and purse.budget.seconds is None:
                 self._show(chosen)
