@@ -63,8 +63,8 @@ def timed(clock: Callable[[], float]) -> Iterator[Timed]:
 def of_samples(kernels: Sequence[Mapping[str, Any]]) -> float:
     """Return the seconds of the kernels that have a lane per sample: most of the time is theirs.
 
-    All tiles of a frame have the same size but for the last, and those of pixels of different
-    numbers of samples nearly so.
+    Tiles of a frame have the same size but for the last, and those of pixels of different numbers
+    of samples roughly so.
 
     Args:
         kernels: Entries of Dr.Jit's history.
@@ -73,4 +73,4 @@ def of_samples(kernels: Sequence[Mapping[str, Any]]) -> float:
     for kernel in kernels:
         by_size[kernel["size"]] += kernel["execution_time"]
     lanes = max(by_size, key=by_size.__getitem__, default=0)
-    return sum(time for size, time in by_size.items() if lanes / 4 < size <= lanes) / 1e3
+    return sum(time for size, time in by_size.items() if lanes / 4 < size < lanes * 4) / 1e3

@@ -751,6 +751,8 @@ def test_kernels_of_samples_tell_what_grows_with_them() -> None:
         {"size": 3, "execution_time": 40.0},
     ]
     assert timing.of_samples(kernels) == pytest.approx(0.303)
+    tiles = [{"size": 4_000_000 - 90_000 * i, "execution_time": 900.0 + i} for i in range(9)]
+    assert timing.of_samples(tiles) == pytest.approx(9 * 0.904)
     assert timing.of_samples([]) == 0
 
 
