@@ -151,8 +151,9 @@ class Chooser:
         tried = [first]
         for _ in range(2):
             chosen = min((first, *others), key=self._expected)
-            area = self._affordable_probe(chosen)
-            if area == 0 or any(chosen is contender for contender in tried):
+            if any(chosen is contender for contender in tried):
+                return chosen
+            if (area := self._affordable_probe(chosen)) == 0:
                 return chosen
             self._measure_denoise(chosen, area)
             tried.append(chosen)
@@ -245,7 +246,8 @@ class Chooser:
             contender: Whose time is guessed.
         """
         session, frame = self._session, self._session.accumulation.frame
-        assert contender.denoise is not None
+        if not contender.denoise:  # too little for the clock
+            return _PROBE
         # One reconstruction is for nothing, as it may be the first of its kind.
         affordable = _PROBE_SHARE * max(0.0, session.purse.left) / (2 * contender.denoise)
         least = min(_PROBE, _PROBE_PIXELS / (frame.width * frame.height))

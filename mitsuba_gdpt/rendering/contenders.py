@@ -1,7 +1,7 @@
 """Ways to spend a budget: what their errors fall like, and what they cost here.
 
 What a sample and a reconstruction cost is measured on the first passes of the render itself. What
-errors fall like is a table, made from the published evaluation.
+errors fall like is a table, made from published curves.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def timed(clock: Callable[[], float]) -> Iterator[Timed]:
     taken = clock() - start
     result.compiling = min(compiled, taken)  # several threads compile
     result.seconds = taken - result.compiling
-    result.growing = min(of_samples(kernels), result.seconds)
+    result.growing = min(of_samples(kernels), result.seconds) or None
 
 
 def of_samples(kernels: Sequence[Mapping[str, Any]]) -> float:
