@@ -72,7 +72,7 @@ class Event:
     delta: mi.Bool  # any delta lobe was sampled
     u_lobe: mi.Float
     u_direction: mi.Point2f
-    ds: mi.DirectionSample3f  # emitter sample
+    ds: mi.DirectionSample3f | None  # emitter sample; None: light is not sampled
     lit: mi.Bool  # it counted
     bs: mi.BSDFSample3f  # BSDF sample
     nee: mi.Spectrum  # contribution of the emitter sample
@@ -117,11 +117,11 @@ def start(
 def follow(f: Features, config: FeatureConfig, e: Event) -> Features:
     """Record vertex x_k unless the feature vertex has been found before."""
     extra = dict(f.extra)
-    if "visibility" in config.names:
+    if "visibility" in config.names and e.ds is not None:
         extra["shadow_rays"] = f.extra["shadow_rays"] + dr.select(e.rough, 1.0, 0.0)
         extra["lit"] = f.extra["lit"] + dr.select(e.lit, 1.0, 0.0)
-    if config.split:
-        extra["diffuse"], extra["share"] = _split(f, e)
+    if config.split and e.ds is not None:
+        extra["diffuse"], extra["share"] = _split(f, e, e.ds)
     if "direct" in config.names:
         extra["direct"] = f.extra["direct"] + dr.select(f.done, mi.Spectrum(0), e.nee + e.found)
     f = Features(f.albedo, f.normal, f.depth, f.walked, f.done, extra)
@@ -263,13 +263,13 @@ def albedo(
     return dr.clip(dr.select(plain, diffuse, weight), 0, 1)
 
 
-def _split(f: Features, e: Event) -> tuple[mi.Spectrum, mi.Spectrum]:
+def _split(f: Features, e: Event, ds: mi.DirectionSample3f) -> tuple[mi.Spectrum, mi.Spectrum]:
     """Return the diffuse radiance gathered so far, and the diffuse share of what is to come."""
     ctx = mi.BSDFContext()
     ctx.type_mask = mi.BSDFFlags.Diffuse
     first = ~f.done & e.rough & ~e.null
-    em_diffuse = e.bsdf.eval(ctx, e.si, e.si.to_local(e.ds.d), ~f.done & e.lit)
-    em_all = e.bsdf.eval(mi.BSDFContext(), e.si, e.si.to_local(e.ds.d), ~f.done & e.lit)
+    em_diffuse = e.bsdf.eval(ctx, e.si, e.si.to_local(ds.d), ~f.done & e.lit)
+    em_all = e.bsdf.eval(mi.BSDFContext(), e.si, e.si.to_local(ds.d), ~f.done & e.lit)
     bounce = first & ~e.delta
     f_diffuse = e.bsdf.eval(ctx, e.si, e.bs.wo, bounce)
     f_all = e.bsdf.eval(mi.BSDFContext(), e.si, e.bs.wo, bounce)

@@ -223,7 +223,7 @@ def render_frame(
             if isinstance(pixels, Tile):
                 frame.put(pixels, means)
             else:
-                frame.put_portions(pixels, means, parameters.shifts)
+                frame.put_portions(pixels, means, parameters.offset_paths)
             task.advance(pixels.area)
     if frame.nonfinite_samples:
         mi.Log(

@@ -114,7 +114,8 @@ class Parameters:
     features_only: bool = _parameter(
         False,
         "End paths at the vertex whose features are recorded: albedo, normal, depth, position and "
-        "roughness as always, radiance up to there only.",
+        "roughness as always, no light but what is seen directly or through mirrors and glass, and "
+        "no offset paths.",
     )
     max_lanes: int = _parameter(
         1 << 22,
@@ -168,6 +169,11 @@ class Parameters:
                 "layout of Layout.make(features, variances)"
             )
         return changed
+
+    @property
+    def offset_paths(self) -> int:
+        """Offset paths that are traced per base path."""
+        return 0 if self.features_only else self.shifts
 
     @property
     def least_spp(self) -> int:

@@ -7,7 +7,7 @@ only base-path work remains.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import drjit as dr
 import mitsuba as mi
@@ -37,7 +37,7 @@ class PathConfig:
         rr_depth: Depth at which Russian roulette begins.
         hide_emitters: Hide directly visible emitters.
         features: What to record beside the radiance.
-        features_only: End paths at the feature vertex.
+        features_only: End paths at the feature vertex, with the light that is seen until there.
     """
 
     max_depth: int
@@ -134,11 +134,15 @@ def trace(
         features=feat.start(si, base.ray, Le, config.features),
     )
 
+    if config.features_only:
+        step, label = _look, "gdpt_features"
+    else:
+        step, label = _bounce, "gdpt" if neighbours else "gdpt_primal"
     state, _ = dr.while_loop(
         (state, sampler),
         lambda s, _: s.active,
-        lambda s, sampler: (_bounce(ctx, sampler, s, config), sampler),
-        label="gdpt" if neighbours else "gdpt_primal",
+        lambda s, sampler: (step(ctx, sampler, s, config), sampler),
+        label=label,
     )
 
     valid = state.met_surface
@@ -175,11 +179,7 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
     delta = mi.has_flag(bs.sampled_type, mi.BSDFFlags.Delta)
     null = mi.has_flag(bs.sampled_type, mi.BSDFFlags.Null)
     met_surface = s.met_surface | ~null
-    u_survive = sampler.next_1d()
-    rr_active = depth >= config.rr_depth
-    q = dr.select(rr_active, survival_probability(beta, eta), 1)
-    alive = (dr.max(beta) > 0) & (u_survive < q)
-    beta = dr.select(alive, beta / q, 0)
+    alive, beta, q = _roulette(sampler, beta, eta, depth, config)
 
     # ---- Next vertex and the emission found there
     ray = si.spawn_ray(si.to_world(bs.wo))
@@ -219,7 +219,7 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
             next_q=next_q,
             emission_factor=emission_factor,
             emission=found,
-            rr_active=rr_active,
+            rr_active=depth >= config.rr_depth,
         )
         moved = [offset_path.advance(ctx, o, d, b) for o, d in zip(offsets, D, strict=True)]
         offsets, D = [o for o, _ in moved], [d for _, d in moved]
@@ -244,8 +244,6 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
         ),
     )
     goes_on = depth + 1 < config.max_depth
-    if config.features_only:
-        alive &= ~features.done
     return _State(
         si=next_si,
         beta=beta,
@@ -258,3 +256,73 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
         D=D,
         features=features,
     )
+
+
+def _look(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _State:
+    """Advance a path that ends at its feature vertex: :func:`_bounce` without light sampling.
+
+    It draws the same random numbers, so its features have the same bits. A path that goes on was
+    not scattered by a smooth lobe: what it finds is seen as if directly.
+    """
+    si = s.si
+    bsdf = si.bsdf()
+    rough = is_rough(bsdf.flags())
+    sampler.next_2d()  # the emitter sample
+    u_lobe, u_direction = sampler.next_1d(), sampler.next_2d()
+    bs, bsdf_weight = bsdf.sample(ctx.bsdf, si, u_lobe, u_direction)
+    beta, eta, depth = s.beta * bsdf_weight, s.eta * bs.eta, s.depth + 1
+    null = mi.has_flag(bs.sampled_type, mi.BSDFFlags.Null)
+    met_surface = s.met_surface | ~null
+    alive, beta, _ = _roulette(sampler, beta, eta, depth, config)
+
+    # ---- Next vertex and what is seen there, where this was not the last one
+    alive &= ~rough | null
+    ray = si.spawn_ray(si.to_world(bs.wo))
+    hit = ctx.scene.ray_intersect_preliminary(ray, coherent=False, active=alive)
+    next_si = hit.compute_surface_interaction(ray, mi.RayFlags.All, alive)
+    next_glows = alive & glows(hit)
+    if ctx.hide_emitters:
+        next_glows &= next_si.is_valid() | met_surface
+    found = beta * directly_visible(ctx.scene, next_si, next_glows)
+
+    features = feat.follow(
+        s.features,
+        config.features,
+        feat.Event(
+            si=si,
+            bsdf=bsdf,
+            rough=rough,
+            null=null,
+            delta=mi.has_flag(bs.sampled_type, mi.BSDFFlags.Delta),
+            u_lobe=u_lobe,
+            u_direction=u_direction,
+            ds=None,
+            lit=mi.Bool(False),
+            bs=bs,
+            nee=mi.Spectrum(0),
+            found=found,
+            next_si=next_si,
+        ),
+    )
+    goes_on = depth + 1 < config.max_depth
+    return replace(
+        s,
+        si=next_si,
+        beta=beta,
+        L=s.L + found,
+        eta=eta,
+        depth=depth,
+        active=alive & next_si.is_valid() & goes_on,
+        met_surface=met_surface | (next_si.is_valid() & ~goes_on),
+        features=features,
+    )
+
+
+def _roulette(
+    sampler: Sampler, beta: mi.Spectrum, eta: mi.Float, depth: mi.UInt32, config: PathConfig
+) -> tuple[mi.Bool, mi.Spectrum, mi.Float]:
+    """Return which paths survive Russian roulette, their throughput, and its probability."""
+    u_survive = sampler.next_1d()
+    q = dr.select(depth >= config.rr_depth, survival_probability(beta, eta), 1)
+    alive = (dr.max(beta) > 0) & (u_survive < q)
+    return alive, dr.select(alive, beta / q, 0), q

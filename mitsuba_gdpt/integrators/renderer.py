@@ -107,7 +107,7 @@ def render_tile(
         lanes = pixels.lanes(spp)
         x, y = mi.UInt32(lanes.x), mi.UInt32(lanes.y)
         draws = SobolSampler.start(arrays.seed, x, y, lanes.sample, key.most_spp, arrays.first)
-    schedule = ShiftSchedule.of(parameters.shifts, spp)
+    schedule = ShiftSchedule.of(parameters.offset_paths, spp)
     base, neighbours, moves, weight, sample = camera.primary_hits(
         pixels, draws, schedule, arrays.seed + arrays.first
     )
@@ -194,7 +194,7 @@ def _path_config(
 
 def _emitters(scene: mi.Scene, parameters: Parameters, camera: Camera | None = None) -> Emitters:
     """Return the emitters of a scene, with what is known of their importance if that is wanted."""
-    if not parameters.emitter_importance:
+    if parameters.features_only or not parameters.emitter_importance:
         return Emitters(scene)
     try:
         probes = camera.probes if camera else None

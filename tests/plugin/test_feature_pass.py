@@ -57,13 +57,29 @@ def test_features_are_those_of_gdpt(variants_llvm: str, also: tuple[str, ...]) -
     assert found.metadata["spp"] == "8"
 
 
-def test_paths_end_at_the_feature_vertex(variant_llvm_rgb: str) -> None:
+@pytest.mark.parametrize("hide_emitters", [False, True])
+def test_only_light_that_is_seen_counts(variants_llvm: str, hide_emitters: bool) -> None:
     loaded = scene()
     images = []
     for only in (False, True):
-        tracer = mi.load_dict({"type": "gdpt", "shifts": 0, "features_only": only})
-        images.append(FrameBuffers.from_render(tracer.render(loaded, spp=16), tracer).primal)
-    assert 0 < images[1].sum() < images[0].sum()
+        tracer = mi.load_dict(
+            {
+                "type": "gdpt",
+                "features": "emission,direct,diffuse,specular,visibility",
+                "features_only": only,
+                "hide_emitters": hide_emitters,
+            }
+        )
+        render = tracer.render(loaded, spp=16, seed=5)
+        images.append(FrameBuffers.from_render(render, tracer))
+    full, seen = images
+    assert 0 < seen.primal.sum() < full.primal.sum()
+    for name in ("primal", "emission", "direct", "specular"):
+        torch.testing.assert_close(seen[name], full.emission, rtol=1e-5, atol=1e-6)
+    assert seen.diffuse.abs().max() == 0
+    assert seen.visibility.min() == 1  # no shadow ray was blocked
+    assert full.dx.abs().max() > 0
+    assert seen.dx.abs().max() == seen.dy.abs().max() == 0
 
 
 def test_they_guide_the_render_of_another_integrator(variant_llvm_rgb: str) -> None:
