@@ -182,12 +182,7 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
     alive, beta, q = _roulette(sampler, beta, eta, depth, config)
 
     # ---- Next vertex and the emission found there
-    ray = si.spawn_ray(si.to_world(bs.wo))
-    hit = ctx.scene.ray_intersect_preliminary(ray, coherent=False, active=alive)
-    next_si = hit.compute_surface_interaction(ray, mi.RayFlags.All, alive)
-    next_glows = alive & glows(hit)
-    if ctx.hide_emitters:
-        next_glows &= next_si.is_valid() | met_surface
+    ray, hit, next_si, next_glows = _next_vertex(ctx, si, bs.wo, alive, met_surface)
     next_Le, next_q = emission(light, next_si, delta, next_glows)
     emission_factor = next_Le * mis_weight(bs.pdf, next_q)
     found = beta * emission_factor
@@ -277,12 +272,7 @@ def _look(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _Sta
 
     # ---- Next vertex and what is seen there, where this was not the last one
     alive &= ~rough | null
-    ray = si.spawn_ray(si.to_world(bs.wo))
-    hit = ctx.scene.ray_intersect_preliminary(ray, coherent=False, active=alive)
-    next_si = hit.compute_surface_interaction(ray, mi.RayFlags.All, alive)
-    next_glows = alive & glows(hit)
-    if ctx.hide_emitters:
-        next_glows &= next_si.is_valid() | met_surface
+    _, _, next_si, next_glows = _next_vertex(ctx, si, bs.wo, alive, met_surface)
     found = beta * directly_visible(ctx.scene, next_si, next_glows)
 
     features = feat.follow(
@@ -316,6 +306,31 @@ def _look(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _Sta
         met_surface=met_surface | (next_si.is_valid() & ~goes_on),
         features=features,
     )
+
+
+def _next_vertex(
+    ctx: Context,
+    si: mi.SurfaceInteraction3f,
+    wo: mi.Vector3f,
+    alive: mi.Bool,
+    met_surface: mi.Bool,
+) -> tuple[mi.Ray3f, mi.PreliminaryIntersection3f, mi.SurfaceInteraction3f, mi.Bool]:
+    """Return the ray to the next vertex, what it hits, and whether emission may be found there.
+
+    Args:
+        ctx: What all paths share.
+        si: This vertex.
+        wo: Where the path goes on, in the frame of the surface.
+        alive: Where it does.
+        met_surface: Where it was scattered at something that is not index-matched.
+    """
+    ray = si.spawn_ray(si.to_world(wo))
+    hit = ctx.scene.ray_intersect_preliminary(ray, coherent=False, active=alive)
+    next_si = hit.compute_surface_interaction(ray, mi.RayFlags.All, alive)
+    may_glow = alive & glows(hit)
+    if ctx.hide_emitters:
+        may_glow &= next_si.is_valid() | met_surface
+    return ray, hit, next_si, may_glow
 
 
 def _roulette(
