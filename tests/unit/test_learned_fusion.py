@@ -155,8 +155,10 @@ def test_fuses_the_image_of_a_method_that_is_named(text: str) -> None:
     call = Call.parse(f"ngpt-fusion(using={text})")
     assert call.identity.endswith(f"(using={text})")
     model = load_weights("ngpt-fusion")
-    wanted = inference.reconstruct(model, buffers, guides=[Call(text)])
-    torch.testing.assert_close(denoise(buffers, call), wanted, rtol=1e-4, atol=1e-5)
+    # In float32: bfloat16 makes more of a last bit of the named image than the tolerance.
+    wanted = inference.reconstruct(model, buffers, guides=[Call(text)], precision="float32")
+    found = denoise(buffers, call, precision="float32")
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     noisy = denoise(buffers, "ngpt-fusion", using="none")
     assert torch.equal(noisy, denoise(buffers, call)) == (text == "none")
     with pytest.raises(ConfigError, match="unknown reconstruction method 'oidm'"):
