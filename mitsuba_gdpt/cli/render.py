@@ -13,7 +13,7 @@ from mitsuba_gdpt import checks
 from mitsuba_gdpt._version import __version__
 from mitsuba_gdpt.cli import options
 from mitsuba_gdpt.errors import ConfigError
-from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS
+from mitsuba_gdpt.integrators.parameters import DEFAULT_SHIFTS, Parameters
 
 if TYPE_CHECKING:
     import mitsuba as mi
@@ -142,7 +142,8 @@ def render(
     rr_depth: Annotated[
         int | None,
         typer.Option(
-            help="Depth at which Russian roulette begins; by default what the scene says, else 5.",
+            help="Depth at which Russian roulette begins; by default what the scene says, "
+            f"else {Parameters.defaults()['rr_depth']}.",
             min=1,
             show_default=False,
         ),

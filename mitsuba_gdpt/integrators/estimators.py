@@ -17,6 +17,11 @@ from mitsuba_gdpt.integrators.emitters import Emitters, LightSampling
 #: would look beside the peak of its lobe. About that of roughness 0.14, seen from above.
 PEAK = 4.0
 
+#: A path survives Russian roulette for sure until it has lost this part of its throughput.
+_LOSS = 0.5
+#: From this depth on it may end even so: what is caught in glass loses nothing.
+_DEEP, _MOST = 16, 0.95
+
 
 @dataclass(frozen=True)
 class Context:
@@ -26,11 +31,13 @@ class Context:
         emitters: The emitters of the scene.
         bsdf: Which lobes count: all.
         hide_emitters: Hide directly visible emitters.
+        roulette: When paths end.
     """
 
     emitters: Emitters
     bsdf: mi.BSDFContext
     hide_emitters: bool
+    roulette: Roulette
 
     @property
     def scene(self) -> mi.Scene:
@@ -45,9 +52,56 @@ def mis_weight(pdf_a: mi.Float, pdf_b: mi.Float) -> mi.Float:
     return dr.select(dr.isfinite(w), w, 0)
 
 
-def survival_probability(throughput: mi.Spectrum, eta: mi.Float) -> mi.Float:
-    """Russian roulette survival probability, as in Mitsuba's ``path``."""
-    return dr.minimum(dr.max(throughput) * dr.square(eta), 0.95)
+@dataclass(frozen=True)
+class Roulette:
+    """Russian roulette by what a path has lost since it left the surface that the camera sees.
+
+    Mitsuba's ``path`` takes the throughput itself. But a dark surface makes all of its pixel dark,
+    so that what is seen there needs paths as long as on a bright one; and while little is lost,
+    ending a path makes more noise than its time is worth.
+
+    Attributes:
+        depth: At which it begins.
+    """
+
+    depth: int
+
+    def reference(
+        self, before: mi.Float, beta: mi.Spectrum, eta: mi.Float, delta: mi.Bool
+    ) -> mi.Float:
+        """Return what the throughput of a path is compared with.
+
+        Args:
+            before: What this returned at its previous vertex; 0 at the first.
+            beta: Its throughput after this vertex.
+            eta: Product of the relative refractive indices until there.
+            delta: Whether this vertex is a mirror or glass, which the camera looks through.
+
+        Returns:
+            The largest component after the first vertex that scatters light; 0 before.
+        """
+        return dr.select((before == 0) & ~delta, _brightness(beta, eta), before)
+
+    def survival(
+        self, beta: mi.Spectrum, eta: mi.Float, reference: mi.Float, depth: mi.UInt32
+    ) -> mi.Float:
+        """Return the probability to survive, 1 before roulette begins.
+
+        Args:
+            beta: Throughput of the path.
+            eta: Product of the relative refractive indices.
+            reference: See :meth:`reference`.
+            depth: Of the path.
+        """
+        whole = dr.select(reference > 0, reference, 1) * _LOSS
+        most = dr.select(depth >= _DEEP, mi.Float(_MOST), 1)
+        q = dr.minimum(_brightness(beta, eta) / whole, most)
+        return dr.select(depth >= self.depth, q, 1)
+
+
+def _brightness(beta: mi.Spectrum, eta: mi.Float) -> mi.Float:
+    """Return the largest component, without what refraction does to radiance."""
+    return dr.max(beta) * dr.square(eta)
 
 
 def is_rough(flags: mi.UInt32) -> mi.Bool:

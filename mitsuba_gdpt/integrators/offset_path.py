@@ -35,7 +35,6 @@ from mitsuba_gdpt.integrators.estimators import (
     is_rough,
     is_spread,
     mis_weight,
-    survival_probability,
 )
 
 #: Modes of an offset path. The order matters: ``mode <= RECENT`` means "has work of its own".
@@ -69,7 +68,7 @@ class Bounce:
     next_q: mi.Float  # density with which light sampling at x_k would have found it, 1/sr
     emission_factor: mi.Spectrum  # BSDF-sampling term without throughput: mis * Le
     emission: mi.Spectrum  # base contribution of that term
-    rr_active: mi.Bool  # Russian roulette applies at this depth
+    depth: mi.UInt32  # of x_{k+1}
 
 
 @dataclass
@@ -86,6 +85,7 @@ class Offset:
     T: mi.Spectrum
     r: mi.Float
     eta: mi.Float  # product of relative refractive indices, for Russian roulette
+    reference: mi.Float  # of its throughput as a base path, for Russian roulette
     met_surface: mi.Bool  # scattered at something that is not index-matched (for hide_emitters)
 
 
@@ -128,6 +128,7 @@ def start(
         T=dr.select(visible, mi.Spectrum(1), mi.Spectrum(0)),
         r=dr.select(visible, mi.Float(1), mi.Float(0)),
         eta=mi.Float(1),
+        reference=mi.Float(0),
         met_surface=mi.Bool(False),
     )
     return offset, 0.5 * (Le - base_Le)
@@ -163,6 +164,7 @@ def advance(ctx: Context, offset: Offset, D: mi.Spectrum, b: Bounce) -> tuple[Of
             T=offset.T * b.bsdf_weight,
             r=mi.Float(offset.r),
             eta=offset.eta * b.bs.eta,
+            reference=mi.Float(offset.reference),
             met_surface=mi.Bool(offset.met_surface),
         ),
         mi.Spectrum(b.emission_factor),
@@ -175,7 +177,7 @@ def advance(ctx: Context, offset: Offset, D: mi.Spectrum, b: Bounce) -> tuple[Of
         label="shift",
     )
     D = D + dr.rcp(1 + offset.r * ratio) * (C - b.nee)
-    return _finish(step, D, b)
+    return _finish(ctx, step, D, b)
 
 
 def _at_own_vertex(
@@ -248,6 +250,7 @@ def _reconnect(ctx: Context, o: Offset, bsdf: mi.BSDFPtr, light: LightSampling, 
         T=o.T * f * scale,
         r=o.r * pdf * scale,
         eta=o.eta * b.bs.eta,
+        reference=mi.Float(o.reference),
         met_surface=o.met_surface,
     )
     return _Step(offset, Le * mis_weight(pdf, q))
@@ -276,6 +279,7 @@ def _at_shared_vertex(ctx: Context, o: Offset, b: Bounce) -> tuple[mi.Spectrum, 
         T=o.T * f * scale,
         r=o.r * pdf * scale,
         eta=o.eta * b.bs.eta,
+        reference=mi.Float(o.reference),
         met_surface=o.met_surface,
     )
     return C, mi.Float(1), _Step(offset, b.next_Le * mis_weight(pdf, b.next_q))
@@ -320,20 +324,23 @@ def _replay(
         T=o.T * weight,
         r=mi.Float(o.r),
         eta=o.eta * bs.eta,
+        reference=mi.Float(o.reference),
         met_surface=met_surface,
     )
     return _Step(offset, Le * mis_weight(bs.pdf, q))
 
 
-def _finish(step: _Step, D: mi.Spectrum, b: Bounce) -> tuple[Offset, mi.Spectrum]:
+def _finish(ctx: Context, step: _Step, D: mi.Spectrum, b: Bounce) -> tuple[Offset, mi.Spectrum]:
     """Apply the base's Russian roulette, bury the dead, add the emission term of x_{k+1}."""
     o = step.offset
     # y as a base path ends at a zero throughput, so as an offset path it must carry no weight.
     alive = (o.mode != DEAD) & (dr.max(o.T) > 0) & (o.r > 0) & dr.isfinite(o.r)
     # Had y been the base path, its throughput would have been T / r.
-    q_y = survival_probability(o.T / dr.select(alive, o.r, 1), o.eta)
+    beta_y = o.T / dr.select(alive, o.r, 1)
+    reference = ctx.roulette.reference(o.reference, beta_y, o.eta, b.delta)
+    q_y = ctx.roulette.survival(beta_y, o.eta, reference, b.depth)
     T = dr.select(alive, o.T / b.q, 0)
-    r = dr.select(alive, dr.select(b.rr_active, o.r * q_y / b.q, o.r), 0)
+    r = dr.select(alive, o.r * q_y / b.q, 0)
     D = D + dr.rcp(1 + r) * (T * step.emission_factor - b.emission)
 
     # An escaped path had its emission and is gone before the terms of its next vertex.
@@ -345,6 +352,7 @@ def _finish(step: _Step, D: mi.Spectrum, b: Bounce) -> tuple[Offset, mi.Spectrum
         T=dr.select(alive, T, 0),
         r=dr.select(alive, r, 0),
         eta=o.eta,
+        reference=reference,
         met_surface=o.met_surface,
     ), D
 

@@ -72,7 +72,11 @@ class Parameters:
         _Range(-1, _MOST_DEPTH, " (infinite)"),
     )
     rr_depth: int = _parameter(
-        5, "Path depth at which Russian roulette begins.", _Range(1, _MOST_DEPTH)
+        3,
+        "Path depth at which Russian roulette begins. It ends paths that have lost more than half "
+        "of the throughput with which they left the first vertex that scatters light; from depth "
+        "16 on, a twentieth of all others.",
+        _Range(1, _MOST_DEPTH),
     )
     hide_emitters: bool = _parameter(False, "Hide directly visible emitters.")
     shifts: int = _parameter(

@@ -17,13 +17,13 @@ from mitsuba_gdpt.integrators import offset_path
 from mitsuba_gdpt.integrators.emitters import Emitters
 from mitsuba_gdpt.integrators.estimators import (
     Context,
+    Roulette,
     directly_visible,
     emission,
     glows,
     is_connectable,
     is_rough,
     mis_weight,
-    survival_probability,
 )
 from mitsuba_gdpt.integrators.sampling import Sampler
 
@@ -64,6 +64,7 @@ class _State:
     beta: mi.Spectrum
     L: mi.Spectrum
     eta: mi.Float
+    reference: mi.Float  # of its throughput, for Russian roulette
     depth: mi.UInt32
     active: mi.Bool
     met_surface: mi.Bool  # scattered at something that is not index-matched
@@ -109,7 +110,7 @@ def trace(
     """
     hide = config.hide_emitters
     scene = emitters.scene
-    ctx = Context(emitters, mi.BSDFContext(), hide)
+    ctx = Context(emitters, mi.BSDFContext(), hide, Roulette(config.rr_depth))
     lit = config.max_depth > 0
 
     # ---- Primary vertex: directly visible light and features
@@ -126,6 +127,7 @@ def trace(
         beta=mi.Spectrum(1),
         L=Le,
         eta=mi.Float(1),
+        reference=mi.Float(0),
         depth=mi.UInt32(0),
         active=base.enabled & si.is_valid() & (config.max_depth > 1),
         met_surface=base.enabled & si.is_valid() & (config.max_depth == 1),
@@ -179,7 +181,9 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
     delta = mi.has_flag(bs.sampled_type, mi.BSDFFlags.Delta)
     null = mi.has_flag(bs.sampled_type, mi.BSDFFlags.Null)
     met_surface = s.met_surface | ~null
-    alive, beta, q = _roulette(sampler, beta, eta, depth, config)
+    reference = ctx.roulette.reference(s.reference, beta, eta, delta)
+    q = ctx.roulette.survival(beta, eta, reference, depth)
+    alive, beta = _survivors(sampler, beta, q)
 
     # ---- Next vertex and the emission found there
     ray, hit, next_si, next_glows = _next_vertex(ctx, si, bs.wo, alive, met_surface)
@@ -214,7 +218,7 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
             next_q=next_q,
             emission_factor=emission_factor,
             emission=found,
-            rr_active=depth >= config.rr_depth,
+            depth=depth,
         )
         moved = [offset_path.advance(ctx, o, d, b) for o, d in zip(offsets, D, strict=True)]
         offsets, D = [o for o, _ in moved], [d for _, d in moved]
@@ -244,6 +248,7 @@ def _bounce(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _S
         beta=beta,
         L=s.L + nee + found,
         eta=eta,
+        reference=reference,
         depth=depth,
         active=alive & next_si.is_valid() & goes_on,
         met_surface=met_surface | (next_si.is_valid() & ~goes_on),
@@ -268,7 +273,8 @@ def _look(ctx: Context, sampler: Sampler, s: _State, config: PathConfig) -> _Sta
     beta, eta, depth = s.beta * bsdf_weight, s.eta * bs.eta, s.depth + 1
     null = mi.has_flag(bs.sampled_type, mi.BSDFFlags.Null)
     met_surface = s.met_surface | ~null
-    alive, beta, _ = _roulette(sampler, beta, eta, depth, config)
+    q = ctx.roulette.survival(beta, eta, s.reference, depth)
+    alive, beta = _survivors(sampler, beta, q)
 
     # ---- Next vertex and what is seen there, where this was not the last one
     alive &= ~rough | null
@@ -333,11 +339,8 @@ def _next_vertex(
     return ray, hit, next_si, may_glow
 
 
-def _roulette(
-    sampler: Sampler, beta: mi.Spectrum, eta: mi.Float, depth: mi.UInt32, config: PathConfig
-) -> tuple[mi.Bool, mi.Spectrum, mi.Float]:
-    """Return which paths survive Russian roulette, their throughput, and its probability."""
+def _survivors(sampler: Sampler, beta: mi.Spectrum, q: mi.Float) -> tuple[mi.Bool, mi.Spectrum]:
+    """Return which paths survive Russian roulette with probability ``q``, and their throughput."""
     u_survive = sampler.next_1d()
-    q = dr.select(depth >= config.rr_depth, survival_probability(beta, eta), 1)
     alive = (dr.max(beta) > 0) & (u_survive < q)
-    return alive, dr.select(alive, beta / q, 0), q
+    return alive, dr.select(alive, beta / q, 0)

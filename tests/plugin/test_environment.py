@@ -184,7 +184,7 @@ def test_without_importance_it_is_path() -> None:
 
     scene = load(room(striped()))
     ours, _ = render(scene, 16, seed=3, **AS_PATH)
-    path = mi.load_dict({"type": "path", "max_depth": 5})
+    path = mi.load_dict({"type": "path", "max_depth": 5, "rr_depth": 100})
     theirs = np.array(mi.render(scene, integrator=path, spp=16, seed=3))[..., :3]
     assert ours["primal"] == pytest.approx(theirs, rel=1e-3, abs=1e-4)
 

@@ -16,7 +16,12 @@ DIFFUSE = {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.4, 0.6,
 
 #: The same random numbers as those of Mitsuba's ``path``, independent between samples, and the same
 #: choice of emitters.
-AS_PATH = {"shared_subpixel": False, "stratified": False, "emitter_importance": False}
+AS_PATH = {
+    "shared_subpixel": False,
+    "stratified": False,
+    "emitter_importance": False,
+    "rr_depth": 100,  # roulette is another one
+}
 
 
 def render(
@@ -139,7 +144,7 @@ def test_unshared_primal_is_path_sample_by_sample() -> None:
 
     scene = mi.load_dict(stage({"type": "roughplastic"}))
     ours, _ = render(scene, 16, seed=3, max_depth=6, **AS_PATH)
-    path = mi.load_dict({"type": "path", "max_depth": 6})
+    path = mi.load_dict({"type": "path", "max_depth": 6, "rr_depth": 100})
     theirs = np.array(mi.render(scene, integrator=path, spp=16, seed=3))
     assert np.allclose(ours["primal"], theirs, rtol=1e-3, atol=1e-4)
 

@@ -277,6 +277,25 @@ def _hidden() -> dict[str, Any]:
     ) | {"leaf": quad(1.1) | {"bsdf": leaf}}
 
 
+def _dark_wall() -> dict[str, Any]:
+    """A checkered floor whose light all comes from a dark wall, where roulette decides.
+
+    The lamp is close to the wall and shines on nothing else.
+    """
+    T = _transform()
+    place = T.translate([0, 1, -1.1]).rotate([0, 1, 0], 180).scale([0.9, 0.7, 1])
+    dark = {"type": "twosided", "n": {"type": "diffuse", "reflectance": rgb(0.2, 0.2, 0.15)}}
+    down = T.look_at(origin=[0, 1.5, 1.2], target=[0, 0, 0.2], up=[0, 1, 0])
+    scene = stage(
+        floor={"type": "twosided", "n": {"type": "diffuse", "reflectance": checker(0.15, 0.85, 8)}},
+        light=lamp() | {"to_world": place},
+        sensor=camera(to_world=down),
+    )
+    scene["back"] |= {"bsdf": dark}
+    scene["side"] |= {"bsdf": dark}
+    return scene
+
+
 def _crop() -> dict[str, Any]:
     sensor = camera()
     sensor["film"] |= {
@@ -584,6 +603,7 @@ CASES: tuple[Case, ...] = (
     _case("depth3", _object(_GLASS), options={"max_depth": 3}),
     _case("roulette", _object({"type": "roughplastic"}), options={"max_depth": -1, "rr_depth": 2}),
     _case("roulette_glass", _object(_GLASS), options={"max_depth": -1, "rr_depth": 2}),
+    _case("roulette_dark", _dark_wall, options={"max_depth": -1, "rr_depth": 2}),
     _case("hide_emitters", _hidden, options={"max_depth": 5, "hide_emitters": True}),
     _case("shifts2", _object({"type": "roughplastic"}), gdpt={"shifts": 2}),
     _case("shifts2_glass", _object(_GLASS), gdpt={"shifts": 2}),

@@ -33,8 +33,8 @@ def _equal_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
     finish, start = offset_path._finish, offset_path.start
 
-    def forced(step: Any, D: Any, b: Any) -> Any:
-        offset, D = finish(step, D, b)
+    def forced(*args: Any) -> Any:
+        offset, D = finish(*args)
         return dataclasses.replace(offset, r=mi.Float(1)), D
 
     def begun(*args: Any) -> Any:
@@ -78,6 +78,20 @@ def _escaped_dies_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offset_path, "start", late)
 
 
+def _no_roulette_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an offset path survive for sure, had it been the base path."""
+    import mitsuba as mi
+
+    from mitsuba_gdpt.integrators import offset_path
+
+    finish = offset_path._finish
+
+    def surviving(ctx: Any, step: Any, D: Any, b: Any) -> Any:
+        return finish(ctx, step, D, dataclasses.replace(b, depth=mi.UInt32(0)))
+
+    monkeypatch.setattr(offset_path, "_finish", surviving)
+
+
 def _choice_twice_as_probable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the emitter of the base for twice as probable at the offset vertex."""
     from mitsuba_gdpt.integrators.emitters import LightSampling
@@ -103,6 +117,7 @@ def _wrong_emitter(monkeypatch: pytest.MonkeyPatch) -> None:
         (_not_invertible, "mirror_strip"),
         (_peaks_connected, "anisotropic"),
         (_escaped_dies_late, "point"),
+        (_no_roulette_of_its_own, "roulette_dark"),
         (_choice_twice_as_probable, "grouped_lights"),
     ],
 )

@@ -19,7 +19,7 @@ MANUAL = Path(__file__).parents[2] / "docs" / "reference" / "integrator.md"
 #: Another legal value of each parameter.
 OTHER = {
     "max_depth": 7,
-    "rr_depth": 3,
+    "rr_depth": 4,
     "hide_emitters": True,
     "shifts": 2,
     "features": "position,roughness",
