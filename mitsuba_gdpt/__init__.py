@@ -16,7 +16,6 @@ Everything else is loaded on first use; in particular, torch is not imported bef
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 from mitsuba_gdpt import interrupts
@@ -26,10 +25,6 @@ interrupts.guard_start()  # Ctrl-C may come during all that follows
 from mitsuba_gdpt import _llvm
 
 _llvm.select()  # has to come before anything that imports Mitsuba
-
-# Before torch convolves for the first time: on processors with AMX, convolutions of torch 2.13 in
-# bfloat16 have returned NaN. Without its tiles bfloat16 is right there. Who sets it knows better.
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 from mitsuba_gdpt import integrators
 from mitsuba_gdpt._version import __version__

@@ -18,7 +18,11 @@ from mitsuba_gdpt.denoisers.learned.networks import (
     fold_weight_norm,
     resampling,
 )
-from mitsuba_gdpt.denoisers.learned.networks.dense_unet import Resample, multiplications_per_pixel
+from mitsuba_gdpt.denoisers.learned.networks.dense_unet import (
+    DenseList,
+    Resample,
+    multiplications_per_pixel,
+)
 from mitsuba_gdpt.denoisers.learned.networks.layers import Convolution, Down, Pointwise, Up
 from mitsuba_gdpt.denoisers.solvers.screened_poisson import fuse
 from mitsuba_gdpt.errors import ConfigError
@@ -47,6 +51,23 @@ def test_size_is_that_of_the_paper(inputs: int, parameters: int) -> None:
     assert count(DenseUNet(config)) == parameters
     assert config.widths == (400 + inputs, 800, 640, 480)
     assert multiplications_per_pixel(config) == pytest.approx(0.83e6, rel=0.01)
+
+
+def test_what_follows_the_features_so_far_is_no_number_out_of_nowhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Products of torch 2.13 on processors with AMX read it, times 0."""
+
+    def unwritten(like: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+        return like.new_full(size, math.nan)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", unwritten)
+    with torch.no_grad():
+        features = DenseList(torch.ones(1, 2, 3, 33), 64).features
+    assert features.stride() == (6 * 64, 3 * 64, 64, 1)
+    everything = torch.as_strided(features, (6 * 64,), (1,))
+    assert everything.isfinite().all()
+    assert everything.sum() == 6 * 33
 
 
 @pytest.mark.parametrize("changes", [

@@ -134,7 +134,9 @@ class DenseList:
         self._buffer: torch.Tensor | None = None
         self._features = features
         if not torch.is_grad_enabled():
-            self._buffer = features.new_empty((*features.shape[:-1], capacity))
+            # Not empty: the products of torch 2.13 on processors with AMX read up to 31 channels
+            # beyond those of a row, times 0, which a NaN survives.
+            self._buffer = features.new_zeros((*features.shape[:-1], capacity))
             self._buffer[..., : self._count] = features
 
     def append(self, features: torch.Tensor) -> None:
